@@ -1,0 +1,68 @@
+# What a developer types. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+# The first Python 3.11 or 3.12 that can make virtual environments; or name one: make PYTHON=...
+PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
+	$$name -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' \
+	2>/dev/null && echo $$name && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast check format constraints clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Make .venv with the pinned packages and this project
+
+$(READY): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing the pinned packages into $(VENV) (a minute or two the first time)"
+	@$(PIP) install --constraint constraints.txt setuptools
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(BIN)/pip:
+	@python="$(PYTHON)"; test -n "$$python" || { \
+		echo "fm-recall needs Python 3.11 or 3.12 with its venv module, and found neither." >&2; \
+		echo "On Debian: apt-get install python3.11 python3.11-venv" >&2; \
+		echo "Elsewhere: make PYTHON=<path of a Python 3.11 or 3.12>" >&2; \
+		exit 1; }; \
+	echo "Making $(VENV) with $$($$python --version)"; \
+	$$python -m venv $(VENV)
+
+demo: $(READY) ## Train, publish and query a model on MovieLens 100k
+	@$(BIN)/fm-recall demo
+
+test: $(READY) ## Run all tests but those marked spark or browser, with coverage
+	@$(BIN)/pytest --quiet -m "not spark and not browser" --cov --durations=5 --durations-min=5
+
+test-fast: $(READY) ## Run the tests of the inner loop, under two minutes
+	@$(BIN)/pytest --quiet -m "not slow and not spark and not browser"
+
+check: $(READY) ## Check format, lint, types and the import rule
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(READY) ## Format, and mend what lint can mend
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+constraints: $(BIN)/pip ## Pin the newest versions that pyproject.toml allows
+	@rm -rf build/constraints
+	@$(BIN)/python -m venv build/constraints
+	@build/constraints/bin/python -m pip install --quiet --quiet --editable '.[dev]'
+	@{ echo "# Every package of the virtual environment. To renew: make constraints"; \
+		build/constraints/bin/python -m pip list --format=freeze --exclude pip --exclude fm-recall; \
+	} > build/constraints.txt
+	@mv build/constraints.txt constraints.txt
+	@rm -rf build/constraints
+
+clean: ## Remove .venv and everything else that can be made again
+	@rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

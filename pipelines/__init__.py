@@ -1,0 +1,1 @@
+"""The offline jobs, the composition root and the command line."""

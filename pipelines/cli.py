@@ -1,0 +1,158 @@
+"""The command line. TensorFlow is imported by the commands that need it, so that help is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from towers.errors import QueryError, RecallError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="fm-recall",
+    help="Candidate generation with a factorization machine rewritten as two towers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Models = Annotated[
+    Path, typer.Option("--models", "-m", help="The models directory that `run` wrote.")
+]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The models directory to publish to.")] = Path("models"),
+) -> None:
+    """Read, split, fit, mine, refit, evaluate, export, check and publish.
+
+    Interrupted, the same command goes on from the last finished epoch or stage.
+    """
+    from pipelines.config import load_config
+    from pipelines.progress import Reporter
+    from pipelines.run import run as run_job
+    from pipelines.display import show_next, show_results
+
+    console = Console()
+    results = run_job(load_config(config), out, reporter=Reporter(console))
+    show_results(console, results)
+    show_next(console, out)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for data, models and report.")] = Path(
+        "demo"
+    ),
+) -> None:
+    """Run the whole job on MovieLens 100k and show an answer in each direction."""
+    from pipelines.demo import run_demo
+    from pipelines.progress import Reporter
+    from pipelines.display import show_next
+
+    console = Console()
+    models = run_demo(out, Reporter(console))
+    show_next(console, models)
+
+
+@app.command()
+def query(
+    direction: Annotated[str, typer.Argument(help="u2i, i2i, u2u or i2u.", show_default=False)],
+    models: Models = Path("models"),
+    id: Annotated[str | None, typer.Option(help="A user or item of the tables.")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help='Raw features of anyone else, as JSON: \'{"age": 30, "history": [1]}\'.'),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many to retrieve.")] = 10,
+    exclude: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "",
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Leave out what the user has interacted with.")
+    ] = False,
+    show: Annotated[
+        str, typer.Option(help="Columns of the target's table to show, separated by commas.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    version: Annotated[int | None, typer.Option(help="A version; default: the current.")] = None,
+) -> None:
+    """Retrieve candidates: items for a user, items like an item, users like a user, users for an item."""
+    from pipelines.display import hits_as_json, show_hits
+    from serving.retriever import Retriever
+
+    retriever = Retriever.open(models, version)
+    hits = retriever.retrieve(
+        direction,
+        id=id,
+        features=None if features is None else _parse_features(features),
+        k=k,
+        exclude=_split(exclude),
+        exclude_seen=exclude_seen,
+    )
+    columns = _split(show)
+    if as_json:
+        sys.stdout.write(hits_as_json(hits, show=columns) + "\n")
+        return
+    show_hits(Console(), hits, title=f"{direction}, version {retriever.version}", show=columns)
+
+
+@app.command()
+def versions(models: Models = Path("models")) -> None:
+    """List the published versions, with their figures."""
+    from pipelines.display import show_versions
+    from serving.store import Store
+
+    show_versions(Console(), Store(models))
+
+
+@app.command()
+def rollback(
+    models: Annotated[Path, typer.Argument(help="The models directory.")] = Path("models"),
+    to: Annotated[int | None, typer.Option(help="A version; default: the one before.")] = None,
+) -> None:
+    """Make an earlier version current, after checking that it is undamaged."""
+    from serving.store import Store
+
+    version = Store(models).rollback(to=to)
+    Console().print(f"Version {version} is current. To see all: fm-recall versions -m {models}")
+
+
+def _split(text: str) -> list[str]:
+    """Cut a list at its commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _parse_features(text: str) -> dict[str, Any]:
+    """Read raw features.
+
+    Raises:
+        QueryError: the text is not a JSON object.
+    """
+    try:
+        features = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise QueryError(f"--features: expected a JSON object, received {text!r}: {error}") from None
+    if not isinstance(features, dict):
+        raise QueryError(f"--features: expected a JSON object, received {text!r}")
+    return features
+
+
+def main() -> None:
+    """Run a command; errors are one clear message and exit code 2."""
+    errors = Console(stderr=True)
+    try:
+        app(standalone_mode=False)
+    except RecallError as error:
+        errors.print(f"[bold red]error:[/bold red] {error}", markup=True, highlight=False)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. The same command goes on from the last finished epoch or stage.")
+        sys.exit(INTERRUPTED)

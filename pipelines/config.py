@@ -1,0 +1,279 @@
+"""RunConfig: everything that one run needs, read from one TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from pipelines.metrics import metric_names
+from towers.errors import ConfigError
+from towers.schema import Categorical, Features, History, Schema
+from towers.typed import STRICT, parse
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FileFormat:
+    """How to read a table: Parquet by its suffix (or a folder of shards), anything else as CSV."""
+
+    path: str = ""
+    """A file, or a folder of Parquet or CSV shards; relative to the configuration file. Not needed
+    where the Python API is given a DataFrame."""
+    separator: str = ","
+    """What stands between CSV fields; may be longer than one character."""
+    encoding: str = "utf-8"
+    """The text encoding of a CSV file."""
+    columns: tuple[str, ...] = ()
+    """Column names of a CSV file without a header line; empty: the first line is the header."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class InteractionsTable(FileFormat):
+    """Who interacted with what."""
+
+    user: str = "user_id"
+    """The column of user ids."""
+    item: str = "item_id"
+    """The column of item ids."""
+    timestamp: str | None = None
+    """The column of times: numbers (any unit), or ISO 8601 dates."""
+    rating: str | None = None
+    """The column of ratings; with `positive_rating`, lower ratings are not positives."""
+    positive_rating: float | None = None
+    """The lowest rating that makes an interaction a positive."""
+    weight: str | None = None
+    """The column of weights of the positives in the loss; positive numbers."""
+
+    def __post_init__(self) -> None:
+        if (self.rating is None) != (self.positive_rating is None):
+            raise ConfigError(
+                "data.interactions: rating and positive_rating belong together, but only one is "
+                "given; give both or neither"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EntityTable(FileFormat):
+    """One row a user, or one row an item, with the columns that features read."""
+
+    id: str
+    """The column of ids."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DataConfig:
+    """Where the tables are, and what happens to rows that break their rules."""
+
+    interactions: InteractionsTable
+    users: EntityTable | None = None
+    items: EntityTable | None = None
+    on_bad_rows: Literal["fail", "quarantine"] = "fail"
+    """`fail`: stop and show the first rows at fault; `quarantine`: set them aside and go on."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SplitConfig:
+    """How interactions are divided into training, validation and test."""
+
+    by: Literal["time", "random"] | None = None
+    """`time`: the latest interactions are held out; `random`: some of each user's. Default:
+    by time where the interactions have timestamps."""
+    test_fraction: Fraction = 0.2
+    """The share of interactions held out for the final figures; 0 trains on everything."""
+    validation_fraction: Fraction = 0.1
+    """The share of the rest that decides when to stop."""
+    test: InteractionsTable | None = None
+    """Test interactions in a table of their own, in place of `test_fraction`."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelConfig:
+    """The factorization machine."""
+
+    embedding_dim: PositiveInt = 128
+    """k, the length of each feature vector."""
+    init_scale: PositiveFloat = 0.02
+    """Standard deviation of the initial vectors."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class NegativesConfig:
+    """Where the negatives come from."""
+
+    uniform: NonNegativeInt = 2048
+    """Items drawn uniformly from the item table, shared by a batch."""
+    popularity: NonNegativeInt = 0
+    """Items drawn with probability proportional to popularity^power, shared by a batch."""
+    popularity_power: NonNegativeFloat = 0.75
+    """The power of the popularity in the draw."""
+    mined: NonNegativeInt = 16
+    """Items drawn for each query from what the previous version retrieved for its user."""
+    mined_ranks: tuple[PositiveInt, PositiveInt] = (50, 500)
+    """First and last rank (1 = best) of the previous version's retrieval to draw from."""
+    hardest: PositiveInt = 20
+    """The loss counts only this many of a query's negatives, those with the highest scores."""
+
+    def __post_init__(self) -> None:
+        if self.uniform + self.popularity == 0:
+            raise ConfigError(
+                "training.negatives: expected uniform + popularity of at least 1, received 0; "
+                "round 0 has no previous version to mine with"
+            )
+        if self.mined_ranks[0] > self.mined_ranks[1]:
+            raise ConfigError(
+                "training.negatives.mined_ranks: expected [first, last] with first <= last, "
+                f"received {list(self.mined_ranks)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrainingConfig:
+    """How a round is fitted."""
+
+    epochs: PositiveInt = 12
+    """Passes over the training interactions at most."""
+    patience: PositiveInt = 3
+    """Stop after this many epochs without a better validation metric."""
+    batch_size: PositiveInt | None = None
+    """Queries (a user without one fold of its items) in a step. Default: between 64 and 1024, so
+    that an epoch has at least 100 steps where the data allow it."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Each epoch cuts every user's items into this many folds at random: a fold's items are the
+    positives of a query whose history holds the other folds."""
+    learning_rate: PositiveFloat = 3e-3
+    """Of lazy Adam at the start; a cosine takes it to zero over `epochs`."""
+    first_order_rate: PositiveFloat = 0.1
+    """Factor of the learning rate for first-order weights: at the full rate popularity is learned
+    before, and in place of, what tells users apart."""
+    margin: PositiveFloat = 0.15
+    """The hinge's margin between a positive's score and a negative's."""
+    l2: NonNegativeFloat = 1e-2
+    """Weight of the mean squared norm of a batch's query and item vectors."""
+    positive_suppression: NonNegativeFloat = 0.0
+    """t in word2vec's keep probability sqrt(t/f) + t/f of a positive whose item has share f of the
+    interactions; 0 keeps all."""
+    refit_on_all: bool = True
+    """After validation chose the number of epochs, train again on training and validation."""
+    rounds: NonNegativeInt = 1
+    """Refits with negatives mined by the previous round's published version."""
+    negatives: NegativesConfig = dataclasses.field(default_factory=NegativesConfig)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EvaluationConfig:
+    """What is measured, over the full corpus."""
+
+    k: tuple[PositiveInt, ...] = (10, 20, 50, 100)
+    """Cut-offs of every metric at K."""
+    metric: str = "recall@20"
+    """The metric that decides when to stop and which round becomes current."""
+    validation_users: PositiveInt = 3000
+    """How many users are sampled to validate an epoch."""
+    cold_item_interactions: PositiveInt = 5
+    """An item with fewer training interactions is a cold item."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class IndexConfig:
+    """The search index of the four directions."""
+
+    kind: Literal["scann", "exact"] = "scann"
+    """`scann`: a ScaNN index; `exact`: stock TensorFlow ops only."""
+    recall: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    """The share of the exact neighbours that the index must find to be published."""
+    recall_k: PositiveInt = 100
+    """How many neighbours that share is counted over."""
+    sampled_queries: PositiveInt = 1000
+    """How many queries are sampled to tune and to check the index."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ExportConfig:
+    """The SavedModels."""
+
+    k: PositiveInt = 100
+    """How many candidates the default signature returns."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RunConfig:
+    """One run: the tables, the schema, and every setting with its default."""
+
+    data: DataConfig
+    name: str = "fm-recall"
+    seed: NonNegativeInt = 0
+    user: Features | None = None
+    item: Features | None = None
+    split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
+    export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
+
+    def __post_init__(self) -> None:
+        # what cannot work is refused here, not after the data was read and a model fitted
+        _ = self.schema
+        known = metric_names(self.evaluation.k)
+        if self.evaluation.metric not in known:
+            raise ConfigError(
+                f"evaluation.metric: expected one of {known}, received "
+                f"{self.evaluation.metric!r}; choose one of them, or add its cut-off to "
+                "evaluation.k"
+            )
+
+    @property
+    def schema(self) -> Schema:
+        """The schema; without feature tables, users are their history and items their id."""
+        interactions = self.data.interactions
+        user_id = self.data.users.id if self.data.users else interactions.user
+        item_id = self.data.items.id if self.data.items else interactions.item
+        return Schema(
+            user_id=user_id,
+            item_id=item_id,
+            user=self.user or Features(features=(History(),)),
+            item=self.item or Features(features=(Categorical(column=item_id),)),
+        )
+
+    def fingerprint(self) -> str:
+        """A digest (hex, 16 characters) that changes when any setting does."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_config(path: str | Path) -> RunConfig:
+    """Read a run's configuration; table paths become absolute, relative to the file's folder.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, or a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file; check the path") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}; check the path") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    for table in _tables(raw):
+        if isinstance(table.get("path"), str):
+            table["path"] = str((path.parent / table["path"]).resolve())
+    return parse(RunConfig, raw, where=str(path))
+
+
+def _tables(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """The raw TOML tables that name a file."""
+    data, split = raw.get("data"), raw.get("split")
+    found = [split.get("test")] if isinstance(split, dict) else []
+    if isinstance(data, dict):
+        found += [data.get(key) for key in ("interactions", "users", "items")]
+    return [table for table in found if isinstance(table, dict)]

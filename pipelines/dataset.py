@@ -1,0 +1,186 @@
+"""Dataset: users, items and interactions as rows and bags, ready for fitting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from towers.encoder import Encoder
+from towers.inputs import input_dtypes, pack
+from towers.schema import Schema, Side
+from towers.vocabulary import Vocabulary, fit_vocabulary, history_weights
+
+ENCODE_BATCH = 8192
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """What one fit reads. Users and items are rows of the user and the item table."""
+
+    schema: Schema
+    vocabulary: Vocabulary
+    user_ids: NDArray[Any]
+    """External ids [n_users], int64 or str objects."""
+    item_ids: NDArray[Any]
+    """External ids [n_items]."""
+    user_bags: sparse.csr_array
+    """Bags of the users without their history, [n_users, n_rows] float32."""
+    item_bags: sparse.csr_array
+    """Bags of the items, [n_items, n_rows] float32."""
+    interactions: sparse.csr_array
+    """Weights of the positives, [n_users, n_items] float32; a user's items from old to new."""
+    history_rows: NDArray[np.int64]
+    """The row of each item's id in the feature table, [n_items]; -1 for an unknown id."""
+    history_weights: NDArray[np.float32]
+    """x of each item in a history before 1/sqrt(n), [n_items]."""
+
+    @cached_property
+    def item_popularity(self) -> NDArray[np.int64]:
+        """The number of positives of each item, [n_items]."""
+        n_items = self.interactions.shape[1]
+        return np.bincount(self.interactions.indices, minlength=n_items).astype(np.int64)
+
+
+def build_dataset(
+    schema: Schema, *, users: pd.DataFrame, items: pd.DataFrame, interactions: pd.DataFrame
+) -> Dataset:
+    """Fit the vocabulary on `interactions` and encode every user and item with it.
+
+    Args:
+        schema: the features.
+        users: all users, also those without an interaction.
+        items: all items, likewise.
+        interactions: the positives to learn from, in order of time where they have one.
+    """
+    vocabulary = fit_vocabulary(schema, users=users, items=items, interactions=interactions)
+    user_ids = ids_of(users, schema.user_id)
+    item_ids = ids_of(items, schema.item_id)
+    rows, weights = _history_items(schema, vocabulary, item_ids)
+    return Dataset(
+        schema=schema,
+        vocabulary=vocabulary,
+        user_ids=user_ids,
+        item_ids=item_ids,
+        user_bags=encode_table(schema, vocabulary, side="user", table=users),
+        item_bags=encode_table(schema, vocabulary, side="item", table=items),
+        interactions=interaction_matrix(interactions, user_ids=user_ids, item_ids=item_ids),
+        history_rows=rows,
+        history_weights=weights,
+    )
+
+
+def ids_of(table: pd.DataFrame, column: str) -> NDArray[Any]:
+    """Take a table's ids as int64 or str objects."""
+    values = table[column]
+    return values.to_numpy(np.int64 if pd.api.types.is_integer_dtype(values.dtype) else object)
+
+
+def interaction_matrix(
+    interactions: pd.DataFrame, *, user_ids: NDArray[Any], item_ids: NDArray[Any]
+) -> sparse.csr_array:
+    """Turn interactions into weights [n_users, n_items] float32, each user's in their order."""
+    users = pd.Index(user_ids).get_indexer(interactions["user_id"])
+    items = pd.Index(item_ids).get_indexer(interactions["item_id"])
+    order = np.argsort(users, kind="stable")
+    counts = np.bincount(users, minlength=len(user_ids))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    weights = interactions["weight"].to_numpy(np.float32)[order]
+    return sparse.csr_array(
+        (weights, items[order].astype(np.int64), indptr), shape=(len(user_ids), len(item_ids))
+    )
+
+
+def encode_table(
+    schema: Schema, vocabulary: Vocabulary, *, side: Side, table: pd.DataFrame
+) -> sparse.csr_array:
+    """Encode a table through the encoder's graph; bags [n, n_rows] float32, histories empty."""
+    encoder = Encoder(schema, vocabulary, side=side)
+    inputs = input_dtypes(schema, vocabulary, side=side)
+    history = schema.history if side == "user" else None
+    columns = [name for name in inputs if name in table.columns]
+    if history is not None and history.column in columns:
+        columns.remove(history.column)  # a column of this name is something else
+    parts = []
+    for start in range(0, len(table), ENCODE_BATCH):
+        chunk = table.iloc[start : start + ENCODE_BATCH]
+        x = encoder(pack({name: chunk[name] for name in columns}, inputs=inputs, size=len(chunk)))
+        query, row = x.indices.numpy().T
+        shape = (len(chunk), vocabulary.n_rows)
+        parts.append(sparse.csr_array((x.values.numpy(), (query, row)), shape=shape))
+    return sparse.vstack(parts, format="csr")
+
+
+def with_history(dataset: Dataset, *, history: sparse.csr_array | None = None) -> sparse.csr_array:
+    """Add each user's latest items to its bag; [n_users, n_rows] float32.
+
+    Args:
+        dataset: the users, and their interactions.
+        history: other interactions to take the histories from, [n_users, n_items].
+    """
+    feature = dataset.schema.history
+    if feature is None:
+        return dataset.user_bags
+    history = dataset.interactions if history is None else history
+    n_users = history.shape[0]
+    users = np.repeat(np.arange(n_users), np.diff(history.indptr))
+    users, rows, values = history_entries(
+        dataset,
+        users=users,
+        items=history.indices.astype(np.int64),
+        n_users=n_users,
+        latest=feature.latest,
+    )
+    bags = sparse.csr_array((values, (users, rows)), shape=dataset.user_bags.shape)
+    return sparse.csr_array(dataset.user_bags + bags)
+
+
+def history_entries(
+    dataset: Dataset,
+    *,
+    users: NDArray[np.int64],
+    items: NDArray[np.int64],
+    n_users: int,
+    latest: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Turn pairs of a query and a past item into entries of bags, as the encoder would.
+
+    Args:
+        dataset: gives the items' rows and weights.
+        users: query positions [n], ascending; each query's items from old to new.
+        items: item rows [n].
+        n_users: the number of queries.
+        latest: how many of a query's known items count.
+
+    Returns:
+        query positions, rows of the feature table and x = pop^-b / sqrt(n), each [n_kept].
+    """
+    known = dataset.history_rows[items] >= 0
+    users, items = users[known], items[known]
+    counts = np.bincount(users, minlength=n_users)
+    ends = np.cumsum(counts)
+    recent = ends[users] - np.arange(len(users)) <= latest
+    users, items = users[recent], items[recent]
+    n = np.minimum(counts, latest)[users]
+    values = dataset.history_weights[items] / np.sqrt(n)
+    return users, dataset.history_rows[items], values.astype(np.float32)
+
+
+def _history_items(
+    schema: Schema, vocabulary: Vocabulary, item_ids: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Look up each item's row and weight in a history; row -1 where training does not know it."""
+    feature = schema.history
+    if feature is None:
+        return np.full(len(item_ids), -1, dtype=np.int64), np.ones(len(item_ids), dtype=np.float32)
+    space = vocabulary.tokens(f"item.{schema.item_id}")
+    position = pd.Index(space.tokens).get_indexer(item_ids)
+    weights = history_weights(space.counts, power=feature.popularity_power)
+    rows = np.append(space.rows, -1)  # for position -1, an unknown id
+    weights = np.append(weights, np.float32(1.0))
+    return rows[position], weights[position]

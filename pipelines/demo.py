@@ -1,0 +1,48 @@
+"""The demo: the whole job on MovieLens 100k, and one answer in each direction."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from pipelines.config import load_config
+from pipelines.movielens import fetch_movielens_100k
+from pipelines.progress import Reporter
+from pipelines.run import run
+from pipelines.display import show_hits, show_results
+from serving.atomic import write_text_atomic
+from serving.retriever import Retriever
+
+QUERIES = {
+    "u2i": ("Films for user 1", {"id": 1, "exclude_seen": True}),
+    "i2i": ("Films like Star Wars", {"id": 50}),
+    "u2u": ("Users like user 1", {"id": 1}),
+    "i2u": ("Users to tell about Fargo", {"id": 100, "exclude_seen": True}),
+}
+"""A title and the query of each direction."""
+
+NEWCOMER = {"age": 30.0, "gender": "F", "occupation": "scientist", "history": [50, 172, 181]}
+"""A user that training has never seen, with three films: the first Star Wars trilogy."""
+
+
+def run_demo(folder: Path, reporter: Reporter) -> Path:
+    """Fetch the data, run the job and query the result; the models directory.
+
+    Raises:
+        DataError: the data can be fetched from nowhere.
+    """
+    with reporter.stage("fetch MovieLens 100k"):
+        fetch_movielens_100k(folder, say=reporter.say)
+    config = folder / "movielens-100k.toml"
+    text = resources.files("pipelines").joinpath("demo.toml").read_text(encoding="utf-8")
+    write_text_atomic(config, text)
+    models = folder / "models"
+    show_results(reporter.console, run(load_config(config), models, reporter=reporter))
+    retriever = Retriever.open(models)
+    for direction, (title, query) in QUERIES.items():
+        hits = retriever.retrieve(direction, k=5, **query)
+        show_hits(reporter.console, hits, title=f"{direction}: {title}", show=None)
+    hits = retriever.retrieve("u2i", features=NEWCOMER, k=5, exclude_seen=True)
+    title = "u2i: Films for a new user, 30, scientist, who liked the first Star Wars trilogy"
+    show_hits(reporter.console, hits, title=title, show=None)
+    return models

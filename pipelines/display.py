@@ -1,0 +1,115 @@
+"""What a person reads at the end of a command: metrics by round, hits, versions, what next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from pipelines.results import Results
+from serving.retriever import Hits
+from serving.store import Store
+
+FIGURES = ("recall", "ndcg", "hit_rate", "mrr", "coverage", "popularity")
+"""The metrics of a table, each at the deciding metric's K."""
+
+SEGMENTS = ("all", "warm_users", "cold_users", "warm_items", "cold_items")
+"""The segments of a table, in order."""
+
+
+def show_results(console: Console, results: Results) -> None:
+    """Print the test figures of every round beside the popularity baseline."""
+    k = results["metric"].partition("@")[2]
+    table = Table(title=f"Test figures at {k}", title_justify="left")
+    table.add_column("")
+    table.add_column("users", justify="right")
+    for name in FIGURES:
+        table.add_column(name, justify="right")
+    rows = [("popularity", results["baseline"])]
+    rows += [(f"round {r['round']} (version {r['version']})", r["evaluation"]) for r in results["rounds"]]
+    for segment in SEGMENTS:
+        shown = [(name, found["segments"][segment]) for name, found in rows]
+        if not shown[0][1]["n_users"]:
+            continue
+        table.add_section()
+        table.add_row(f"[bold]{segment.replace('_', ' ')}")
+        for name, found in shown:
+            figures = [_figure(found["figures"].get(f"{metric}@{k}")) for metric in FIGURES]
+            table.add_row(f"  {name}", f"{found['n_users']:,}", *figures)
+    console.print(table)
+
+
+def show_hits(
+    console: Console, hits: Hits, *, title: str, show: Sequence[str] | None
+) -> None:
+    """Print hits by rank, with the columns `show` of the target's table; None shows all."""
+    frame = hits.to_frame(show=show)
+    table = Table(title=title, title_justify="left")
+    for name in frame.columns:
+        table.add_column(str(name), justify="right" if name in {"rank", "score"} else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def hits_as_json(hits: Hits, *, show: Sequence[str]) -> str:
+    """Write hits as a JSON array of objects, one a hit."""
+    return hits.to_frame(show=show).to_json(orient="records", force_ascii=False)
+
+
+def show_versions(console: Console, store: Store) -> None:
+    """Print the published versions of a models directory."""
+    table = Table(title=str(store.root), title_justify="left")
+    for name in ("version", "", "created", "mined with", "recall@20", "ndcg@20", "index"):
+        table.add_column(name)
+    current = store.current()
+    for version in store.versions():
+        manifest = store.open(version, verify=False).manifest
+        figures: dict[str, Any] = manifest.metrics["segments"]["all"]["figures"]
+        mined = manifest.mined or {}
+        table.add_row(
+            str(version),
+            "current" if version == current else "",
+            manifest.created,
+            str(mined.get("version", "-")),
+            _figure(figures.get("recall@20")),
+            _figure(figures.get("ndcg@20")),
+            str(manifest.index["kind"]),
+        )
+    console.print(table)
+
+
+def show_next(console: Console, models: Path) -> None:
+    """Print where the outcome is, and what to type next."""
+    example = '\'{"history": [1, 2]}\''
+    lines = [
+        f"Published below {models}; the report: {models / 'current' / 'report.html'}",
+        "Next:",
+        f"  fm-recall query u2i -m {models} --id ID --exclude-seen",
+        f"  fm-recall query u2i -m {models} --features {example}",
+        f"  fm-recall versions -m {models}",
+        f"  fm-recall rollback {models}",
+        f"  tensorboard --logdir {models / 'logs'}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _figure(value: float | None) -> str:
+    """Write a figure with as many digits as it deserves."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value < 1 else f"{value:,.1f}"
+
+
+def _cell(value: Any) -> str:
+    """Write one value of a table's row."""
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

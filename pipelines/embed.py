@@ -1,0 +1,42 @@
+"""Vectors of users and items from a model's towers."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines.dataset import Dataset, with_history
+from pipelines.evaluate import Scorer
+from towers.two_tower import TwoTower
+
+BATCH = 65_536
+
+
+def embed_users(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
+    """Run the user tower over bags [n_users, n_rows]; V_user [n_users, 1 + k]."""
+    v = model.features.v
+    return np.concatenate([model.user_tower(x, v).numpy() for x in _batches(bags)])
+
+
+def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
+    """Run the item tower over bags [n_items, n_rows]; V_item [n_items, 1 + k]."""
+    w, v = model.features.w, model.features.v
+    return np.concatenate([model.item_tower(x, w, v).numpy() for x in _batches(bags)])
+
+
+def match_scorer(model: TwoTower, dataset: Dataset) -> Scorer:
+    """Score every item for users with their histories: exactly the FM match score."""
+    users = embed_users(model, with_history(dataset))
+    items = embed_items(model, dataset.item_bags)
+    return lambda user_rows: users[user_rows] @ items.T
+
+
+def _batches(bags: sparse.csr_array) -> list[tf.SparseTensor]:
+    """Cut bags into sparse tensors of at most `BATCH` rows."""
+    parts = [bags[start : start + BATCH].tocoo() for start in range(0, bags.shape[0], BATCH)]
+    return [
+        tf.SparseTensor(np.stack(part.coords, axis=1).astype(np.int64), part.data, part.shape)
+        for part in parts
+    ]

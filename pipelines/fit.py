@@ -1,0 +1,227 @@
+"""Fit one model: epochs of fold training with checkpoints, early stopping and logs."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from scipy import sparse
+
+from pipelines.config import RunConfig
+from pipelines.dataset import Dataset
+from pipelines.embed import match_scorer
+from pipelines.evaluate import evaluate
+from pipelines.folds import FoldBatches
+from pipelines.progress import Reporter
+from serving.atomic import write_text_atomic
+from towers.errors import TrainingError
+from towers.negatives import MinedNegatives, Source
+from towers.optimizers import LazyAdam
+from towers.towers import FIRST_ORDER, FeatureTable
+from towers.two_tower import BATCH_SPEC, TwoTower
+
+STATE = "state.json"
+"""The file in a fit's directory that says how far it has come."""
+
+Record = dict[str, float]
+"""The figures of one epoch: `epoch` (from 1), `loss`, `seconds`, the metrics, and validation."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """What one fit is made of; `directory` keeps its state between runs."""
+
+    dataset: Dataset
+    config: RunConfig
+    epochs: int
+    mined: MinedNegatives | None
+    validation: sparse.csr_array | None
+    """Positives [n_users, n_items] that decide when to stop; None trains all `epochs`."""
+    directory: Path
+    logs: Path
+    """Where TensorBoard finds the figures."""
+
+
+@dataclass(kw_only=True)
+class FitState:
+    """How far a fit has come: the finished epochs, and where the models are."""
+
+    records: list[Record] = field(default_factory=list)
+    best_epoch: int = 0
+    latest: str = ""
+    best: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> FitState:
+        """Read the state of an interrupted fit; a new one where there is none."""
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+    def save(self, path: Path) -> None:
+        """Write the state, all of it or nothing."""
+        write_text_atomic(path, json.dumps(vars(self), indent=2))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitted:
+    """A model at its best epoch."""
+
+    model: TwoTower
+    best_epoch: int
+    records: tuple[Record, ...]
+    checkpoint: str
+    """The path prefix of the best epoch's checkpoint."""
+
+
+def fit(job: Fit, reporter: Reporter) -> Fitted:
+    """Train until the epochs are done or validation stops improving; resumes where it stopped.
+
+    With `validation`, the model is left as after the best epoch; without, as after the last.
+
+    Raises:
+        TrainingError: the loss is no longer a number, or there is nothing to learn.
+    """
+    batches = FoldBatches.build(
+        job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
+    )
+    model = build_model(job.config, job.dataset, steps=batches.n_batches * job.config.training.epochs)
+    checkpoint = tf.train.Checkpoint(model=model)
+    job.directory.mkdir(parents=True, exist_ok=True)
+    state = FitState.load(job.directory / STATE)
+    if state.latest:
+        checkpoint.restore(str(job.directory / state.latest)).assert_existing_objects_matched()
+    writer = tf.summary.create_file_writer(str(job.logs))
+    while len(state.records) < job.epochs and not _is_over(state, job):
+        record = _train_epoch(model, batches, state, reporter=reporter)
+        if job.validation is not None:
+            record |= _validate(model, job)
+        with writer.as_default(step=int(record["epoch"])):
+            for name, value in record.items():
+                tf.summary.scalar(name, value)
+        _keep(checkpoint, state, record, job=job)
+        reporter.say(_describe(record, job))
+    best = str(job.directory / state.best)
+    checkpoint.restore(best).assert_existing_objects_matched()
+    return Fitted(
+        model=model, best_epoch=state.best_epoch, records=tuple(state.records), checkpoint=best
+    )
+
+
+def build_model(config: RunConfig, dataset: Dataset, *, steps: int) -> TwoTower:
+    """Make an untrained model whose learning rate falls to zero over `steps`."""
+    training = config.training
+    features = FeatureTable(
+        dataset.vocabulary.n_rows,
+        embedding_dim=config.model.embedding_dim,
+        init_scale=config.model.init_scale,
+        seed=config.seed,
+    )
+    model = TwoTower(
+        features, margin=training.margin, hardest=training.negatives.hardest, l2=training.l2
+    )
+    rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, max(steps, 1))
+    optimizer = LazyAdam(rate, rates={FIRST_ORDER: training.first_order_rate})
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer)
+    return model
+
+
+def _is_over(state: FitState, job: Fit) -> bool:
+    """Whether validation has not improved for `patience` epochs."""
+    waited = len(state.records) - state.best_epoch
+    return job.validation is not None and waited >= job.config.training.patience
+
+
+def _train_epoch(
+    model: TwoTower, batches: FoldBatches, state: FitState, *, reporter: Reporter
+) -> Record:
+    """Run one epoch; its loss, its time in seconds and what was sampled.
+
+    Raises:
+        TrainingError: the loss is not a finite number.
+    """
+    epoch = len(state.records)
+    start = time.perf_counter()
+    with reporter.bar(f"epoch {epoch + 1}", batches.n_batches) as advance:
+        dataset = tf.data.Dataset.from_generator(
+            lambda: batches.epoch(epoch), output_signature=BATCH_SPEC
+        ).prefetch(2)
+        step = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: advance(1))
+        history = model.fit(
+            dataset, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[step]
+        )
+    figures = {name: float(values[-1]) for name, values in history.history.items()}
+    if not np.isfinite(figures["total_loss"]):
+        raise TrainingError(
+            f"epoch {epoch + 1}: expected a finite loss, received {figures['total_loss']}; lower "
+            "training.learning_rate"
+        )
+    del figures["regularization_loss"], figures["total_loss"]
+    return {"epoch": float(epoch + 1), "seconds": time.perf_counter() - start} | figures
+
+
+def _validate(model: TwoTower, job: Fit) -> Record:
+    """Measure the deciding metric on the validation positives."""
+    if job.validation is None:
+        return {}
+    result = evaluate(
+        match_scorer(model, job.dataset),
+        train=job.dataset.interactions,
+        test=job.validation,
+        config=job.config.evaluation,
+    )
+    metric = job.config.evaluation.metric
+    return {metric: result.metric(metric)}
+
+
+def _keep(checkpoint: tf.train.Checkpoint, state: FitState, record: Record, *, job: Fit) -> None:
+    """Write the epoch's checkpoint and then the state that names it; drop those not needed."""
+    state.records.append(record)
+    state.latest = f"epoch-{len(state.records)}"
+    checkpoint.write(str(job.directory / state.latest))
+    metric = job.config.evaluation.metric
+    if job.validation is None or record[metric] > _best_so_far(state, metric):
+        state.best, state.best_epoch = state.latest, len(state.records)
+    state.save(job.directory / STATE)
+    for path in job.directory.glob("epoch-*"):
+        if path.name.split(".")[0] not in {state.latest, state.best}:
+            path.unlink()
+
+
+def _best_so_far(state: FitState, metric: str) -> float:
+    """The best validation figure before the latest epoch."""
+    return max((record[metric] for record in state.records[:-1]), default=-1.0)
+
+
+def _describe(record: Record, job: Fit) -> str:
+    """Say one epoch in a line."""
+    metric = job.config.evaluation.metric
+    validation = f"  validation {metric} {record[metric]:.4f}" if metric in record else ""
+    return (
+        f"  epoch {record['epoch']:.0f}/{job.epochs}  loss {record['loss']:.4f}"
+        f"  violators {record['violators']:.0%}{validation}  [dim]{record['seconds']:.1f} s[/dim]"
+    )
+
+
+def sampling_report(records: tuple[Record, ...]) -> dict[str, Any]:
+    """Average over the epochs what was really sampled: shares by source, popularity, violators."""
+
+    def mean(name: str) -> float:
+        return float(np.mean([record[name] for record in records]))
+
+    sources = [source.name.lower() for source in Source]
+    return {
+        "share of sampled negatives": {name: mean(f"sampled_{name}") for name in sources},
+        "share of hardest negatives": {name: mean(f"hardest_{name}") for name in sources},
+        "mean popularity": {
+            "positives": mean("positive_popularity"),
+            "sampled negatives": mean("sampled_popularity"),
+            "hardest negatives": mean("hardest_popularity"),
+        },
+        "violators": {"share of pairs within the margin": mean("violators")},
+    }

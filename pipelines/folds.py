@@ -1,0 +1,209 @@
+"""Fold training: the batches of one epoch.
+
+Each epoch cuts every user's items into folds at random. A fold's items are the positives of one
+query, whose history holds the user's other folds: a positive is never in its own history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines.config import TrainingConfig
+from pipelines.dataset import Dataset, history_entries
+from towers.negatives import MinedNegatives, SharedSampler, keep_probability
+
+SMALLEST_EPOCH = 100
+"""Steps that an epoch should have at least, by choice of the batch size."""
+BATCH_SIZES = (64, 1024)
+"""The smallest and the largest batch size that are chosen unasked."""
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldBatches:
+    """Makes the batches of an epoch, as `towers.two_tower.BATCH_SPEC` describes them."""
+
+    dataset: Dataset
+    config: TrainingConfig
+    sampler: SharedSampler
+    mined: MinedNegatives | None
+    keep: NDArray[np.float64]
+    """How likely a positive of each item is kept, [n_items]."""
+    seed: int
+
+    @classmethod
+    def build(
+        cls, dataset: Dataset, config: TrainingConfig, *, mined: MinedNegatives | None, seed: int
+    ) -> FoldBatches:
+        """Prepare the samplers."""
+        negatives = config.negatives
+        sampler = SharedSampler.build(
+            dataset.item_popularity,
+            uniform=negatives.uniform,
+            by_popularity=negatives.popularity,
+            power=negatives.popularity_power,
+        )
+        keep = keep_probability(dataset.item_popularity, threshold=config.positive_suppression)
+        return cls(
+            dataset=dataset, config=config, sampler=sampler, mined=mined, keep=keep, seed=seed
+        )
+
+    @property
+    def n_batches(self) -> int:
+        """The number of steps in an epoch."""
+        return int(-(-self._queries_of_users.sum() // self.batch_size))
+
+    @property
+    def batch_size(self) -> int:
+        """The number of queries in a step."""
+        if self.config.batch_size is not None:
+            return self.config.batch_size
+        return int(np.clip(self._queries_of_users.sum() // SMALLEST_EPOCH, *BATCH_SIZES))
+
+    @property
+    def _queries_of_users(self) -> NDArray[np.int64]:
+        """How many folds of a user have an item, [n_users]."""
+        return np.minimum(np.diff(self.dataset.interactions.indptr), self.config.folds)
+
+    def epoch(self, epoch: int) -> Iterator[Arrays]:
+        """Yield the batches of one epoch; the same for the same seed and epoch."""
+        rng = np.random.default_rng((self.seed, epoch))
+        folds = _assign_folds(self.dataset.interactions, self.config.folds, rng)
+        sizes = self._queries_of_users
+        users = np.repeat(np.arange(len(sizes)), sizes)
+        fold = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        order = rng.permutation(len(users))
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            yield self._batch(users[chosen], fold[chosen], folds=folds, rng=rng)
+
+    def _batch(
+        self,
+        users: NDArray[np.int64],
+        fold: NDArray[np.int64],
+        *,
+        folds: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> Arrays:
+        """Assemble the batch of queries (users[i] without its fold fold[i])."""
+        matrix = self.dataset.interactions
+        query, entry = _expand(matrix, users)
+        item = matrix.indices[entry].astype(np.int64)
+        is_positive = folds[entry] == fold[query]
+        kept = is_positive & self._kept(item, rng)
+        shared, source = self.sampler.draw(rng)
+        mined = self._mined(users, shared, rng)
+        codes, items = pd.factorize(np.concatenate([item[kept], shared, mined[mined >= 0]]))
+        n_positive = int(kept.sum())
+        mined_item = np.full(mined.shape, -1, dtype=np.int32)
+        mined_item[mined >= 0] = codes[n_positive + len(shared) :]
+        bags = self._bags(users, query[~is_positive], item[~is_positive], items)
+        return bags | {
+            "n_queries": np.int64(len(users)),
+            "item_popularity": self.dataset.item_popularity[items].astype(np.float32),
+            "positive_query": query[kept].astype(np.int32),
+            "positive_item": codes[:n_positive].astype(np.int32),
+            "positive_weight": matrix.data[entry[kept]],
+            "shared_item": codes[n_positive : n_positive + len(shared)].astype(np.int32),
+            "shared_source": source,
+            "mined_item": mined_item,
+            "known": _positions_in(shared, query, item),
+        }
+
+    def _kept(self, item: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Decide which positives survive popularity suppression."""
+        if self.config.positive_suppression == 0.0:
+            return np.ones(len(item), dtype=np.bool_)
+        return rng.random(len(item)) < self.keep[item]
+
+    def _mined(
+        self, users: NDArray[np.int64], shared: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Draw mined negatives, without those that are among the shared ones already."""
+        count = self.config.negatives.mined
+        if self.mined is None or count == 0:
+            return np.full((len(users), 1), -1, dtype=np.int64)
+        drawn = self.mined.draw(users, rng, count=count)
+        return np.where(_contains(shared, drawn), -1, drawn)
+
+    def _bags(
+        self,
+        users: NDArray[np.int64],
+        query: NDArray[np.int64],
+        past: NDArray[np.int64],
+        items: NDArray[np.int64],
+    ) -> Arrays:
+        """Build the bags of the queries and the items over the rows that the batch touches."""
+        dataset = self.dataset
+        static_at, static_row, static_x = _take(dataset.user_bags, users)
+        item_at, item_row, item_x = _take(dataset.item_bags, items)
+        history = dataset.schema.history
+        if history is not None:
+            past_at, past_row, past_x = history_entries(
+                dataset, users=query, items=past, n_users=len(users), latest=history.latest
+            )
+            static_at = np.concatenate([static_at, past_at])
+            static_row = np.concatenate([static_row, past_row])
+            static_x = np.concatenate([static_x, past_x])
+        codes, rows = pd.factorize(np.concatenate([static_row, item_row]))
+        n_user = len(static_row)
+        return {
+            "rows": rows.astype(np.int64),
+            "user_indices": np.stack([static_at, codes[:n_user]], axis=1),
+            "user_values": static_x,
+            "item_indices": np.stack([item_at, codes[n_user:]], axis=1),
+            "item_values": item_x,
+        }
+
+
+def _assign_folds(
+    matrix: sparse.csr_array, n_folds: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Deal each user's entries to folds 0, 1, ... in random order; [n_entries]."""
+    sizes = np.diff(matrix.indptr)
+    users = np.repeat(np.arange(len(sizes)), sizes)
+    order = np.lexsort((rng.random(len(users)), users))
+    folds = np.empty(len(users), dtype=np.int64)
+    folds[order] = (np.arange(len(users)) - matrix.indptr[users]) % n_folds
+    return folds
+
+
+def _expand(
+    matrix: sparse.csr_array, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the entries of some rows of a matrix: position in `rows`, and entry."""
+    starts = matrix.indptr[rows].astype(np.int64)
+    sizes = matrix.indptr[rows + 1] - starts
+    position = np.repeat(np.arange(len(rows)), sizes)
+    offset = np.arange(len(position)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return position, np.repeat(starts, sizes) + offset
+
+
+def _take(
+    matrix: sparse.csr_array, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """List the entries of some rows of bags: position in `rows`, column and value."""
+    position, entry = _expand(matrix, rows)
+    return position, matrix.indices[entry].astype(np.int64), matrix.data[entry]
+
+
+def _contains(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which values are among some ascending ones."""
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[at] == values)
+
+
+def _positions_in(
+    shared: NDArray[np.int64], query: NDArray[np.int64], item: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Pair each query with the positions of its own items among the shared negatives; [n, 2]."""
+    hit = _contains(shared, item)
+    at = np.searchsorted(shared, item[hit])
+    return np.stack([query[hit], at], axis=1).astype(np.int32)

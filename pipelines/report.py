@@ -1,0 +1,46 @@
+"""Write a run's results as one HTML page that needs no other file, no network and no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, StrictUndefined
+
+from pipelines import report_plots, report_tables
+from pipelines.results import Results
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the page to `path`, whole or not at all; `report` has the shape of `Results`."""
+    page = render(cast("Results", report))
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def render(results: Results) -> str:
+    """The page as text; the same results give the same text."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("pipelines").joinpath("report.html.j2").read_text(encoding="utf-8")
+    rounds = results["rounds"]
+    return environment.from_string(source).render(
+        results=results,
+        summary=report_tables.summary(results),
+        sections=report_tables.sections(results),
+        training_plots=report_plots.training_plots(results),
+        quality_plots=report_plots.quality_plots(results),
+        ann_plot=report_plots.ann_plot(results),
+        ann=report_tables.ann_table(rounds),
+        sampling=report_tables.sampling_table(rounds),
+        counts=report_tables.pair_table(results["data"]["counts"], columns=("Rows", "Count")),
+        timings=report_tables.timing_table(results),
+        config=report_tables.pair_table(results["config"], columns=("Setting", "Value")),
+    )

@@ -1,0 +1,192 @@
+"""The tables of the report: cells as text, in the order of reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.results import Results, Round
+
+SEGMENTS = {
+    "all": ("All", "every user with test items"),
+    "warm_users": ("Warm users", "users with train interactions"),
+    "cold_users": ("Cold users", "users without a train interaction"),
+    "warm_items": ("Warm items", "test items that training saw often enough"),
+    "cold_items": ("Cold items", "test items that training saw rarely or never"),
+}
+"""Title and explanation of each segment of an evaluation, in the order of the report."""
+
+LARGE = 1e4
+"""From here on, fractions are not shown."""
+
+NONE = "-"
+"""Stands where a figure was not measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table."""
+
+    name: str
+    cells: Sequence[str]
+    best: int | None = None
+    """The cell to stand out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows under column headings; the first heading is that of the rows' names."""
+
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """The figures of one segment."""
+
+    title: str
+    about: str
+    segment: Mapping[str, Any]
+    table: Table
+
+
+def sections(results: Results) -> list[Section]:
+    """Every metric of every segment: popularity first, then each round."""
+    evaluations = _evaluations(results)
+    return [
+        Section(
+            title=title,
+            about=about,
+            segment=results["baseline"]["segments"][name],
+            table=Table(
+                columns=("Metric", *evaluations),
+                rows=_metric_rows([e["segments"][name]["figures"] for e in evaluations.values()]),
+            ),
+        )
+        for name, (title, about) in SEGMENTS.items()
+    ]
+
+
+def summary(results: Results) -> Table:
+    """The deciding metric of every segment: popularity first, then each round."""
+    evaluations = _evaluations(results)
+    metric = results["metric"]
+    rows = []
+    for name, (title, _) in SEGMENTS.items():
+        segments = [evaluation["segments"][name] for evaluation in evaluations.values()]
+        row = _metric_row(title, metric, [segment["figures"] for segment in segments])
+        users = f"{segments[0]['n_users']:,}"
+        best = None if row.best is None else row.best + 1
+        rows.append(Row(name=title, cells=(users, *row.cells), best=best))
+    return Table(columns=("Segment", "Test users", *evaluations), rows=rows)
+
+
+def ann_table(rounds: Sequence[Round]) -> Table:
+    """Every setting tried for the approximate index."""
+    rows = [
+        Row(
+            name=f"round {found['round']}",
+            cells=(
+                f"{setting['leaves_to_search']:,}",
+                f"{setting['reorder']:,}",
+                f"{setting['recall']:.4f}",
+                f"{setting['latency_ms']:.3f}",
+                f"{setting['queries_per_second']:,.0f}",
+                "yes" if setting["chosen"] else "",
+            ),
+            best=5 if setting["chosen"] else None,
+        )
+        for found in rounds
+        for setting in found["ann"]
+    ]
+    columns = (
+        "Round",
+        "Leaves searched",
+        "Reordered",
+        "Recall",
+        "Latency (ms)",
+        "Queries/s",
+        "Chosen",
+    )
+    return Table(columns=columns, rows=rows)
+
+
+def sampling_table(rounds: Sequence[Round]) -> Table:
+    """What the samplers drew, a column a round."""
+    flat = [_flat(found["sampling"]) for found in rounds]
+    names = list(dict.fromkeys(name for figures in flat for name in figures))
+    rows = [
+        Row(name=name, cells=[_number(figures.get(name)) for figures in flat]) for name in names
+    ]
+    return Table(columns=("Figure", *(_title(found) for found in rounds)), rows=rows)
+
+
+def timing_table(results: Results) -> Table:
+    """Seconds of each stage, and of all."""
+    spent = [(timing["stage"], timing["seconds"]) for timing in results["timings"]]
+    spent.append(("all", sum(seconds for _, seconds in spent)))
+    rows = [Row(name=stage, cells=(f"{seconds:,.1f}",)) for stage, seconds in spent]
+    return Table(columns=("Stage", "Seconds"), rows=rows)
+
+
+def pair_table(values: Mapping[str, Any], *, columns: tuple[str, str]) -> Table:
+    """A row for each key with its value."""
+    rows = [Row(name=key, cells=(_number(value),)) for key, value in values.items()]
+    return Table(columns=columns, rows=rows)
+
+
+def _evaluations(results: Results) -> dict[str, Mapping[str, Any]]:
+    """The evaluations by column heading: popularity, then the rounds."""
+    rounds = {_title(found): found["evaluation"] for found in results["rounds"]}
+    return {"Popularity": results["baseline"], **rounds}
+
+
+def _title(found: Round) -> str:
+    return f"Round {found['round']} (version {found['version']})"
+
+
+def _metric_rows(figures: Sequence[Mapping[str, float]]) -> list[Row]:
+    """A row for each metric that any of the evaluations has."""
+    names = dict.fromkeys(name for column in figures for name in column)
+    return [_metric_row(name, name, figures) for name in names]
+
+
+def _metric_row(title: str, metric: str, figures: Sequence[Mapping[str, float]]) -> Row:
+    """The metric of each evaluation; the highest stands out, but popularity is no merit."""
+    values = [column.get(metric) for column in figures]
+    if metric.startswith("popularity"):
+        cells = [NONE if value is None else f"{value:,.1f}" for value in values]
+        return Row(name=title, cells=cells)
+    cells = [NONE if value is None else f"{value:.4f}" for value in values]
+    known = [value for value in values if value is not None]
+    tops = [place for place, value in enumerate(values) if known and value == max(known)]
+    return Row(name=title, cells=cells, best=tops[0] if len(tops) == 1 < len(known) else None)
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested figures under one name each: `negatives.shares.uniform`."""
+    flat: dict[str, Any] = {}
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _number(value: object) -> str:
+    """A value as text: four significant figures of a fraction, every digit of a whole number."""
+    match value:
+        case None:
+            return NONE
+        case str():
+            return value
+        case float():
+            return f"{value:,.0f}" if abs(value) >= LARGE else f"{value:.4g}"
+        case int() if not isinstance(value, bool):
+            return f"{value:,}"
+        case _:
+            return json.dumps(value)

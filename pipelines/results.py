@@ -1,0 +1,72 @@
+"""The shape of a run's results: what `metrics.json` holds, and what the HTML report shows."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class AnnSetting(TypedDict):
+    """One setting of the approximate index, as measured against exact search."""
+
+    leaves_to_search: int
+    reorder: int
+    recall: float
+    """The share of the exact neighbours that it finds."""
+    latency_ms: float
+    """Of one query."""
+    queries_per_second: float
+    chosen: bool
+
+
+class Round(TypedDict):
+    """One fit: round 0, or a refit with negatives mined by the round before."""
+
+    round: int
+    version: int
+    """The bundle's version that the round published."""
+    epochs: list[dict[str, float]]
+    """Each with `epoch` (from 1), `loss`, `seconds`, the validation metric under its own name
+    where there is one, and maybe `learning_rate`."""
+    sampling: dict[str, Any]
+    """Numbers about positives and negatives, in groups of groups: shares by source, popularity."""
+    evaluation: dict[str, Any]
+    """`Evaluation.to_dict()` over the test interactions."""
+    ann: list[AnnSetting]
+    """The settings tried; empty for an exact index."""
+
+
+class Data(TypedDict):
+    """What was read and how it was split."""
+
+    lines: list[str]
+    """Sentences, such as how the split was made and how many rows were set aside."""
+    counts: dict[str, int]
+    """Such as users, items and interactions by part of the split."""
+
+
+class Timing(TypedDict):
+    """How long one stage of the run took."""
+
+    stage: str
+    seconds: float
+
+
+class Results(TypedDict):
+    """Everything that a run found out; plain values, ready for JSON."""
+
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    config: dict[str, Any]
+    """The settings, flat: `training.epochs` to its value."""
+    data: Data
+    metric: str
+    """The metric that decided when to stop and which round is current, such as `recall@20`."""
+    required_recall: float
+    """The recall that an approximate index must reach to be published."""
+    rounds: list[Round]
+    current_version: int | None
+    """The version that the run left to be served, if any."""
+    baseline: dict[str, Any]
+    """`Evaluation.to_dict()` of the popularity baseline."""
+    timings: list[Timing]

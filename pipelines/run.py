@@ -1,0 +1,117 @@
+"""Run: the whole offline job, from tables to published versions."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipelines.config import RunConfig
+from pipelines.interactions import read_tables, tables_from_frames
+from pipelines.prepare import Prepared, load_prepared, prepare, save_prepared
+from pipelines.progress import Reporter
+from pipelines.results import Results
+from pipelines.rounds import Rounds
+from serving.atomic import locked
+from serving.store import Store
+from towers.errors import TrainingError
+
+FRAMES = ("interactions", "users", "items", "test")
+"""The tables that the Python API takes as DataFrames."""
+
+
+def run(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    frames: Mapping[str, pd.DataFrame] | None = None,
+    reporter: Reporter | None = None,
+) -> Results:
+    """Read, split, fit, mine, refit, evaluate, export and publish below the folder `out`.
+
+    Interrupted, the same call goes on from the last finished epoch or stage. Published versions
+    are never touched.
+
+    Args:
+        config: tables, schema and settings.
+        out: the models directory; made if need be.
+        frames: `interactions` and maybe `users`, `items` and `test`, in place of files.
+        reporter: shows progress; silent by default.
+
+    Raises:
+        ConfigError: the configuration does not fit the tables.
+        DataError: rows break the rules of their table.
+        RecallGateError: an index does not reach the recall that publishing needs.
+        TrainingError: training diverged, or the same run is going on elsewhere.
+    """
+    out, reporter = Path(out), reporter or Reporter()
+    out.mkdir(parents=True, exist_ok=True)
+    work = out / f".run-{_fingerprint(config, frames)}"
+    with locked(work.with_suffix(".lock"), wait=False) as held:
+        if not held:
+            raise TrainingError(
+                f"{out}: the same run is going on in another process; wait for it, or name "
+                "another models directory"
+            )
+        if work.exists():
+            reporter.say(f"Going on with the interrupted run in {out}")
+        prepared = _prepare(config, frames, work=work, reporter=reporter)
+        results = Rounds(
+            config, prepared, store=Store(out), work=work, reporter=reporter
+        ).run()
+        shutil.rmtree(work)
+    return results
+
+
+def _prepare(
+    config: RunConfig,
+    frames: Mapping[str, pd.DataFrame] | None,
+    *,
+    work: Path,
+    reporter: Reporter,
+) -> Prepared:
+    """Read, check and split the tables, or take what an interrupted run has kept of it."""
+    folder = work / "prepared"
+    if folder.exists():
+        with reporter.stage("load prepared tables"):
+            return load_prepared(folder)
+    quarantine = work.parent / "quarantine"
+    with reporter.stage("read and check"):
+        if frames is None:
+            tables = read_tables(config, quarantine_dir=quarantine)
+        else:
+            tables = tables_from_frames(config, **frames, quarantine_dir=quarantine)
+    for line in tables.report.lines():
+        reporter.say(f"  {line}")
+    with reporter.stage("split"):
+        prepared = prepare(tables, config)
+    parts = ", ".join(f"{count:,} {name}" for name, count in prepared.counts.items())
+    reporter.say(f"  {parts}")
+    save_prepared(prepared, folder)
+    return prepared
+
+
+def _fingerprint(config: RunConfig, frames: Mapping[str, pd.DataFrame] | None) -> str:
+    """Name a run by its settings and its input, so that only the same run is resumed."""
+    digest = hashlib.sha256(config.fingerprint().encode())
+    for name, frame in (frames or {}).items():
+        text = frame.to_json(orient="split", default_handler=str)
+        digest.update(f"{name}{text}".encode())
+    if frames is None:
+        for path in _input_files(config):
+            status = path.stat()
+            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _input_files(config: RunConfig) -> list[Path]:
+    """The files that the tables are read from, those that exist."""
+    data = config.data
+    tables: list[Any] = [data.interactions, data.users, data.items, config.split.test]
+    paths = [Path(table.path) for table in tables if table is not None and table.path]
+    shards = [sorted(path.iterdir()) if path.is_dir() else [path] for path in paths]
+    return [path for group in shards for path in group if path.is_file()]

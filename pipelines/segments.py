@@ -1,0 +1,156 @@
+"""The figures of some of the users and items, added up batch by batch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from pipelines import metrics
+from pipelines.metrics import Flags, Floats, Rows
+
+N_DECILES = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """The figures of some users and some items, from lists that rank the full corpus."""
+
+    n_users: int
+    """Users of the segment with at least one of its test items; every mean is over them."""
+    n_items: int
+    """Items of the segment: the whole corpus, or its warm or cold items."""
+    n_positives: int
+    """Test items of those users among the segment's items."""
+    figures: Mapping[str, float]
+    """By metric, such as `recall@20`; empty where `n_users` is 0. Coverage is the share of the
+    segment's items that its users are recommended; popularity is of all they are recommended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decile:
+    """Recall of the test items of one popularity decile."""
+
+    n_items: int
+    n_users: int
+    """Users with a test item in the decile."""
+    popularity: float
+    """Mean number of train interactions of its items; 0 where it has no items."""
+    recall: float | None
+    """Mean over those users of the share found of their test items in the decile."""
+
+
+def popularity_deciles(popularity: Rows) -> Rows:
+    """Assign each item [n_items] its popularity decile, 0 (least popular) to 9.
+
+    Each decile holds about a tenth of the train interactions, not of the items, so that the first
+    is the long tail and the last a few favourites: the groups of SGL (Wu et al., 2021). Ties in
+    popularity go by item row. A decile may be empty: one item may have over a tenth of them all.
+    """
+    order = np.argsort(popularity, kind="stable")
+    ascending = popularity[order]
+    before = np.cumsum(ascending) - ascending
+    deciles = np.empty(len(popularity), dtype=np.int64)
+    deciles[order] = before * N_DECILES // max(int(popularity.sum()), 1)
+    return deciles
+
+
+class SegmentTally:
+    """Adds up the figures of one segment."""
+
+    def __init__(
+        self,
+        test: scipy.sparse.csr_array,
+        *,
+        users: Flags,
+        items: Flags,
+        popularity: Rows,
+        cutoffs: Iterable[int],
+    ) -> None:
+        """Start at zero.
+
+        Args:
+            test: [n_users, n_items] int64, 1 where the item is a test item of the user.
+            users: [n_users], which users belong to the segment.
+            items: [n_items], which items belong to the segment.
+            popularity: [n_items], train interactions of each item.
+            cutoffs: every K.
+        """
+        self._items = items
+        self._popularity = popularity
+        self._n_relevant: Rows = np.where(users, test @ items.astype(np.int64), 0)
+        self._sums: dict[str, float] = defaultdict(float)
+        self._covered = {k: np.zeros(len(items), dtype=np.bool_) for k in cutoffs}
+
+    def add(self, users: Rows, ranked: Rows, found: Flags) -> None:
+        """Count the lists `ranked` of `users` [batch]; `found` flags their test items."""
+        inside = self._n_relevant[users] > 0
+        if not inside.any():
+            return
+        ranked = ranked[inside]
+        relevant = found[inside] & self._items[ranked]
+        n_relevant = self._n_relevant[users[inside]]
+        for k in self._covered:
+            self._covered[k] |= metrics.covered(ranked, len(self._items), k=k)
+            figures = metrics.per_user(
+                ranked, relevant, n_relevant=n_relevant, popularity=self._popularity, k=k
+            )
+            for name, values in figures.items():
+                self._sums[name] += float(values.sum())
+
+    def result(self) -> Segment:
+        """The means over the users counted, in the order of `metrics.metric_names`."""
+        n_users = int(np.count_nonzero(self._n_relevant))
+        figures: dict[str, float] = {}
+        if n_users:
+            means = {name: total / n_users for name, total in self._sums.items()}
+            shares = {
+                f"coverage@{k}": float(covered[self._items].mean())
+                for k, covered in self._covered.items()
+            }
+            every = means | shares
+            figures = {name: every[name] for name in metrics.metric_names(self._covered)}
+        return Segment(
+            n_users=n_users,
+            n_items=int(np.count_nonzero(self._items)),
+            n_positives=int(self._n_relevant.sum()),
+            figures=figures,
+        )
+
+
+class DecileTally:
+    """Adds up recall@k by popularity decile of the test items."""
+
+    def __init__(self, test: scipy.sparse.csr_array, *, popularity: Rows, k: int) -> None:
+        """Start at zero; for `test` and `popularity` see `SegmentTally`."""
+        self.k = k
+        self._popularity = popularity
+        self._deciles = popularity_deciles(popularity)
+        member = np.eye(N_DECILES, dtype=np.int64)[self._deciles]
+        self._n_relevant: Rows = test @ member
+        self._recall: Floats = np.zeros(N_DECILES)
+
+    def add(self, users: Rows, ranked: Rows, found: Flags) -> None:
+        """Count the lists `ranked` of `users` [batch]; `found` flags their test items."""
+        row, rank = np.nonzero(found[:, : self.k])
+        cell = row * N_DECILES + self._deciles[ranked[row, rank]]
+        hits = np.bincount(cell, minlength=len(users) * N_DECILES).reshape(-1, N_DECILES)
+        self._recall += (hits / np.maximum(self._n_relevant[users], 1)).sum(axis=0)
+
+    def result(self) -> tuple[Decile, ...]:
+        """The ten deciles, from the least popular items to the most popular."""
+        n_items = np.bincount(self._deciles, minlength=N_DECILES)
+        n_users = np.count_nonzero(self._n_relevant, axis=0)
+        interactions = np.bincount(self._deciles, self._popularity, minlength=N_DECILES)
+        return tuple(
+            Decile(
+                n_items=int(n_items[d]),
+                n_users=int(n_users[d]),
+                popularity=float(interactions[d] / max(n_items[d], 1)),
+                recall=float(self._recall[d] / n_users[d]) if n_users[d] else None,
+            )
+            for d in range(N_DECILES)
+        )

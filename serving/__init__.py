@@ -1,0 +1,1 @@
+"""What answers queries. Reads bundles and owns their format; imports no training code."""

@@ -1,0 +1,119 @@
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from serving.atomic import locked, move_directory, symlink_atomic, write_text_atomic
+
+
+def test_text_replaces_what_was_there_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text("an old, longer text")
+    write_text_atomic(path, "ü\n")
+    assert path.read_bytes() == "ü\n".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text_atomic(path, "half of it \ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_is_readable_by_others(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_text_atomic(tmp_path / "text", "")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "text").stat().st_mode) == 0o644
+
+
+def test_symlink_replaces_a_symlink_and_is_kept_as_given(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    symlink_atomic(link, Path("versions/1"))
+    symlink_atomic(link, Path("versions/2"))
+    assert link.readlink() == Path("versions/2")
+    assert list(tmp_path.iterdir()) == [link]
+
+
+def test_symlink_does_not_replace_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "current" / "folder").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        symlink_atomic(tmp_path / "current", Path("versions/1"))
+    assert (tmp_path / "current" / "folder").is_dir()
+
+
+def test_symlink_is_set_where_a_killed_writer_left_its_own(tmp_path: Path) -> None:
+    (tmp_path / ".current.new").symlink_to("versions/1")
+    symlink_atomic(tmp_path / "current", Path("versions/2"))
+    assert (tmp_path / "current").readlink() == Path("versions/2")
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]
+
+
+def test_directory_moves_whole_and_never_over_another(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "file").write_text(name)
+    with pytest.raises(OSError, match="not empty"):
+        move_directory(tmp_path / "a", tmp_path / "b")
+    move_directory(tmp_path / "a", tmp_path / "c")
+    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "b" / "deep" / "file").read_text() == "b"
+    assert (tmp_path / "c" / "deep" / "file").read_text() == "a"
+
+
+def test_every_file_and_folder_is_on_disk_before_the_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    (source / "deep").mkdir(parents=True)
+    (source / "deep" / "file").write_text("x")
+    inodes = {path.stat().st_ino for path in (source, source / "deep", source / "deep" / "file")}
+    synced: list[int] = []
+    fsync, rename = os.fsync, os.rename
+
+    def recorded_fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def checked_rename(old: Path, new: Path) -> None:
+        assert set(synced) == inodes
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", checked_rename)
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    move_directory(source, tmp_path / "target")
+    assert synced[len(inodes) :] == [tmp_path.stat().st_ino] * 2
+
+
+def test_lock_is_held_by_one_and_then_free(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path) as first:
+        with locked(path, wait=False) as second:
+            assert (first, second) == (True, False)
+        with locked(path, wait=False) as third:
+            assert not third  # the second did not give back what it never had
+    with locked(path, wait=False) as free:
+        assert free
+
+
+def test_lock_is_waited_for(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def wait() -> None:
+        with locked(tmp_path / "lock"):
+            order.append("second")
+
+    with locked(tmp_path / "lock"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(timeout=0.05)
+        order.append("first")
+    thread.join(timeout=10)
+    assert order == ["first", "second"]

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import tomllib
+from typing import Any
+
+import pytest
+
+from towers.errors import ConfigError
+from towers.schema import (
+    Categorical,
+    Features,
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    space_of,
+)
+from towers.typed import parse
+
+TOML = """
+user_id = "user"
+item_id = "item"
+
+[user]
+features = [
+    { kind = "history" },
+    { kind = "categorical", column = "city", min_count = 2 },
+    { kind = "categorical", column = "device", hash_buckets = 8 },
+    { kind = "numeric", column = "age", buckets = 4 },
+]
+
+[item]
+features = [
+    { kind = "categorical", column = "item" },
+    { kind = "multi_valued", column = "tags", weights = "tag_weights", combiner = "mean" },
+    { kind = "numeric", column = "price", scale = "none" },
+]
+"""
+ITEM_ID = Categorical(column="item")
+
+
+def schema(*, user: tuple[Any, ...] = (History(),), item: tuple[Any, ...] = (ITEM_ID,)) -> Schema:
+    return Schema(
+        user_id="user", item_id="item", user=Features(features=user), item=Features(features=item)
+    )
+
+
+def test_every_kind_is_read_from_toml_by_its_name() -> None:
+    read = parse(Schema, tomllib.loads(TOML), where="schema.toml")
+    assert read.features("user") == (
+        History(column="history", latest=500, popularity_power=0.4),
+        Categorical(column="city", min_count=2),
+        Categorical(column="device", hash_buckets=8),
+        Numeric(column="age", buckets=4),
+    )
+    assert read.features("item") == (
+        ITEM_ID,
+        MultiValued(column="tags", weights="tag_weights", combiner="mean"),
+        Numeric(column="price", scale="none"),
+    )
+    assert (read.id_column("user"), read.id_column("item")) == ("user", "item")
+    assert read.history == read.features("user")[0]
+    assert read.item_id_feature == ITEM_ID
+
+
+def test_the_history_reads_the_item_ids_and_every_other_feature_its_own_tokens() -> None:
+    both = schema(user=(History(column="past"), Categorical(column="city")))
+    spaces = [space_of(feature, side="user", schema=both) for feature in both.features("user")]
+    assert spaces == ["item.item", "user.city"]
+    assert space_of(ITEM_ID, side="item", schema=both) == "item.item"
+
+
+def test_a_schema_without_history_needs_no_item_id() -> None:
+    plain = schema(user=(Numeric(column="age"),), item=(Categorical(column="genre"),))
+    assert plain.history is None
+    assert plain.item_id_feature is None
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        ({"item": (Categorical(column="genre"),)}, r"add a categorical .* column = 'item'"),
+        ({"item": (Categorical(column="item", hash_buckets=9),)}, r"add a categorical"),
+        ({"item": ()}, r"item\.features: expected at least one feature, received none"),
+        ({"user": ()}, r"user\.features: expected at least one feature, received none"),
+        ({"item": (ITEM_ID, History())}, r"item\.features: a history belongs to users"),
+        ({"user": (History(), History(column="past"))}, r"at most one history"),
+        ({"user": (History(), Numeric(column="history"))}, r"\['history'\] more than once"),
+        (
+            {"item": (ITEM_ID, Numeric(column="age"), Categorical(column="age"))},
+            r"\['age'\] more than once",
+        ),
+        (
+            {"item": (ITEM_ID, Numeric(column="w"), MultiValued(column="tags", weights="w"))},
+            r"\['w'\] more than once",
+        ),
+    ],
+)
+def test_a_schema_that_cannot_work_is_refused(sides: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        schema(**sides)
+
+
+@pytest.mark.parametrize(
+    ("feature", "problem"),
+    [
+        ('{ kind = "text", column = "a" }', "user.features.0: Input tag 'text'"),
+        ('{ column = "a" }', "user.features.0: Unable to extract tag"),
+        ('{ kind = "categorical" }', "user.features.0.categorical.column: required"),
+        ('{ kind = "numeric", column = "a", buckets = 1 }', "buckets: .* received 1"),
+        ('{ kind = "numeric", column = "a", scale = "log" }', "scale: .* received 'log'"),
+        ('{ kind = "history", latest = 0 }', "latest: .* received 0"),
+        ('{ kind = "history", popularity_power = -0.1 }', "popularity_power: .* received -0.1"),
+        ('{ kind = "categorical", column = "a", min_count = 0 }', "min_count: .* received 0"),
+        ('{ kind = "categorical", column = "a", hash_buckets = 0 }', "hash_buckets: .* received 0"),
+        ('{ kind = "multi_valued", column = "a", combiner = "max" }', "combiner: .* 'max'"),
+    ],
+)
+def test_a_feature_that_cannot_work_is_refused(feature: str, problem: str) -> None:
+    text = f"features = [{feature}]"
+    raw = {"user_id": "u", "item_id": "i", "user": tomllib.loads(text), "item": {"features": []}}
+    with pytest.raises(ConfigError, match=problem):
+        parse(Schema, raw, where="schema.toml")
+
+
+def test_the_fingerprint_tells_schemas_apart_and_nothing_else() -> None:
+    digest = schema().fingerprint()
+    assert digest == schema().fingerprint()
+    assert len(digest) == 16
+    assert int(digest, 16) >= 0
+    others = [
+        schema(user=(History(latest=9),)),
+        schema(user=(History(popularity_power=0.5),)),
+        schema(item=(ITEM_ID, Numeric(column="price"))),
+        schema(item=(ITEM_ID, Numeric(column="price", scale="none"))),
+        schema(item=(Categorical(column="item", min_count=2),)),
+    ]
+    assert len({digest, *(other.fingerprint() for other in others)}) == 6

@@ -1,0 +1,225 @@
+"""Encoder: raw feature columns to bags, as one TensorFlow graph used offline and when serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from towers.inputs import input_dtypes
+from towers.schema import (
+    Categorical,
+    Feature,
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    Side,
+    space_of,
+)
+from towers.vocabulary import (
+    MISSING_INTEGER,
+    MISSING_STRING,
+    Buckets,
+    Hashed,
+    Scalar,
+    Space,
+    Tokens,
+    Vocabulary,
+    history_weights,
+)
+
+Tensors = Mapping[str, tf.Tensor]
+
+
+class Encoder(tf.Module):
+    """Encode the raw features of one side into bags, a sparse matrix x [batch, n_rows] float32."""
+
+    def __init__(self, schema: Schema, vocabulary: Vocabulary, *, side: Side) -> None:
+        """Build the lookup tables that the side's features need."""
+        super().__init__(name=f"{side}_encoder")
+        self.n_rows = vocabulary.n_rows
+        self._features = schema.features(side)
+        self._inputs = input_dtypes(schema, vocabulary, side=side)
+        self._columns = {
+            feature.column: _column(
+                feature, vocabulary.spaces[space_of(feature, side=side, schema=schema)]
+            )
+            for feature in self._features
+        }
+
+    @property
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """The inputs by name: [batch] or [batch, length], int64, string or float32."""
+        return {
+            name: tf.TensorSpec(
+                [None] * rank, tf.string if dtype is object else tf.as_dtype(dtype), name=name
+            )
+            for name, (dtype, rank) in self._inputs.items()
+        }
+
+    def __call__(self, features: Tensors) -> tf.SparseTensor:
+        """Encode a batch; each row of x has its columns in order and none twice."""
+        batch = tf.shape(next(iter(features.values())), out_type=tf.int64)[0]
+        parts = [self._columns[feature.column](features) for feature in self._features]
+        keys = tf.concat([query * self.n_rows + row for query, row, _ in parts], axis=0)
+        values = tf.concat([value for *_, value in parts], axis=0)
+        unique, _ = tf.unique(tf.sort(keys))
+        position = tf.searchsorted(unique, keys, out_type=tf.int64)
+        summed = tf.math.unsorted_segment_sum(values, position, tf.size(unique, out_type=tf.int64))
+        indices = tf.stack([unique // self.n_rows, unique % self.n_rows], axis=1)
+        return tf.SparseTensor(indices, summed, tf.stack([batch, self.n_rows]))
+
+
+Entries = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+"""Query positions int64, feature rows int64 and values float32, each [n]."""
+
+
+class _TokenColumn(tf.Module):
+    """Tokens to rows, through a lookup table or a hash."""
+
+    def __init__(self, column: str, space: Tokens | Hashed) -> None:
+        super().__init__()
+        self._column, self._space = column, space
+        if isinstance(space, Tokens):
+            dtype = tf.int64 if space.is_integer else tf.string
+            self._table = tf.lookup.experimental.MutableHashTable(dtype, tf.int64, -1)
+            if len(space.tokens):
+                positions = tf.range(len(space.tokens), dtype=tf.int64)
+                self._table.insert(tf.constant(space.tokens, dtype), positions)
+            rows = np.append(space.rows, space.oov_row)
+            self._rows = tf.Variable(rows, trainable=False, name="rows")
+
+    def present(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Whether a token is there at all, bool of the same shape."""
+        marker = MISSING_STRING if tokens.dtype == tf.string else MISSING_INTEGER
+        return tf.not_equal(tokens, tf.constant(marker, tokens.dtype))
+
+    def positions(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Positions of the tokens in the vocabulary, -1 for an unknown one."""
+        return self._table.lookup(tokens)
+
+    def rows(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Rows of the feature table for present tokens, int64 of the same shape."""
+        if isinstance(self._space, Hashed):
+            text = tokens if tokens.dtype == tf.string else tf.strings.as_string(tokens)
+            hashed = tf.strings.to_hash_bucket_fast(text, self._space.buckets)
+            return self._space.first_row + hashed
+        positions = self.positions(tokens)
+        last = tf.size(self._rows, out_type=tf.int64) - 1
+        return tf.gather(self._rows, tf.where(positions < 0, last, positions))
+
+
+class _CategoricalColumn(_TokenColumn):
+    """One token: x = 1 on its row."""
+
+    def __call__(self, features: Tensors) -> Entries:
+        tokens = features[self._column]
+        query = tf.where(self.present(tokens))[:, 0]
+        rows = self.rows(tf.gather(tokens, query))
+        return query, rows, tf.ones_like(rows, tf.float32)
+
+
+class _MultiValuedColumn(_TokenColumn):
+    """Several tokens, weighted and combined."""
+
+    def __init__(self, feature: MultiValued, space: Tokens | Hashed) -> None:
+        super().__init__(feature.column, space)
+        self._weights, self._combiner = feature.weights, feature.combiner
+
+    def __call__(self, features: Tensors) -> Entries:
+        tokens = features[self._column]
+        where = tf.where(self.present(tokens))
+        rows = self.rows(tf.gather_nd(tokens, where))
+        weights = tf.ones_like(rows, tf.float32)
+        if self._weights is not None:
+            given = tf.gather_nd(_widen(features[self._weights], like=tokens), where)
+            weights = tf.where(tf.math.is_finite(given), given, weights)
+        batch = tf.shape(tokens)[0]
+        return where[:, 0], rows, weights * self._scale(weights, where[:, 0], batch)
+
+    def _scale(self, weights: tf.Tensor, query: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        if self._combiner == "sum":
+            return tf.ones_like(weights)
+        size = tf.abs(weights) if self._combiner == "mean" else tf.square(weights)
+        total = tf.gather(tf.math.unsorted_segment_sum(size, query, batch), query)
+        return tf.math.divide_no_nan(
+            tf.ones_like(total), total if self._combiner == "mean" else tf.sqrt(total)
+        )
+
+
+class _HistoryColumn(_TokenColumn):
+    """Past items: x = pop^-b / sqrt(n) over the latest n known ones."""
+
+    def __init__(self, feature: History, space: Tokens) -> None:
+        super().__init__(feature.column, space)
+        self._latest = feature.latest
+        weights = history_weights(space.counts, power=feature.popularity_power)
+        self._weights = tf.Variable(weights, trainable=False, name="history_weights")
+
+    def __call__(self, features: Tensors) -> Entries:
+        positions = self.positions(features[self._column])
+        known = positions >= 0
+        from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
+        where = tf.where(known & (from_end <= self._latest))
+        kept = tf.gather_nd(positions, where)
+        n = tf.math.unsorted_segment_sum(
+            tf.ones_like(kept, tf.float32), where[:, 0], tf.shape(positions)[0]
+        )
+        scale = tf.math.rsqrt(tf.gather(n, where[:, 0]))
+        return where[:, 0], tf.gather(self._rows, kept), tf.gather(self._weights, kept) * scale
+
+
+class _ScalarColumn(tf.Module):
+    """A number: x = its scaled value on one row."""
+
+    def __init__(self, column: str, space: Scalar) -> None:
+        super().__init__()
+        self._column, self._space = column, space
+
+    def __call__(self, features: Tensors) -> Entries:
+        numbers = features[self._column]
+        query = tf.where(tf.math.is_finite(numbers))[:, 0]
+        values = (tf.gather(numbers, query) - self._space.mean) / self._space.std
+        return query, tf.fill(tf.shape(query), tf.constant(self._space.row, tf.int64)), values
+
+
+class _BucketColumn(tf.Module):
+    """A number: x = 1 on its quantile bucket's row."""
+
+    def __init__(self, column: str, space: Buckets) -> None:
+        super().__init__()
+        self._column, self._space = column, space
+
+    def __call__(self, features: Tensors) -> Entries:
+        numbers = features[self._column]
+        query = tf.where(tf.logical_not(tf.math.is_nan(numbers)))[:, 0]
+        boundaries = tf.constant(self._space.boundaries, tf.float32)
+        bucket = tf.searchsorted(boundaries, tf.gather(numbers, query), "right", tf.int64)
+        return query, self._space.first_row + bucket, tf.ones_like(bucket, tf.float32)
+
+
+def _widen(weights: tf.Tensor, *, like: tf.Tensor) -> tf.Tensor:
+    """Pad weights [batch, n] with NaN until each token of `like` [batch, length] has one."""
+    lacking = tf.maximum(tf.shape(like)[1] - tf.shape(weights)[1], 0)
+    return tf.pad(weights, [[0, 0], [0, lacking]], constant_values=np.nan)
+
+
+def _column(feature: Feature, space: Space) -> tf.Module:
+    """Build the graph of one feature.
+
+    Raises:
+        TypeError: the vocabulary's space is not of the feature's kind.
+    """
+    if isinstance(feature, Numeric) and isinstance(space, Scalar):
+        return _ScalarColumn(feature.column, space)
+    if isinstance(feature, Numeric) and isinstance(space, Buckets):
+        return _BucketColumn(feature.column, space)
+    if isinstance(feature, History) and isinstance(space, Tokens):
+        return _HistoryColumn(feature, space)
+    if isinstance(feature, MultiValued) and isinstance(space, (Tokens, Hashed)):
+        return _MultiValuedColumn(feature, space)
+    if isinstance(feature, Categorical) and isinstance(space, (Tokens, Hashed)):
+        return _CategoricalColumn(feature.column, space)
+    raise TypeError(f"{feature.column}: a {feature.kind} feature cannot read {space!r}")

@@ -1,0 +1,31 @@
+"""The exceptions a user can cause. Every message says what, where, expected, received, remedy."""
+
+from __future__ import annotations
+
+
+class RecallError(Exception):
+    """Base of every error that fm-recall raises on purpose."""
+
+
+class ConfigError(RecallError):
+    """A configuration or schema that cannot be used."""
+
+
+class DataError(RecallError):
+    """Input rows that break the rules of their table."""
+
+
+class QueryError(RecallError):
+    """A query that names an unknown id, feature or direction."""
+
+
+class BundleError(RecallError):
+    """A published version that is missing, damaged or incompatible."""
+
+
+class RecallGateError(RecallError):
+    """An index that does not find enough of the exact neighbours to be published."""
+
+
+class TrainingError(RecallError):
+    """A training run that cannot go on."""

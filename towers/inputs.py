@@ -1,0 +1,121 @@
+"""Raw feature values as the dense arrays that the encoder and the SavedModels take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from towers.errors import QueryError
+from towers.schema import History, MultiValued, Numeric, Schema, Side, space_of
+from towers.vocabulary import MISSING_INTEGER, MISSING_STRING, Tokens, Vocabulary
+
+INT64 = np.iinfo(np.int64)
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
+
+def input_dtypes(
+    schema: Schema, vocabulary: Vocabulary, *, side: Side
+) -> dict[str, tuple[Any, int]]:
+    """List the inputs of one side: name -> (NumPy dtype, rank); rank 2 is [batch, length]."""
+    inputs: dict[str, tuple[Any, int]] = {}
+    for feature in schema.features(side):
+        if isinstance(feature, Numeric):
+            inputs[feature.column] = (np.float32, 1)
+            continue
+        space = vocabulary.spaces[space_of(feature, side=side, schema=schema)]
+        integer = isinstance(space, Tokens) and space.is_integer
+        rank = 2 if isinstance(feature, (MultiValued, History)) else 1
+        inputs[feature.column] = (np.int64 if integer else object, rank)
+        if isinstance(feature, MultiValued) and feature.weights is not None:
+            inputs[feature.weights] = (np.float32, 2)
+    return inputs
+
+
+def pack(
+    columns: Mapping[str, Sequence[Any] | pd.Series[Any]],
+    *,
+    inputs: Mapping[str, tuple[Any, int]],
+    size: int,
+) -> dict[str, NDArray[Any]]:
+    """Turn `size` raw values a column into dense arrays, [size] or padded [size, longest].
+
+    A column that is absent, or a value that is None or NaN, becomes the missing marker: `""`,
+    the smallest int64, or NaN.
+
+    Raises:
+        QueryError: a column is unknown, or a value does not fit its type.
+    """
+    unknown = sorted(set(columns) - set(inputs))
+    if unknown:
+        raise QueryError(f"unknown features {unknown}; expected some of {sorted(inputs)}")
+    packed = {}
+    for name, (dtype, rank) in inputs.items():
+        values = list(columns[name]) if name in columns else [None] * size
+        if len(values) != size:
+            raise QueryError(f"feature {name!r}: expected {size} values, received {len(values)}")
+        pack_one = _pack_values if rank == 1 else _pack_lists
+        packed[name] = pack_one(name, values, dtype)
+    return packed
+
+
+def _pack_values(name: str, values: Iterable[Any], dtype: Any) -> NDArray[Any]:
+    """Fill one dense array, missing markers included."""
+    return np.array([_value(name, value, dtype) for value in values], dtype=dtype)
+
+
+def _pack_lists(name: str, values: Sequence[Any], dtype: Any) -> NDArray[Any]:
+    """Pad lists to the longest with missing markers at the end."""
+    lists = [[] if _is_missing(value) else value for value in values]
+    for value in lists:
+        if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
+            raise QueryError(f"feature {name!r}: expected a list, received {value!r}")
+    longest = max((len(value) for value in lists), default=0)
+    packed = np.full((len(lists), longest), _missing(dtype), dtype=dtype)
+    for row, value in enumerate(lists):
+        packed[row, : len(value)] = [_value(name, token, dtype) for token in value]
+    return packed
+
+
+def _value(name: str, value: Any, dtype: Any) -> Any:
+    """Check and convert one value to its input's type."""
+    if _is_missing(value):
+        return _missing(dtype)
+    if dtype is object:
+        return _text(name, value)
+    integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if dtype is np.int64:
+        if not integral or not INT64.min <= value <= INT64.max:
+            raise QueryError(f"feature {name!r}: expected a 64-bit integer, received {value!r}")
+        return value
+    if not integral and not isinstance(value, (float, np.floating)):
+        raise QueryError(f"feature {name!r}: expected a number, received {value!r}")
+    if not abs(value) <= LARGEST_FLOAT:
+        raise QueryError(f"feature {name!r}: expected a 32-bit float, received {value!r}")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    """Write a token as text, as the columns of a table are parsed."""
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, bytes) or not pd.api.types.is_scalar(value):
+        raise QueryError(f"feature {name!r}: expected one token as text, received {value!r}")
+    return str(value)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a value stands for nothing: None, NaN, or pandas' NA or NaT."""
+    if isinstance(value, (float, np.floating)):
+        return bool(np.isnan(value))
+    return value is None or value is pd.NA or value is pd.NaT
+
+
+def _missing(dtype: Any) -> Any:
+    """The marker of a missing value of this type."""
+    if dtype is object:
+        return MISSING_STRING
+    return MISSING_INTEGER if dtype is np.int64 else np.nan

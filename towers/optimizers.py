@@ -1,0 +1,87 @@
+"""LazyAdam: Adam whose step costs as much as the rows of the batch, never as the table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+class LazyAdam(keras.optimizers.Optimizer):
+    """Adam that moves only the rows a sparse gradient names.
+
+    Moments of untouched rows do not decay, unlike in Keras' Adam, which updates every row at every
+    step. Source: D. Kingma, J. Ba, Adam, ICLR 2015, algorithm 1, applied to the touched rows.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        *,
+        rates: Mapping[str, float] | None = None,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-12,
+        name: str = "LazyAdam",
+        **kwargs: Any,
+    ) -> None:
+        """Keep the hyperparameters.
+
+        Args:
+            learning_rate: a number, or a schedule over steps.
+            rates: factors of the learning rate, for variables whose name ends with the key.
+            beta_1: decay of the first moment.
+            beta_2: decay of the second moment.
+            epsilon: keeps the division finite; far below the gradient of a mean over a large batch.
+            name: of the optimizer.
+            **kwargs: as for every Keras optimizer.
+        """
+        super().__init__(name=name, jit_compile=False, **kwargs)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.rates = dict(rates or {})
+
+    def build(self, var_list: list[tf.Variable]) -> None:
+        """Make the two moments of each variable."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._built = True
+        self._moments = [
+            (self.add_variable_from_reference(v, "m"), self.add_variable_from_reference(v, "v"))
+            for v in var_list
+        ]
+
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
+        """Move the rows named by a sparse gradient, or all of a dense one's."""
+        first, second = self._moments[self._index_dict[self._var_key(variable)]]
+        if not isinstance(gradient, tf.IndexedSlices):
+            gradient = tf.IndexedSlices(gradient, tf.range(tf.shape(variable)[0]))
+        rows, g = gradient.indices, gradient.values
+        step = tf.cast(self.iterations + 1, variable.dtype)
+        bias = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
+        rate = tf.cast(self.learning_rate, variable.dtype) * bias * self._factor(variable)
+        m = self.beta_1 * tf.gather(first, rows) + (1.0 - self.beta_1) * g
+        v = self.beta_2 * tf.gather(second, rows) + (1.0 - self.beta_2) * tf.square(g)
+        first.scatter_update(tf.IndexedSlices(m, rows))
+        second.scatter_update(tf.IndexedSlices(v, rows))
+        moved = rate * m / (tf.sqrt(v) + self.epsilon)
+        variable.scatter_sub(tf.IndexedSlices(moved, rows))
+
+    def _factor(self, variable: tf.Variable) -> float:
+        """The factor of a variable's learning rate, 1 unless `rates` names it."""
+        name = variable.name.split(":")[0]
+        return next((f for ending, f in self.rates.items() if name.endswith(ending)), 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        config: dict[str, Any] = super().get_config()
+        return config | {
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "beta_1": self.beta_1,
+            "beta_2": self.beta_2,
+            "epsilon": self.epsilon,
+            "rates": self.rates,
+        }

@@ -1,0 +1,169 @@
+"""Feature and Schema: which columns describe a user and an item, and how each becomes a bag.
+
+A bag is a sparse vector x of a factorization machine: rows of the feature table with their
+real values x_i. What each kind does with a missing or an unknown value:
+
+| kind | a bag of | missing (null, "", NaN) | unknown token |
+|---|---|---|---|
+| categorical | its token's row, x = 1 | no row | the feature's out-of-vocabulary row |
+| categorical, hashed | its bucket's row, x = 1 | no row | any token has a bucket |
+| multi_valued | its tokens' rows, x by `combiner` | no row | the out-of-vocabulary row, once each |
+| numeric | its one row, x = the scaled value | no row (for `standard`: the mean) | - |
+| numeric, bucketed | its bucket's row, x = 1 | no row | outside the range: the end bucket |
+| history | its items' rows, x = pop^-b / sqrt(n) | no row | left out, and not counted in n |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from towers.errors import ConfigError
+from towers.typed import STRICT
+
+Side = Literal["user", "item"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Categorical:
+    """One token from a vocabulary, or from hashed buckets."""
+
+    column: str
+    kind: Literal["categorical"] = "categorical"
+    min_count: PositiveInt = 1
+    """A token seen fewer times shares the out-of-vocabulary row."""
+    hash_buckets: PositiveInt | None = None
+    """Hash tokens into this many rows instead of learning a vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MultiValued:
+    """A list of tokens, each with an optional weight."""
+
+    column: str
+    kind: Literal["multi_valued"] = "multi_valued"
+    separator: str = "|"
+    """What stands between tokens where the column holds text rather than lists."""
+    weights: str | None = None
+    """The column of the tokens' weights; a weight that is missing or not finite counts as 1."""
+    combiner: Literal["sum", "mean", "sqrtn"] = "sqrtn"
+    """x_i = w_i, w_i / sum_j |w_j|, or w_i / sqrt(sum_j w_j^2)."""
+    min_count: PositiveInt = 1
+    """A token seen fewer times shares the out-of-vocabulary row."""
+    hash_buckets: PositiveInt | None = None
+    """Hash tokens into this many rows instead of learning a vocabulary."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Numeric:
+    """A number, as a real-valued x or as a quantile bucket."""
+
+    column: str
+    kind: Literal["numeric"] = "numeric"
+    scale: Literal["standard", "none"] = "standard"
+    """`standard`: x = (value - mean) / standard deviation; `none`: x = value."""
+    buckets: Annotated[int, Field(ge=2)] | None = None
+    """Cut the training values into this many quantile buckets, each a row with x = 1."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class History:
+    """The items of a user's past, as a bag that shares the item ids' vectors."""
+
+    kind: Literal["history"] = "history"
+    column: str = "history"
+    """The input's name; filled from the interactions in training, by the caller in serving."""
+    latest: PositiveInt = 500
+    """Only the latest this many items count."""
+    popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
+    """b in x_i = pop_i^-b / sqrt(n): popular items say less about a user."""
+
+
+Feature = Annotated[Categorical | MultiValued | Numeric | History, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Features:
+    """The features of one side."""
+
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Schema:
+    """What the two towers read: the id column and the features of users and of items."""
+
+    user_id: str
+    item_id: str
+    user: Features
+    item: Features
+
+    def __post_init__(self) -> None:
+        for side in ("user", "item"):
+            self._check_side(side)
+        if self.history is not None and self.item_id_feature is None:
+            raise ConfigError(
+                "user.features: a history shares the vectors of the item ids, but the item ids are "
+                f"not a feature; add a categorical item feature with column = {self.item_id!r}"
+            )
+
+    def features(self, side: Side) -> tuple[Feature, ...]:
+        """The features of `side`, in the order in which the schema lists them."""
+        return (self.user if side == "user" else self.item).features
+
+    def id_column(self, side: Side) -> str:
+        """The column that holds the ids of `side`."""
+        return self.user_id if side == "user" else self.item_id
+
+    @property
+    def history(self) -> History | None:
+        """The history feature, if users have one."""
+        found = [f for f in self.user.features if isinstance(f, History)]
+        return found[0] if found else None
+
+    @property
+    def item_id_feature(self) -> Categorical | None:
+        """The vocabulary feature of the item ids, if items have one; history shares its rows."""
+        for feature in self.item.features:
+            if (
+                isinstance(feature, Categorical)
+                and feature.column == self.item_id
+                and feature.hash_buckets is None
+            ):
+                return feature
+        return None
+
+    def fingerprint(self) -> str:
+        """A digest (hex, 16 characters) that changes when the meaning of any column does."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _check_side(self, side: Side) -> None:
+        features = self.features(side)
+        columns = [feature.column for feature in features]
+        columns += [f.weights for f in features if isinstance(f, MultiValued) and f.weights]
+        repeated = sorted({column for column in columns if columns.count(column) > 1})
+        if repeated:
+            raise ConfigError(
+                f"{side}.features: expected each column once, received {repeated} more than once; "
+                "remove the repetition"
+            )
+        if not features:
+            raise ConfigError(f"{side}.features: expected at least one feature, received none")
+        histories = [f for f in features if isinstance(f, History)]
+        if side == "item" and histories:
+            raise ConfigError("item.features: a history belongs to users; move it to user.features")
+        if len(histories) > 1:
+            raise ConfigError("user.features: expected at most one history, received several")
+
+
+def space_of(feature: Feature, *, side: Side, schema: Schema) -> str:
+    """Name the token space whose rows a feature reads; a history reads the item ids' space."""
+    if isinstance(feature, History):
+        return f"item.{schema.item_id}"
+    return f"{side}.{feature.column}"

@@ -1,0 +1,151 @@
+"""TwoTower: the factorization machine as a trainable tensorflow-recommenders model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras as keras
+
+from towers.losses import margin_violations, mean_over, select_hardest
+from towers.negatives import Source
+from towers.towers import FeatureTable, ItemTower, UserTower
+
+Batch = Mapping[str, tf.Tensor]
+"""One step's input, as `BATCH_SPEC` describes it."""
+
+BATCH_SPEC: dict[str, tf.TensorSpec] = {
+    # the rows of the feature table that the batch touches, none twice; x's columns index them
+    "rows": tf.TensorSpec([None], tf.int64),
+    "user_indices": tf.TensorSpec([None, 2], tf.int64),
+    "user_values": tf.TensorSpec([None], tf.float32),
+    "n_queries": tf.TensorSpec([], tf.int64),
+    # every item of the batch, positive or negative, once
+    "item_indices": tf.TensorSpec([None, 2], tf.int64),
+    "item_values": tf.TensorSpec([None], tf.float32),
+    "item_popularity": tf.TensorSpec([None], tf.float32),
+    # pairs of a query and an item of the batch that belong together
+    "positive_query": tf.TensorSpec([None], tf.int32),
+    "positive_item": tf.TensorSpec([None], tf.int32),
+    "positive_weight": tf.TensorSpec([None], tf.float32),
+    # negatives that all queries share, and at least one column of each query's own; -1 for none
+    "shared_item": tf.TensorSpec([None], tf.int32),
+    "shared_source": tf.TensorSpec([None], tf.int8),
+    "mined_item": tf.TensorSpec([None, None], tf.int32),
+    # (query, position in shared_item) of shared negatives that are one of the user's positives
+    "known": tf.TensorSpec([None, 2], tf.int32),
+}
+
+
+class TwoTower(tfrs.Model):
+    """Learns the feature table so that positives lie a margin above the hardest negatives."""
+
+    def __init__(self, features: FeatureTable, *, margin: float, hardest: int, l2: float) -> None:
+        """Keep the table, and build both towers over it."""
+        super().__init__()
+        self.features = features
+        self.user_tower, self.item_tower = UserTower(), ItemTower()
+        self._margin, self._hardest, self._l2 = margin, hardest, l2
+        self._means = {
+            name: keras.metrics.Mean(name)
+            for name in (
+                "violators",
+                "positive_popularity",
+                "sampled_popularity",
+                "hardest_popularity",
+                *(f"sampled_{source.name.lower()}" for source in Source),
+                *(f"hardest_{source.name.lower()}" for source in Source),
+            )
+        }
+
+    def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
+        """Compute the loss of one batch, and update the metrics of what was sampled.
+
+        The mean over the positives of `pairwise_hinge` against the query's hardest negatives,
+        plus l2 times the mean squared norm of the batch's vectors.
+        """
+        w, v = self.features(inputs["rows"])
+        queries, items = self._vectors(inputs, w, v)
+        candidates, counts = self._hardest_negatives(inputs, queries, items)
+        negative = tf.einsum("bd,bmd->bm", queries, tf.gather(items, candidates))
+        positive_query = inputs["positive_query"]
+        positive = tf.reduce_sum(
+            tf.gather(queries, positive_query) * tf.gather(items, inputs["positive_item"]), axis=1
+        )
+        counts = tf.gather(counts, positive_query)
+        violations = margin_violations(
+            positive, tf.gather(negative, positive_query), counts=counts, margin=self._margin
+        )
+        hinge, weight = mean_over(violations, counts), inputs["positive_weight"]
+        loss = tf.math.divide_no_nan(tf.reduce_sum(hinge * weight), tf.reduce_sum(weight))
+        violators = tf.cast(violations > 0, violations.dtype)
+        self._means["violators"].update_state(mean_over(violators, counts))
+        return loss + self._l2 * _mean_squared_norm(queries, items)
+
+    def _vectors(self, inputs: Batch, w: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Run both towers; queries [batch, 1 + k] and the batch's items [n_items, 1 + k]."""
+        n_rows = tf.size(w, out_type=tf.int64)
+        n_items = tf.size(inputs["item_popularity"], out_type=tf.int64)
+        users = tf.SparseTensor(
+            inputs["user_indices"], inputs["user_values"], tf.stack([inputs["n_queries"], n_rows])
+        )
+        items = tf.SparseTensor(
+            inputs["item_indices"], inputs["item_values"], tf.stack([n_items, n_rows])
+        )
+        return self.user_tower(users, v), self.item_tower(items, w, v)
+
+    def _hardest_negatives(
+        self, inputs: Batch, queries: tf.Tensor, items: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Choose each query's hardest negatives: items, and which of them count; [batch, m]."""
+        queries, items = tf.stop_gradient(queries), tf.stop_gradient(items)
+        shared, mined = inputs["shared_item"], inputs["mined_item"]
+        scores = tf.matmul(queries, tf.gather(items, shared), transpose_b=True)
+        never = tf.fill(tf.shape(inputs["known"])[:1], -math.inf)
+        scores = tf.tensor_scatter_nd_update(scores, inputs["known"], never)
+        own = tf.einsum("bd,bmd->bm", queries, tf.gather(items, tf.maximum(mined, 0)))
+        own = tf.where(mined >= 0, own, -math.inf)
+        columns, counts = select_hardest(tf.concat([scores, own], axis=1), m=self._hardest)
+        n_shared = tf.size(shared)
+        is_shared = columns < n_shared
+        at = tf.minimum(columns, n_shared - 1)
+        own_item = tf.gather(mined, tf.maximum(columns - n_shared, 0), axis=1, batch_dims=1)
+        candidates = tf.where(is_shared, tf.gather(shared, at), own_item)
+        source = tf.where(is_shared, tf.gather(inputs["shared_source"], at), int(Source.MINED))
+        candidates = tf.maximum(candidates, 0)
+        self._report(inputs, candidates, source=tf.cast(source, tf.int8), counts=counts)
+        return candidates, counts
+
+    def _report(
+        self, inputs: Batch, hardest: tf.Tensor, *, source: tf.Tensor, counts: tf.Tensor
+    ) -> None:
+        """Update the means of what was sampled and of what the loss saw."""
+        popularity = inputs["item_popularity"]
+        weight = tf.cast(counts, tf.float32)
+        mean = self._means
+        positives = tf.gather(popularity, inputs["positive_item"])
+        mean["positive_popularity"].update_state(positives)
+        mean["hardest_popularity"].update_state(tf.gather(popularity, hardest), weight)
+        mined = inputs["mined_item"]
+        is_mined = tf.cast(mined >= 0, tf.float32)
+        n_queries = tf.cast(inputs["n_queries"], tf.float32)
+        shared = tf.gather(popularity, inputs["shared_item"])
+        each_query = tf.fill(tf.shape(shared), n_queries)
+        mean["sampled_popularity"].update_state(shared, each_query)
+        own = tf.gather(popularity, tf.maximum(mined, 0))
+        mean["sampled_popularity"].update_state(own, is_mined)
+        for kind in Source:
+            name = kind.name.lower()
+            of_kind = tf.cast(inputs["shared_source"] == int(kind), tf.float32)
+            mean[f"sampled_{name}"].update_state(of_kind, each_query)
+            own_kind = tf.ones_like(is_mined) * float(kind is Source.MINED)
+            mean[f"sampled_{name}"].update_state(own_kind, is_mined)
+            mean[f"hardest_{name}"].update_state(tf.cast(source == int(kind), tf.float32), weight)
+
+
+def _mean_squared_norm(queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """Average the squared lengths of the batch's query vectors, and of its item vectors."""
+    users = tf.reduce_mean(tf.reduce_sum(tf.square(queries[:, 1:]), axis=1))
+    return users + tf.reduce_mean(tf.reduce_sum(tf.square(items), axis=1))

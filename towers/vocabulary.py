@@ -1,0 +1,172 @@
+"""Vocabulary: which row of the feature table belongs to which token, bucket or number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from towers.schema import (
+    Categorical,
+    Feature,
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    Side,
+    space_of,
+)
+
+MISSING_INTEGER = np.iinfo(np.int64).min
+"""What stands for a missing integer token where a dense tensor needs a value."""
+MISSING_STRING = ""
+"""What stands for a missing text token."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tokens:
+    """A learned space: tokens [n] (int64, or str objects) with their rows and training counts."""
+
+    tokens: NDArray[Any]
+    rows: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    oov_row: int
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether tokens are integers rather than text."""
+        return bool(self.tokens.dtype == np.int64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hashed:
+    """A space of hashed text: rows [first_row, first_row + buckets)."""
+
+    first_row: int
+    buckets: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scalar:
+    """A real-valued x = (value - mean) / std on one row."""
+
+    row: int
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets:
+    """Quantile buckets: len(boundaries) + 1 rows from first_row on."""
+
+    first_row: int
+    boundaries: tuple[float, ...]
+
+
+Space: TypeAlias = Tokens | Hashed | Scalar | Buckets
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Vocabulary:
+    """The spaces by name, and the number of rows that the feature table needs."""
+
+    spaces: Mapping[str, Space]
+    n_rows: int
+
+    def tokens(self, name: str) -> Tokens:
+        """The learned space called `name`.
+
+        Raises:
+            TypeError: the space is of another kind.
+        """
+        space = self.spaces[name]
+        if not isinstance(space, Tokens):
+            raise TypeError(f"space {name}: expected Tokens, received {type(space).__name__}")
+        return space
+
+
+def history_weights(counts: NDArray[np.int64], *, power: float) -> NDArray[np.float32]:
+    """Weigh the items of a history by their training counts: count^-power, before 1/sqrt(n).
+
+    An item that training never saw counts as seen once.
+    """
+    return (np.maximum(counts, 1).astype(np.float64) ** -power).astype(np.float32)
+
+
+def fit_vocabulary(
+    schema: Schema,
+    *,
+    users: pd.DataFrame,
+    items: pd.DataFrame,
+    interactions: pd.DataFrame,
+) -> Vocabulary:
+    """Give rows to what the training interactions show.
+
+    Only users and items with a training interaction count, so that no row stays untrained. An
+    id's count is its number of interactions; any other token's the number of its users (items).
+
+    Args:
+        schema: the features.
+        users: one row a user, with the id column first and parsed feature columns.
+        items: one row an item, likewise.
+        interactions: `user_id` and `item_id`, one row a positive.
+    """
+    spaces: dict[str, Space] = {}
+    n_rows = 0
+    sides: list[tuple[Side, pd.DataFrame]] = [("user", users), ("item", items)]
+    for side, table in sides:
+        ids = interactions[f"{side}_id"]
+        seen = table[table[schema.id_column(side)].isin(ids.unique())]
+        for feature in schema.features(side):
+            if isinstance(feature, History):
+                continue
+            own = feature.column == schema.id_column(side)
+            space, size = _fit_space(feature, ids if own else seen[feature.column], n_rows)
+            spaces[space_of(feature, side=side, schema=schema)] = space
+            n_rows += size
+    return Vocabulary(spaces=spaces, n_rows=n_rows)
+
+
+def _fit_space(feature: Feature, values: pd.Series[Any], first_row: int) -> tuple[Space, int]:
+    """Fit one feature's space from row `first_row` on, and say how many rows it takes."""
+    if isinstance(feature, Numeric):
+        return _fit_numeric(feature, values, first_row)
+    if not isinstance(feature, (Categorical, MultiValued)):
+        raise TypeError(f"{feature.column}: a {feature.kind} feature has no space of its own")
+    if feature.hash_buckets is not None:
+        return Hashed(first_row=first_row, buckets=feature.hash_buckets), feature.hash_buckets
+    flat = values.explode() if isinstance(feature, MultiValued) else values
+    counts = flat.dropna().value_counts()
+    is_missing = counts.index.isin([MISSING_STRING, MISSING_INTEGER])
+    counts = counts[(counts >= feature.min_count) & ~is_missing]
+    integer = bool(pd.api.types.is_integer_dtype(counts.index.infer_objects()))
+    tokens = np.asarray(counts.index, dtype=np.int64 if integer else object)
+    order = np.argsort(tokens, kind="stable")
+    space = Tokens(
+        tokens=tokens[order],
+        rows=np.arange(first_row + 1, first_row + 1 + len(tokens), dtype=np.int64),
+        counts=np.asarray(counts, dtype=np.int64)[order],
+        oov_row=first_row,
+    )
+    return space, len(tokens) + 1
+
+
+def _fit_numeric(
+    feature: Numeric, values: pd.Series[Any], first_row: int
+) -> tuple[Scalar | Buckets, int]:
+    """Fit a scale, or the quantiles that cut the values into buckets of equal counts."""
+    known = values.dropna().to_numpy(np.float64)
+    if feature.buckets is not None:
+        shares = np.linspace(0.0, 1.0, feature.buckets + 1)[1:-1]
+        quantiles = np.quantile(known, shares) if len(known) else np.empty(0)
+        boundaries = tuple(np.unique(quantiles.astype(np.float32)).tolist())
+        return Buckets(first_row=first_row, boundaries=boundaries), len(boundaries) + 1
+    if feature.scale == "none" or not len(known):
+        return Scalar(row=first_row, mean=0.0, std=1.0), 1
+    mean, std = float(known.mean()), float(known.std())
+    is_constant = std <= np.finfo(np.float32).eps * abs(mean)  # but for what float32 rounds away
+    return Scalar(row=first_row, mean=mean, std=1.0 if is_constant else std), 1
