@@ -88,7 +88,7 @@ def query(
     from pipelines.display import hits_as_json, show_hits
     from serving.retriever import Retriever
 
-    retriever = Retriever.open(models, version)
+    retriever = Retriever.open(models, version=version)
     hits = retriever.retrieve(
         direction,
         id=id,
@@ -101,7 +101,7 @@ def query(
     if as_json:
         sys.stdout.write(hits_as_json(hits, show=columns) + "\n")
         return
-    show_hits(Console(), hits, title=f"{direction}, version {retriever.version}", show=columns)
+    show_hits(Console(), hits, title=f"{direction}, version {retriever.bundle.version}", show=columns)
 
 
 @app.command()

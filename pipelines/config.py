@@ -13,6 +13,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pydantic.dataclasses import dataclass
 
 from pipelines.metrics import metric_names
+from serving.signature import check_input_names
 from towers.errors import ConfigError
 from towers.schema import Categorical, Features, History, Schema
 from towers.typed import STRICT, parse
@@ -118,8 +119,10 @@ class NegativesConfig:
     """Items drawn for each query from what the previous version retrieved for its user."""
     mined_ranks: tuple[PositiveInt, PositiveInt] = (50, 500)
     """First and last rank (1 = best) of the previous version's retrieval to draw from."""
-    hardest: PositiveInt = 20
-    """The loss counts only this many of a query's negatives, those with the highest scores."""
+    hardest: PositiveInt | None = None
+    """The loss counts only this many of a query's negatives, those with the highest scores.
+    Default: 15 times as many as a user's own items are to be expected in the shared sample, and
+    at least 20; the denser the interactions, the more of the hardest are unlabelled positives."""
 
     def __post_init__(self) -> None:
         if self.uniform + self.popularity == 0:
@@ -148,12 +151,14 @@ class TrainingConfig:
     folds: Annotated[int, Field(ge=2)] = 5
     """Each epoch cuts every user's items into this many folds at random: a fold's items are the
     positives of a query whose history holds the other folds."""
+    history_dropout: Fraction = 0.1
+    """The share of queries that are trained without their history, as a newcomer comes."""
     learning_rate: PositiveFloat = 3e-3
     """Of lazy Adam at the start; a cosine takes it to zero over `epochs`."""
     first_order_rate: PositiveFloat = 0.1
     """Factor of the learning rate for first-order weights: at the full rate popularity is learned
     before, and in place of, what tells users apart."""
-    margin: PositiveFloat = 0.15
+    margin: PositiveFloat = 0.5
     """The hinge's margin between a positive's score and a negative's."""
     l2: NonNegativeFloat = 1e-2
     """Weight of the mean squared norm of a batch's query and item vectors."""
@@ -221,7 +226,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         # what cannot work is refused here, not after the data was read and a model fitted
-        _ = self.schema
+        check_input_names(self.schema.input_names("user"))
+        check_input_names(self.schema.input_names("item"))
         known = metric_names(self.evaluation.k)
         if self.evaluation.metric not in known:
             raise ConfigError(

@@ -158,7 +158,7 @@ def history_entries(
         latest: how many of a query's known items count.
 
     Returns:
-        query positions, rows of the feature table and x = pop^-b / sqrt(n), each [n_kept].
+        query positions, rows of the feature table and x = c pop^-b / sqrt(n), each [n_kept].
     """
     known = dataset.history_rows[items] >= 0
     users, items = users[known], items[known]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
 from pipelines.results import Results
-from serving.retriever import Hits
 from serving.store import Store
+from towers.errors import QueryError
 
 FIGURES = ("recall", "ndcg", "hit_rate", "mrr", "coverage", "popularity")
 """The metrics of a table, each at the deciding metric's K."""
@@ -44,10 +44,10 @@ def show_results(console: Console, results: Results) -> None:
 
 
 def show_hits(
-    console: Console, hits: Hits, *, title: str, show: Sequence[str] | None
+    console: Console, hits: pd.DataFrame, *, title: str, show: Sequence[str] | None
 ) -> None:
     """Print hits by rank, with the columns `show` of the target's table; None shows all."""
-    frame = hits.to_frame(show=show)
+    frame = _chosen(hits, show=show)
     table = Table(title=title, title_justify="left")
     for name in frame.columns:
         table.add_column(str(name), justify="right" if name in {"rank", "score"} else "left")
@@ -56,9 +56,25 @@ def show_hits(
     console.print(table)
 
 
-def hits_as_json(hits: Hits, *, show: Sequence[str]) -> str:
+def hits_as_json(hits: pd.DataFrame, *, show: Sequence[str]) -> str:
     """Write hits as a JSON array of objects, one a hit."""
-    return hits.to_frame(show=show).to_json(orient="records", force_ascii=False)
+    text: str = _chosen(hits, show=show).to_json(orient="records", force_ascii=False)
+    return text
+
+
+def _chosen(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
+    """Number hits by rank, and keep the id, the score and the columns `show`.
+
+    Raises:
+        QueryError: there is no such column.
+    """
+    rest = list(hits.columns[2:])
+    missing = [name for name in show or () if name not in rest]
+    if missing:
+        raise QueryError(f"--show: expected some of {rest}, received {missing}")
+    frame = hits[[*hits.columns[:2], *(rest if show is None else show)]].copy()
+    frame.insert(0, "rank", range(1, len(frame) + 1))
+    return frame
 
 
 def show_versions(console: Console, store: Store) -> None:

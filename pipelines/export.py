@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 from numpy.typing import NDArray
 
@@ -22,10 +18,14 @@ from pipelines.fit import Fitted
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.results import AnnSetting
-from pipelines.tune import choose_settings, measure_recall, tune
+from pipelines.tune import measure_recall, tune
 from serving.directions import DIRECTIONS, Direction
-from serving.graphs import ExactSearch, RetrievalModel, ScannSearch, TowerModel
-from serving.index import ExactIndex, ScannIndex, ScannSettings
+from serving.embeddings import Embeddings
+from serving.graph_search import ExactSearch, ScannSearch
+from serving.graphs import RetrievalModel, TowerModel
+from serving.index import ExactIndex
+from serving.index_record import DirectionIndex, IndexRecord
+from serving.seen import Seen
 from serving.vocabulary_files import write_vocabulary
 from towers import fm
 from towers.encoder import Encoder
@@ -40,9 +40,9 @@ Vectors = dict[Side, NDArray[np.float32]]
 class Exported:
     """What the manifest and the report say about the indexes."""
 
-    index: dict[str, Any]
+    index: IndexRecord
     ann: list[AnnSetting]
-    """The settings tried for u2i; empty where the index is exact."""
+    """The settings tried for u2i; empty where the index is exact or has no tree."""
 
 
 class TowerGraph(tf.Module):
@@ -91,31 +91,29 @@ def export_bundle(
         "item": embed_items(fitted.model, dataset.item_bags),
     }
     write_vocabulary(dataset.vocabulary, folder / "vocabulary")
-    _write_tables(folder, prepared, dataset=dataset, vectors=vectors)
+    tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}
+    for side, table in tables.items():
+        Embeddings(table, vectors[side]).write(folder / f"{side}s.parquet")
+    Seen(dataset.interactions).write(folder / "seen.parquet")
     _copy_checkpoint(fitted, folder / "checkpoint")
-    directions: dict[str, Any] = {}
+    towers = {side: TowerGraph(dataset, fitted, side=side) for side in vectors}
+    directions: dict[str, DirectionIndex] = {}
     ann: list[AnnSetting] = []
-    with reporter.bar("export", len(DIRECTIONS) + 2) as advance:
-        for side in vectors:
-            tower = TowerGraph(dataset, fitted, side=side)
-            model = TowerModel(encode=tower, inputs=tower.signature)
+    with reporter.bar("export", len(DIRECTIONS) + len(towers)) as advance:
+        for side, tower in towers.items():
+            model = TowerModel(tower, signature=tower.signature)
             model.save(folder / "models" / f"{side}_tower" / str(version))
             advance(1)
         for name, direction in DIRECTIONS.items():
-            corpus = direction.corpus_vectors(vectors[direction.target])
-            queries = _sample_queries(vectors, direction, config=config)
-            settings, tried = _settle(corpus, queries, config=config, folder=folder / "index" / name)
-            search = ExactSearch(corpus) if settings is None else ScannSearch(corpus, settings)
-            recall = _gate(search, name, corpus=corpus, queries=queries, config=config)
-            shown = dataclasses.asdict(settings) if settings else None
-            directions[name] = {"settings": shown, "recall": recall}
-            ann = tried if name == "u2i" else ann
-            tower = TowerGraph(dataset, fitted, side=direction.source)
-            _retrieval_model(tower, search, direction, dataset=dataset, config=config).save(
-                folder / "models" / name / str(version)
+            search, directions[name], tried = _build_search(
+                direction, vectors, config=config, folder=folder / "index" / name
             )
+            ann = tried if name == "u2i" else ann
+            _retrieval_model(
+                towers[direction.source], search, direction, dataset=dataset, config=config
+            ).save(folder / "models" / name / str(version))
             advance(1)
-    return Exported(index={"kind": config.index.kind, "directions": directions}, ann=ann)
+    return Exported(index=IndexRecord(kind=config.index.kind, directions=directions), ann=ann)
 
 
 def _retrieval_model(
@@ -127,93 +125,54 @@ def _retrieval_model(
     config: RunConfig,
 ) -> RetrievalModel:
     """Join a tower and a corpus; the query's own id is left out where it is one of the inputs."""
-    ids = dataset.user_ids if direction.target == "user" else dataset.item_ids
     own = dataset.schema.id_column(direction.source)
-    same_side = direction.source == direction.target
     return RetrievalModel(
-        encode=tower,
-        inputs=tower.signature,
+        tower,
+        signature=tower.signature,
         direction=direction,
         search=search,
-        ids=ids,
+        ids=dataset.user_ids if direction.target == "user" else dataset.item_ids,
         k=config.export.k,
-        own_id=own if same_side and own in tower.signature else None,
+        own_id=own if direction.is_similarity and own in tower.signature else None,
     )
 
 
-def _settle(
-    corpus: NDArray[np.float32],
-    queries: NDArray[np.float32],
-    *,
-    config: RunConfig,
-    folder: Path,
-) -> tuple[ScannSettings | None, list[AnnSetting]]:
-    """Choose ScaNN's settings by the corpus, tune them, and keep the index for the retriever."""
-    if config.index.kind == "exact":
-        return None, []
-    settings = choose_settings(len(corpus))
-    if settings.num_leaves is None:
-        return settings, []
-    index = ScannIndex.build(corpus, settings)
-    settings, tried = tune(
-        index,
-        corpus=corpus,
-        queries=queries,
-        recall_k=config.index.recall_k,
-        recall=config.index.recall,
-    )
-    index.with_settings(settings).save(folder)
-    return settings, tried
+def _build_search(
+    direction: Direction, vectors: Vectors, *, config: RunConfig, folder: Path
+) -> tuple[ExactSearch | ScannSearch, DirectionIndex, list[AnnSetting]]:
+    """Index a direction's corpus, and check what is exported against an exact search.
 
-
-def _gate(
-    search: ExactSearch | ScannSearch,
-    name: str,
-    *,
-    corpus: NDArray[np.float32],
-    queries: NDArray[np.float32],
-    config: RunConfig,
-) -> float:
-    """Compare the search that is exported with an exact one; the recall that it reaches.
+    A tree is kept in `folder` for the retriever.
 
     Raises:
-        RecallGateError: it is below the bar.
+        RecallGateError: the index finds less than the configured share of the exact neighbours.
     """
+    corpus = direction.corpus(vectors[direction.target]).numpy()
+    queries = direction.queries(_sample(vectors[direction.source], config=config)).numpy()
     k = min(config.index.recall_k, len(corpus))
-    exact, _ = ExactIndex(corpus).search(queries, k)
-    found, _ = search(tf.constant(queries), tf.constant(k))
-    recall = measure_recall(exact, found.numpy())
+    if config.index.kind == "exact":
+        return ExactSearch(corpus), DirectionIndex(settings=None, recall=1.0), []
+    index, tried = tune(corpus, queries, recall_k=k, recall=config.index.recall)
+    if index.settings.num_leaves is not None:
+        index.save(folder)
+    search = ScannSearch(index)
+    rows, scores = search(tf.constant(queries), tf.constant(k))
+    found = (rows.numpy(), scores.numpy())
+    recall = float(measure_recall(ExactIndex(corpus).search(queries, k), found).mean())
     if recall < config.index.recall:
         raise RecallGateError(
-            f"index {name}: expected recall@{k} of at least {config.index.recall}, reached "
-            f"{recall:.4f}; nothing was published. Lower index.recall, or set index.kind = 'exact'"
+            f"index {direction.name}: expected recall@{k} of at least {config.index.recall}, "
+            f"reached {recall:.4f}; nothing was published. Lower index.recall, or set "
+            "index.kind = 'exact'"
         )
-    return recall
+    return search, DirectionIndex(settings=index.settings, recall=recall), tried
 
 
-def _sample_queries(
-    vectors: Vectors, direction: Direction, *, config: RunConfig
-) -> NDArray[np.float32]:
-    """Draw query vectors of a direction from the users or items that exist."""
-    source = vectors[direction.source]
+def _sample(vectors: NDArray[np.float32], *, config: RunConfig) -> NDArray[np.float32]:
+    """Draw some of the users or items that exist."""
     rng = np.random.default_rng(config.seed)
-    size = min(config.index.sampled_queries, len(source))
-    return direction.query_vectors(source[rng.choice(len(source), size, replace=False)])
-
-
-def _write_tables(folder: Path, prepared: Prepared, *, dataset: Dataset, vectors: Vectors) -> None:
-    """Write the users' and items' vectors beside their columns, and who has seen what."""
-    tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}
-    for side, table in tables.items():
-        columns = pa.Table.from_pandas(table, preserve_index=False)
-        width = vectors[side].shape[1]
-        values = pa.FixedSizeListArray.from_arrays(pa.array(vectors[side].ravel()), width)
-        pq.write_table(columns.append_column("vector", values), folder / f"{side}s.parquet")
-    users = np.repeat(
-        np.arange(dataset.interactions.shape[0]), np.diff(dataset.interactions.indptr)
-    )
-    seen = pa.table({"user_row": users, "item_row": dataset.interactions.indices.astype(np.int64)})
-    pq.write_table(seen, folder / "seen.parquet")
+    size = min(config.index.sampled_queries, len(vectors))
+    return vectors[rng.choice(len(vectors), size, replace=False)]
 
 
 def _copy_checkpoint(fitted: Fitted, folder: Path) -> None:

@@ -89,12 +89,12 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     batches = FoldBatches.build(
         job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
     )
-    model = build_model(job.config, job.dataset, steps=batches.n_batches * job.config.training.epochs)
+    model = build_model(job.config, batches)
     checkpoint = tf.train.Checkpoint(model=model)
     job.directory.mkdir(parents=True, exist_ok=True)
     state = FitState.load(job.directory / STATE)
     if state.latest:
-        checkpoint.restore(str(job.directory / state.latest)).assert_existing_objects_matched()
+        checkpoint.read(str(job.directory / state.latest)).assert_existing_objects_matched()
     writer = tf.summary.create_file_writer(str(job.logs))
     while len(state.records) < job.epochs and not _is_over(state, job):
         record = _train_epoch(model, batches, state, reporter=reporter)
@@ -106,24 +106,23 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
         _keep(checkpoint, state, record, job=job)
         reporter.say(_describe(record, job))
     best = str(job.directory / state.best)
-    checkpoint.restore(best).assert_existing_objects_matched()
+    checkpoint.read(best).assert_existing_objects_matched()
     return Fitted(
         model=model, best_epoch=state.best_epoch, records=tuple(state.records), checkpoint=best
     )
 
 
-def build_model(config: RunConfig, dataset: Dataset, *, steps: int) -> TwoTower:
-    """Make an untrained model whose learning rate falls to zero over `steps`."""
+def build_model(config: RunConfig, batches: FoldBatches) -> TwoTower:
+    """Make an untrained model whose learning rate falls to zero over all epochs' batches."""
     training = config.training
     features = FeatureTable(
-        dataset.vocabulary.n_rows,
+        batches.dataset.vocabulary.n_rows,
         embedding_dim=config.model.embedding_dim,
         init_scale=config.model.init_scale,
         seed=config.seed,
     )
-    model = TwoTower(
-        features, margin=training.margin, hardest=training.negatives.hardest, l2=training.l2
-    )
+    model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
+    steps = batches.n_batches * training.epochs
     rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, max(steps, 1))
     optimizer = LazyAdam(rate, rates={FIRST_ORDER: training.first_order_rate})
     optimizer.build(model.trainable_variables)
@@ -219,9 +218,9 @@ def sampling_report(records: tuple[Record, ...]) -> dict[str, Any]:
         "share of sampled negatives": {name: mean(f"sampled_{name}") for name in sources},
         "share of hardest negatives": {name: mean(f"hardest_{name}") for name in sources},
         "mean popularity": {
-            "positives": mean("positive_popularity"),
-            "sampled negatives": mean("sampled_popularity"),
-            "hardest negatives": mean("hardest_popularity"),
+            "positives": mean("popularity_of_positives"),
+            "sampled negatives": mean("popularity_of_sampled"),
+            "hardest negatives": mean("popularity_of_hardest"),
         },
         "violators": {"share of pairs within the margin": mean("violators")},
     }

@@ -23,6 +23,11 @@ SMALLEST_EPOCH = 100
 BATCH_SIZES = (64, 1024)
 """The smallest and the largest batch size that are chosen unasked."""
 
+FEWEST_HARDEST = 20
+HARDEST_PER_OWN = 15
+"""The hardest negatives that count, by choice: so many for each of a user's own items that the
+sample is expected to hold, and never fewer than so many."""
+
 Arrays = dict[str, NDArray[np.generic]]
 
 
@@ -68,6 +73,16 @@ class FoldBatches:
         return int(np.clip(self._queries_of_users.sum() // SMALLEST_EPOCH, *BATCH_SIZES))
 
     @property
+    def hardest(self) -> int:
+        """How many of a query's negatives the loss counts."""
+        if self.config.negatives.hardest is not None:
+            return self.config.negatives.hardest
+        matrix = self.dataset.interactions
+        density = matrix.nnz / (matrix.shape[0] * matrix.shape[1])
+        sampled = self.sampler.uniform + self.sampler.popularity
+        return max(FEWEST_HARDEST, round(HARDEST_PER_OWN * density * sampled))
+
+    @property
     def _queries_of_users(self) -> NDArray[np.int64]:
         """How many folds of a user have an item, [n_users]."""
         return np.minimum(np.diff(self.dataset.interactions.indptr), self.config.folds)
@@ -80,8 +95,9 @@ class FoldBatches:
         users = np.repeat(np.arange(len(sizes)), sizes)
         fold = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         order = rng.permutation(len(users))
-        for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
+        size = self.batch_size
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
             yield self._batch(users[chosen], fold[chosen], folds=folds, rng=rng)
 
     def _batch(
@@ -104,7 +120,8 @@ class FoldBatches:
         n_positive = int(kept.sum())
         mined_item = np.full(mined.shape, -1, dtype=np.int32)
         mined_item[mined >= 0] = codes[n_positive + len(shared) :]
-        bags = self._bags(users, query[~is_positive], item[~is_positive], items)
+        is_past = ~is_positive & self._remembers(len(users), rng)[query]
+        bags = self._bags(users, query[is_past], item[is_past], items)
         return bags | {
             "n_queries": np.int64(len(users)),
             "item_popularity": self.dataset.item_popularity[items].astype(np.float32),
@@ -122,6 +139,10 @@ class FoldBatches:
         if self.config.positive_suppression == 0.0:
             return np.ones(len(item), dtype=np.bool_)
         return rng.random(len(item)) < self.keep[item]
+
+    def _remembers(self, n_queries: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Decide which queries have their history, so that newcomers without one are learned."""
+        return rng.random(n_queries) >= self.config.history_dropout
 
     def _mined(
         self, users: NDArray[np.int64], shared: NDArray[np.int64], rng: np.random.Generator

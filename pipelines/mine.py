@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.dataset import Dataset
-from serving.index import Index
+from pipelines.dataset import Dataset, with_history
+from pipelines.embed import embed_items, embed_users
+from pipelines.progress import Advance
+from serving.index import ExactIndex, search_without
+from serving.retriever import Retriever
 from towers.negatives import MinedNegatives
+from towers.two_tower import TwoTower
 
-BATCH = 1024
+BATCH = 4096
+
+Retrieve = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
+"""Answers user rows [batch] and k with item rows [batch, k], known positives left out."""
 
 
-def mine_negatives(
-    index: Index,
-    *,
-    queries: NDArray[np.float32],
+def mine_published(
+    retriever: Retriever, *, ranks: tuple[int, int], advance: Advance
+) -> MinedNegatives:
+    """Take ranks from..to of a published version's own u2i retrieval, for all its users."""
+    ids = retriever.users.ids
+
+    def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+        return retriever.retrieve_batch("u2i", ids=ids[users], k=k, exclude_seen=True).rows
+
+    return _mine(
+        retrieve,
+        n_users=len(ids),
+        ranks=ranks,
+        version=retriever.bundle.version,
+        advance=advance,
+    )
+
+
+def mine_fitted(
+    model: TwoTower,
     dataset: Dataset,
+    *,
     ranks: tuple[int, int],
     version: int,
+    advance: Advance,
 ) -> MinedNegatives:
-    """Retrieve the ranks from..to of every user's candidates, known positives removed first.
+    """Take ranks from..to of a model's exact retrieval; it stands in for `version`."""
+    index = ExactIndex(embed_items(model, dataset.item_bags))
+    queries = embed_users(model, with_history(dataset))
+    known = dataset.interactions
 
-    Args:
-        index: the previous version's u2i index; its rows are the dataset's item rows.
-        queries: the previous version's V_user of the dataset's users, [n_users, 1 + k].
-        dataset: the positives to remove.
-        ranks: first and last rank, 1 = best.
-        version: whose index it is, for the record.
-    """
-    first, last = ranks[0], min(ranks[1], index.size)
-    width = max(last - first + 1, 0)
-    mined = np.full((len(queries), width), -1, dtype=np.int64)
-    sizes = np.diff(dataset.interactions.indptr)
-    for start in range(0, len(queries), BATCH):
-        users = slice(start, min(start + BATCH, len(queries)))
-        rows, _ = index.search(queries[users], last + int(sizes[users].max(initial=0)))
-        rows = _without_known(rows, dataset, users=users)[:, first - 1 : last]
-        mined[users, : rows.shape[1]] = rows
-    return MinedNegatives(items=mined, version=version, ranks=ranks)
+    def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
+        excluded = [known.indices[known.indptr[user] : known.indptr[user + 1]] for user in users]
+        return search_without(index, queries[users], k, excluded=excluded)[0]
+
+    return _mine(retrieve, n_users=len(queries), ranks=ranks, version=version, advance=advance)
 
 
-def _without_known(
-    rows: NDArray[np.int64], dataset: Dataset, *, users: slice
-) -> NDArray[np.int64]:
-    """Move each user's known positives, and padding, behind the rest as -1; order is kept."""
-    matrix = dataset.interactions[users]
-    n_items = matrix.shape[1]
-    owner = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    known = np.isin(np.arange(len(rows))[:, np.newaxis] * n_items + rows, owner * n_items + matrix.indices)
-    dropped = known | (rows < 0)
-    order = np.argsort(dropped, axis=1, kind="stable")
-    return np.take_along_axis(np.where(dropped, -1, rows), order, axis=1)
+def _mine(
+    retrieve: Retrieve, *, n_users: int, ranks: tuple[int, int], version: int, advance: Advance
+) -> MinedNegatives:
+    """Retrieve for all users, in batches, and keep the ranks that are asked for."""
+    first, last = ranks
+    parts = []
+    for start in range(0, n_users, BATCH):
+        users = np.arange(start, min(start + BATCH, n_users))
+        parts.append(retrieve(users, last)[:, first - 1 :])
+        advance(len(users))
+    return MinedNegatives(items=np.concatenate(parts), version=version, ranks=ranks)

@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix, with_history
-from pipelines.embed import embed_items, embed_users, match_scorer
+from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.embed import match_scorer
 from pipelines.evaluate import Evaluation, evaluate, popularity_scorer
 from pipelines.export import Exported, export_bundle
 from pipelines.fit import Fit, Fitted, fit, sampling_report
-from pipelines.mine import mine_negatives
+from pipelines.mine import mine_fitted, mine_published
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.report import write_report
 from pipelines.results import Data, Results, Round
 from serving.atomic import write_text_atomic
-from serving.index import ExactIndex
 from serving.manifest import Provenance
 from serving.retriever import Retriever
 from serving.store import Store
@@ -163,29 +162,28 @@ class Rounds:
         """Mine with the last round's model that has not seen validation either."""
         if not self._mines(number):
             return None
-        model = self._search(number - 1).model
-        return mine_negatives(
-            ExactIndex(embed_items(model, data.item_bags)),
-            queries=embed_users(model, with_history(data)),
-            dataset=data,
-            ranks=self.config.training.negatives.mined_ranks,
-            version=self._results["rounds"][number - 1]["version"],
-        )
+        with self.reporter.bar("mine", len(data.user_ids)) as advance:
+            return mine_fitted(
+                self._search(number - 1).model,
+                data,
+                ranks=self.config.training.negatives.mined_ranks,
+                version=self._version(number - 1),
+                advance=advance,
+            )
 
     def _mine_published(self, number: int) -> MinedNegatives | None:
         """Mine with the version that the last round published."""
         if not self._mines(number):
             return None
-        version = self._results["rounds"][number - 1]["version"]
-        previous = Retriever.open(self.store.root, version)
-        with self.reporter.stage(f"round {number}: mine with version {version}"):
-            return mine_negatives(
-                previous.index("u2i"),
-                queries=previous.vectors("user"),
-                dataset=self._final_data,
-                ranks=self.config.training.negatives.mined_ranks,
-                version=version,
+        previous = Retriever.open(self.store.root, version=self._version(number - 1))
+        with self.reporter.bar("mine", len(previous.users.ids)) as advance:
+            return mine_published(
+                previous, ranks=self.config.training.negatives.mined_ranks, advance=advance
             )
+
+    def _version(self, number: int) -> int:
+        """The version that a finished round published."""
+        return self._results["rounds"][number]["version"]
 
     def _mines(self, number: int) -> bool:
         return number > 0 and self.config.training.negatives.mined > 0
@@ -261,7 +259,7 @@ class Rounds:
             config=_plain(dataclasses.asdict(self.config)),
             parent_version=parent,
             mined=mined if self._mines(number) else None,
-            index=exported.index,
+            index=exported.index.to_dict(),
             metrics=rounds[number]["evaluation"],
         )
 

@@ -103,8 +103,7 @@ class _TokenColumn(tf.Module):
     def rows(self, tokens: tf.Tensor) -> tf.Tensor:
         """Rows of the feature table for present tokens, int64 of the same shape."""
         if isinstance(self._space, Hashed):
-            text = tokens if tokens.dtype == tf.string else tf.strings.as_string(tokens)
-            hashed = tf.strings.to_hash_bucket_fast(text, self._space.buckets)
+            hashed = tf.strings.to_hash_bucket_fast(tokens, self._space.buckets)
             return self._space.first_row + hashed
         positions = self.positions(tokens)
         last = tf.size(self._rows, out_type=tf.int64) - 1
@@ -150,7 +149,7 @@ class _MultiValuedColumn(_TokenColumn):
 
 
 class _HistoryColumn(_TokenColumn):
-    """Past items: x = pop^-b / sqrt(n) over the latest n known ones."""
+    """Past items: x = c pop^-b / sqrt(n) over the latest n known ones."""
 
     def __init__(self, feature: History, space: Tokens) -> None:
         super().__init__(feature.column, space)

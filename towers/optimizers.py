@@ -38,7 +38,8 @@ class LazyAdam(keras.optimizers.Optimizer):
             name: of the optimizer.
             **kwargs: as for every Keras optimizer.
         """
-        super().__init__(name=name, jit_compile=False, **kwargs)
+        # Keras' default, a weight decay of 0, would write every row at every step
+        super().__init__(name=name, **({"weight_decay": None, "jit_compile": False} | kwargs))
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self.rates = dict(rates or {})

@@ -10,7 +10,7 @@ real values x_i. What each kind does with a missing or an unknown value:
 | multi_valued | its tokens' rows, x by `combiner` | no row | the out-of-vocabulary row, once each |
 | numeric | its one row, x = the scaled value | no row (for `standard`: the mean) | - |
 | numeric, bucketed | its bucket's row, x = 1 | no row | outside the range: the end bucket |
-| history | its items' rows, x = pop^-b / sqrt(n) | no row | left out, and not counted in n |
+| history | its items' rows, x = c pop^-b / sqrt(n) | no row | left out, and not counted in n |
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class History:
     latest: PositiveInt = 500
     """Only the latest this many items count."""
     popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
-    """b in x_i = pop_i^-b / sqrt(n): popular items say less about a user."""
+    """b in x_i = c pop_i^-b / sqrt(n): popular items say less about a user."""
 
 
 Feature = Annotated[Categorical | MultiValued | Numeric | History, Field(discriminator="kind")]
@@ -116,6 +116,12 @@ class Schema:
         """The features of `side`, in the order in which the schema lists them."""
         return (self.user if side == "user" else self.item).features
 
+    def input_names(self, side: Side) -> list[str]:
+        """The columns that the features of `side` read, weights included."""
+        features = self.features(side)
+        weights = [feature.weights for feature in features if isinstance(feature, MultiValued)]
+        return [feature.column for feature in features] + [name for name in weights if name]
+
     def id_column(self, side: Side) -> str:
         """The column that holds the ids of `side`."""
         return self.user_id if side == "user" else self.item_id
@@ -145,8 +151,7 @@ class Schema:
 
     def _check_side(self, side: Side) -> None:
         features = self.features(side)
-        columns = [feature.column for feature in features]
-        columns += [f.weights for f in features if isinstance(f, MultiValued) and f.weights]
+        columns = self.input_names(side)
         repeated = sorted({column for column in columns if columns.count(column) > 1})
         if repeated:
             raise ConfigError(

@@ -52,9 +52,9 @@ class TwoTower(tfrs.Model):
             name: keras.metrics.Mean(name)
             for name in (
                 "violators",
-                "positive_popularity",
-                "sampled_popularity",
-                "hardest_popularity",
+                "popularity_of_positives",
+                "popularity_of_sampled",
+                "popularity_of_hardest",
                 *(f"sampled_{source.name.lower()}" for source in Source),
                 *(f"hardest_{source.name.lower()}" for source in Source),
             )
@@ -63,13 +63,12 @@ class TwoTower(tfrs.Model):
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Compute the loss of one batch, and update the metrics of what was sampled.
 
-        The mean over the positives of `pairwise_hinge` against the query's hardest negatives,
-        plus l2 times the mean squared norm of the batch's vectors.
+        The weighted mean over the positives of the mean hinge against the query's hardest
+        negatives, plus l2 times the mean squared norm of the batch's vectors.
         """
         w, v = self.features(inputs["rows"])
         queries, items = self._vectors(inputs, w, v)
-        candidates, counts = self._hardest_negatives(inputs, queries, items)
-        negative = tf.einsum("bd,bmd->bm", queries, tf.gather(items, candidates))
+        negative, counts = self._hardest_negatives(inputs, queries, items)
         positive_query = inputs["positive_query"]
         positive = tf.reduce_sum(
             tf.gather(queries, positive_query) * tf.gather(items, inputs["positive_item"]), axis=1
@@ -99,50 +98,46 @@ class TwoTower(tfrs.Model):
     def _hardest_negatives(
         self, inputs: Batch, queries: tf.Tensor, items: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Choose each query's hardest negatives: items, and which of them count; [batch, m]."""
-        queries, items = tf.stop_gradient(queries), tf.stop_gradient(items)
+        """Score each query's hardest negatives, and say which of them count; [batch, m] each."""
         shared, mined = inputs["shared_item"], inputs["mined_item"]
         scores = tf.matmul(queries, tf.gather(items, shared), transpose_b=True)
         never = tf.fill(tf.shape(inputs["known"])[:1], -math.inf)
         scores = tf.tensor_scatter_nd_update(scores, inputs["known"], never)
         own = tf.einsum("bd,bmd->bm", queries, tf.gather(items, tf.maximum(mined, 0)))
-        own = tf.where(mined >= 0, own, -math.inf)
-        columns, counts = select_hardest(tf.concat([scores, own], axis=1), m=self._hardest)
-        n_shared = tf.size(shared)
-        is_shared = columns < n_shared
-        at = tf.minimum(columns, n_shared - 1)
-        own_item = tf.gather(mined, tf.maximum(columns - n_shared, 0), axis=1, batch_dims=1)
-        candidates = tf.where(is_shared, tf.gather(shared, at), own_item)
-        source = tf.where(is_shared, tf.gather(inputs["shared_source"], at), int(Source.MINED))
-        candidates = tf.maximum(candidates, 0)
-        self._report(inputs, candidates, source=tf.cast(source, tf.int8), counts=counts)
-        return candidates, counts
+        scores = tf.concat([scores, tf.where(mined >= 0, own, -math.inf)], axis=1)
+        columns, counts = select_hardest(scores, m=self._hardest)
+        self._report(inputs, columns, counts)
+        hardest = tf.gather(scores, columns, batch_dims=1)
+        return tf.where(counts, hardest, tf.zeros_like(hardest)), counts
 
-    def _report(
-        self, inputs: Batch, hardest: tf.Tensor, *, source: tf.Tensor, counts: tf.Tensor
-    ) -> None:
-        """Update the means of what was sampled and of what the loss saw."""
-        popularity = inputs["item_popularity"]
-        weight = tf.cast(counts, tf.float32)
-        mean = self._means
+    def _report(self, inputs: Batch, columns: tf.Tensor, counts: tf.Tensor) -> None:
+        """Update the means of what was sampled, and of what the loss saw of it."""
+        popularity, mined = inputs["item_popularity"], inputs["mined_item"]
         positives = tf.gather(popularity, inputs["positive_item"])
-        mean["positive_popularity"].update_state(positives)
-        mean["hardest_popularity"].update_state(tf.gather(popularity, hardest), weight)
-        mined = inputs["mined_item"]
-        is_mined = tf.cast(mined >= 0, tf.float32)
-        n_queries = tf.cast(inputs["n_queries"], tf.float32)
-        shared = tf.gather(popularity, inputs["shared_item"])
-        each_query = tf.fill(tf.shape(shared), n_queries)
-        mean["sampled_popularity"].update_state(shared, each_query)
-        own = tf.gather(popularity, tf.maximum(mined, 0))
-        mean["sampled_popularity"].update_state(own, is_mined)
+        self._means["popularity_of_positives"].update_state(positives)
+        shared = tf.repeat(inputs["shared_item"][tf.newaxis], tf.shape(mined)[0], axis=0)
+        items = tf.concat([shared, mined], axis=1)
+        source = tf.cast(inputs["shared_source"], tf.int32)
+        source = tf.repeat(source[tf.newaxis], tf.shape(mined)[0], axis=0)
+        source = tf.concat([source, tf.fill(tf.shape(mined), int(Source.MINED))], axis=1)
+        self._report_share("sampled", popularity, items, source, tf.cast(items >= 0, tf.float32))
+        hardest = [tf.gather(part, columns, batch_dims=1) for part in (items, source)]
+        self._report_share("hardest", popularity, *hardest, tf.cast(counts, tf.float32))
+
+    def _report_share(
+        self,
+        what: str,
+        popularity: tf.Tensor,
+        items: tf.Tensor,
+        source: tf.Tensor,
+        weight: tf.Tensor,
+    ) -> None:
+        """Update the mean popularity of some negatives, and the share of each source."""
+        chosen = tf.gather(popularity, tf.maximum(items, 0))
+        self._means[f"popularity_of_{what}"].update_state(chosen, weight)
         for kind in Source:
-            name = kind.name.lower()
-            of_kind = tf.cast(inputs["shared_source"] == int(kind), tf.float32)
-            mean[f"sampled_{name}"].update_state(of_kind, each_query)
-            own_kind = tf.ones_like(is_mined) * float(kind is Source.MINED)
-            mean[f"sampled_{name}"].update_state(own_kind, is_mined)
-            mean[f"hardest_{name}"].update_state(tf.cast(source == int(kind), tf.float32), weight)
+            of_kind = tf.cast(source == int(kind), tf.float32)
+            self._means[f"{what}_{kind.name.lower()}"].update_state(of_kind, weight)
 
 
 def _mean_squared_norm(queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -90,11 +91,16 @@ class Vocabulary:
 
 
 def history_weights(counts: NDArray[np.int64], *, power: float) -> NDArray[np.float32]:
-    """Weigh the items of a history by their training counts: count^-power, before 1/sqrt(n).
+    """Weigh the items of a history by their training counts: c count^-power, before 1/sqrt(n).
 
-    An item that training never saw counts as seen once.
+    c makes the mean square over the training interactions 1, so that the scale of a user's bag
+    depends neither on the power nor on how popular a data set's items are. An item that training
+    never saw counts as seen once.
     """
-    return (np.maximum(counts, 1).astype(np.float64) ** -power).astype(np.float32)
+    seen = np.maximum(counts, 1).astype(np.float64)
+    weights = seen**-power
+    mean_square = float(np.sum(counts * weights**2)) / max(int(counts.sum()), 1)
+    return (weights / math.sqrt(mean_square or 1.0)).astype(np.float32)
 
 
 def fit_vocabulary(

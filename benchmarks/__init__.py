@@ -1,0 +1,1 @@
+"""Measurements: each prints what it claims, beside a baseline run on the same machine."""

@@ -1,0 +1,37 @@
+"""What the inputs of a SavedModel may be called."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable
+
+from towers.errors import ConfigError
+
+K = "k"
+"""The input that says how many results are wanted."""
+
+EXCLUDE = "exclude"
+"""The input that lists the ids that are not."""
+
+
+def check_input_names(names: Iterable[str]) -> None:
+    """Refuse feature columns that cannot be inputs of a SavedModel.
+
+    Raises:
+        ConfigError: a name has other characters than letters, digits and `_`, is reserved, or
+            differs from another in case only.
+    """
+    taken = {K, EXCLUDE, "self"}
+    for name in names:
+        if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
+            raise ConfigError(
+                f"feature column: expected a letter, then letters, digits and _, and no keyword of "
+                f"Python's, as the name of a SavedModel's input, received {name!r}; rename it"
+            )
+        if name.lower() in taken:
+            raise ConfigError(
+                f"feature column: expected a name that no other input has, in lower case either, "
+                f"received {name!r}; rename it"
+            )
+        taken.add(name.lower())
