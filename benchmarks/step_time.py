@@ -90,8 +90,10 @@ def main() -> None:
     ]
     ratios = [large / small for small, large in medians]
     for (small, large), ratio in zip(medians, ratios, strict=True):
-        print(f"{given.rows[0]:,} rows: {small * 1e3:.1f} ms  "
-              f"{given.rows[1]:,} rows: {large * 1e3:.1f} ms  ratio {ratio:.2f}")
+        print(
+            f"{given.rows[0]:,} rows: {small * 1e3:.1f} ms  "
+            f"{given.rows[1]:,} rows: {large * 1e3:.1f} ms  ratio {ratio:.2f}"
+        )
     print(f"median ratio: {np.median(ratios):.2f}")
 
 

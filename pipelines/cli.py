@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
 from rich.console import Console
 
 from towers.errors import QueryError, RecallError
 
+FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -38,9 +40,9 @@ def run(
     Interrupted, the same command goes on from the last finished epoch or stage.
     """
     from pipelines.config import load_config
+    from pipelines.display import show_next, show_results
     from pipelines.progress import Reporter
     from pipelines.run import run as run_job
-    from pipelines.display import show_next, show_results
 
     console = Console()
     results = run_job(load_config(config), out, reporter=Reporter(console))
@@ -56,8 +58,8 @@ def demo(
 ) -> None:
     """Run the whole job on MovieLens 100k and show an answer in each direction."""
     from pipelines.demo import run_demo
-    from pipelines.progress import Reporter
     from pipelines.display import show_next
+    from pipelines.progress import Reporter
 
     console = Console()
     models = run_demo(out, Reporter(console))
@@ -84,7 +86,7 @@ def query(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     version: Annotated[int | None, typer.Option(help="A version; default: the current.")] = None,
 ) -> None:
-    """Retrieve candidates: items for a user, items like an item, users like a user, users for an item."""
+    """Retrieve candidates: items for a user, items like an item, users like a user or for an item."""
     from pipelines.display import hits_as_json, show_hits
     from serving.retriever import Retriever
 
@@ -101,7 +103,9 @@ def query(
     if as_json:
         sys.stdout.write(hits_as_json(hits, show=columns) + "\n")
         return
-    show_hits(Console(), hits, title=f"{direction}, version {retriever.bundle.version}", show=columns)
+    show_hits(
+        Console(), hits, title=f"{direction}, version {retriever.bundle.version}", show=columns
+    )
 
 
 @app.command()
@@ -139,20 +143,33 @@ def _parse_features(text: str) -> dict[str, Any]:
     try:
         features = json.loads(text)
     except json.JSONDecodeError as error:
-        raise QueryError(f"--features: expected a JSON object, received {text!r}: {error}") from None
+        raise QueryError(
+            f"--features: expected a JSON object, received {text!r}: {error}"
+        ) from None
     if not isinstance(features, dict):
         raise QueryError(f"--features: expected a JSON object, received {text!r}")
     return features
 
 
 def main() -> None:
-    """Run a command; errors are one clear message and exit code 2."""
-    errors = Console(stderr=True)
+    """Run a command; what goes wrong is one clear message, and exit code 2 for bad input."""
     try:
         app(standalone_mode=False)
     except RecallError as error:
-        errors.print(f"[bold red]error:[/bold red] {error}", markup=True, highlight=False)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        errors.print("Interrupted. The same command goes on from the last finished epoch or stage.")
-        sys.exit(INTERRUPTED)
+        sys.exit(_fail(str(error), code=BAD_INPUT))
+    except OSError as error:
+        sys.exit(_fail(f"{error.filename or 'system'}: {error.strerror}", code=FAILED))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        again = "interrupted; the same command goes on from the last finished epoch or stage"
+        sys.exit(_fail(again, code=INTERRUPTED))
+
+
+def _fail(message: str, *, code: int) -> int:
+    """Say what went wrong on standard error, and pass the exit code on."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print("error:", style="bold red", end=" ")
+    console.print(message, markup=False)
+    return code

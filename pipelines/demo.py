@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from pipelines.config import load_config
+from pipelines.display import show_hits, show_results
 from pipelines.movielens import fetch_movielens_100k
 from pipelines.progress import Reporter
 from pipelines.run import run
-from pipelines.display import show_hits, show_results
 from serving.atomic import write_text_atomic
 from serving.retriever import Retriever
 
-QUERIES = {
+QUERIES: dict[str, tuple[str, dict[str, Any]]] = {
     "u2i": ("Films for user 1", {"id": 1, "exclude_seen": True}),
     "i2i": ("Films like Star Wars", {"id": 50}),
     "u2u": ("Users like user 1", {"id": 1}),
     "i2u": ("Users to tell about Fargo", {"id": 100, "exclude_seen": True}),
 }
 """A title and the query of each direction."""
+
+SHOWN = {"i": ("title", "year"), "u": ("age", "gender", "occupation")}
+"""The columns to show of items, and of users."""
 
 NEWCOMER = {"age": 30.0, "gender": "F", "occupation": "scientist", "history": [50, 172, 181]}
 """A user that training has never seen, with three films: the first Star Wars trilogy."""
@@ -41,8 +45,8 @@ def run_demo(folder: Path, reporter: Reporter) -> Path:
     retriever = Retriever.open(models)
     for direction, (title, query) in QUERIES.items():
         hits = retriever.retrieve(direction, k=5, **query)
-        show_hits(reporter.console, hits, title=f"{direction}: {title}", show=None)
+        show_hits(reporter.console, hits, title=f"{direction}: {title}", show=SHOWN[direction[-1]])
     hits = retriever.retrieve("u2i", features=NEWCOMER, k=5, exclude_seen=True)
-    title = "u2i: Films for a new user, 30, scientist, who liked the first Star Wars trilogy"
-    show_hits(reporter.console, hits, title=title, show=None)
+    title = "u2i: Films for a newcomer: a scientist of 30 who liked the Star Wars trilogy"
+    show_hits(reporter.console, hits, title=title, show=SHOWN["i"])
     return models

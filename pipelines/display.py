@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -14,32 +15,35 @@ from pipelines.results import Results
 from serving.store import Store
 from towers.errors import QueryError
 
-FIGURES = ("recall", "ndcg", "hit_rate", "mrr", "coverage", "popularity")
-"""The metrics of a table, each at the deciding metric's K."""
-
-SEGMENTS = ("all", "warm_users", "cold_users", "warm_items", "cold_items")
-"""The segments of a table, in order."""
+FIGURES = {
+    "recall": "recall",
+    "ndcg": "ndcg",
+    "hit": "hit_rate",
+    "mrr": "mrr",
+    "coverage": "coverage",
+    "mean pop.": "popularity",
+}
+"""The columns of the table of figures, and their metrics, each at the deciding metric's K."""
 
 
 def show_results(console: Console, results: Results) -> None:
     """Print the test figures of every round beside the popularity baseline."""
     k = results["metric"].partition("@")[2]
-    table = Table(title=f"Test figures at {k}", title_justify="left")
-    table.add_column("")
-    table.add_column("users", justify="right")
+    table = _table(f"Test figures at {k}")
+    table.add_column("segment (users)", no_wrap=True)
     for name in FIGURES:
         table.add_column(name, justify="right")
-    rows = [("popularity", results["baseline"])]
-    rows += [(f"round {r['round']} (version {r['version']})", r["evaluation"]) for r in results["rounds"]]
-    for segment in SEGMENTS:
-        shown = [(name, found["segments"][segment]) for name, found in rows]
-        if not shown[0][1]["n_users"]:
+    found = {"popularity": results["baseline"]}
+    found |= {f"round {r['round']} (v{r['version']})": r["evaluation"] for r in results["rounds"]}
+    for segment, baseline in results["baseline"]["segments"].items():
+        if not baseline["n_users"]:
             continue
-        table.add_section()
-        table.add_row(f"[bold]{segment.replace('_', ' ')}")
-        for name, found in shown:
-            figures = [_figure(found["figures"].get(f"{metric}@{k}")) for metric in FIGURES]
-            table.add_row(f"  {name}", f"{found['n_users']:,}", *figures)
+        title = f"[bold]{segment.replace('_', ' ')}[/bold] [dim]({baseline['n_users']:,})"
+        table.add_row(title)
+        for name, evaluation in found.items():
+            figures = evaluation["segments"][segment]["figures"]
+            cells = [_figure(figures.get(f"{metric}@{k}")) for metric in FIGURES.values()]
+            table.add_row(f"  {name}", *cells)
     console.print(table)
 
 
@@ -48,7 +52,7 @@ def show_hits(
 ) -> None:
     """Print hits by rank, with the columns `show` of the target's table; None shows all."""
     frame = _chosen(hits, show=show)
-    table = Table(title=title, title_justify="left")
+    table = _table(title)
     for name in frame.columns:
         table.add_column(str(name), justify="right" if name in {"rank", "score"} else "left")
     for row in frame.itertuples(index=False):
@@ -79,9 +83,9 @@ def _chosen(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
 
 def show_versions(console: Console, store: Store) -> None:
     """Print the published versions of a models directory."""
-    table = Table(title=str(store.root), title_justify="left")
+    table = _table(str(store.root))
     for name in ("version", "", "created", "mined with", "recall@20", "ndcg@20", "index"):
-        table.add_column(name)
+        table.add_column(name, justify="right" if "@" in name else "left")
     current = store.current()
     for version in store.versions():
         manifest = store.open(version, verify=False).manifest
@@ -90,7 +94,7 @@ def show_versions(console: Console, store: Store) -> None:
         table.add_row(
             str(version),
             "current" if version == current else "",
-            manifest.created,
+            manifest.created[:16].replace("T", " "),
             str(mined.get("version", "-")),
             _figure(figures.get("recall@20")),
             _figure(figures.get("ndcg@20")),
@@ -101,7 +105,7 @@ def show_versions(console: Console, store: Store) -> None:
 
 def show_next(console: Console, models: Path) -> None:
     """Print where the outcome is, and what to type next."""
-    example = '\'{"history": [1, 2]}\''
+    example = "'{\"history\": [1, 2]}'"
     lines = [
         f"Published below {models}; the report: {models / 'current' / 'report.html'}",
         "Next:",
@@ -115,6 +119,13 @@ def show_next(console: Console, models: Path) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def _table(title: str) -> Table:
+    """An empty table with a title, in the one style."""
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
+
+
 def _figure(value: float | None) -> str:
     """Write a figure with as many digits as it deserves."""
     if value is None:
@@ -125,7 +136,7 @@ def _figure(value: float | None) -> str:
 def _cell(value: Any) -> str:
     """Write one value of a table's row."""
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4f}"
     if hasattr(value, "tolist"):
         value = value.tolist()
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

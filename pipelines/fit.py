@@ -203,7 +203,7 @@ def _describe(record: Record, job: Fit) -> str:
     validation = f"  validation {metric} {record[metric]:.4f}" if metric in record else ""
     return (
         f"  epoch {record['epoch']:.0f}/{job.epochs}  loss {record['loss']:.4f}"
-        f"  violators {record['violators']:.0%}{validation}  [dim]{record['seconds']:.1f} s[/dim]"
+        f"  violators {record['violators']:.0%}{validation}  {record['seconds']:.1f} s"
     )
 
 

@@ -12,6 +12,7 @@ from pipelines.embed import embed_items, embed_users
 from pipelines.progress import Advance
 from serving.index import ExactIndex, search_without
 from serving.retriever import Retriever
+from serving.seen import Seen
 from towers.negatives import MinedNegatives
 from towers.two_tower import TwoTower
 
@@ -28,7 +29,7 @@ def mine_published(
     ids = retriever.users.ids
 
     def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        return retriever.retrieve_batch("u2i", ids=ids[users], k=k, exclude_seen=True).rows
+        return retriever.retrieve_batch("u2i", ids=ids[users].tolist(), k=k, exclude_seen=True).rows
 
     return _mine(
         retrieve,
@@ -50,10 +51,10 @@ def mine_fitted(
     """Take ranks from..to of a model's exact retrieval; it stands in for `version`."""
     index = ExactIndex(embed_items(model, dataset.item_bags))
     queries = embed_users(model, with_history(dataset))
-    known = dataset.interactions
+    known = Seen(dataset.interactions)
 
     def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        excluded = [known.indices[known.indptr[user] : known.indptr[user + 1]] for user in users]
+        excluded = [known.of("user", user) for user in users]
         return search_without(index, queries[users], k, excluded=excluded)[0]
 
     return _mine(retrieve, n_users=len(queries), ranks=ranks, version=version, advance=advance)

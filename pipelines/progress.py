@@ -24,8 +24,8 @@ class Reporter:
         self.timings: list[Timing] = []
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text, highlight=False)
+        """Print a line as it is."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -34,7 +34,7 @@ class Reporter:
         yield
         seconds = time.perf_counter() - start
         self.timings.append(Timing(stage=name, seconds=round(seconds, 3)))
-        self.say(f"[bold]{name}[/bold] [dim]{seconds:.1f} s[/dim]")
+        self.console.print(f"[bold]{name}[/bold] [dim]{seconds:.1f} s[/dim]", highlight=False)
 
     @contextmanager
     def bar(self, name: str, total: int) -> Iterator[Advance]:
@@ -45,6 +45,9 @@ class Reporter:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        watched = self.console.is_terminal
+        with Progress(
+            *columns, console=self.console, transient=True, disable=not watched
+        ) as progress:
             task = progress.add_task(name, total=total)
             yield lambda steps: progress.advance(task, steps)

@@ -60,9 +60,7 @@ def run(
         if work.exists():
             reporter.say(f"Going on with the interrupted run in {out}")
         prepared = _prepare(config, frames, work=work, reporter=reporter)
-        results = Rounds(
-            config, prepared, store=Store(out), work=work, reporter=reporter
-        ).run()
+        results = Rounds(config, prepared, store=Store(out), work=work, reporter=reporter).run()
         shutil.rmtree(work)
     return results
 

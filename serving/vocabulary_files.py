@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from towers.errors import BundleError
 from towers.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
 
-KINDS: dict[str, type[Hashed] | type[Scalar] | type[Buckets]] = {
+KINDS: dict[str, Callable[..., Space]] = {
     kind.__name__.lower(): kind for kind in (Hashed, Scalar, Buckets)
 }
 """Spaces that are a few numbers, by the name that the JSON file gives them."""

@@ -121,8 +121,9 @@ class TwoTower(tfrs.Model):
         source = tf.repeat(source[tf.newaxis], tf.shape(mined)[0], axis=0)
         source = tf.concat([source, tf.fill(tf.shape(mined), int(Source.MINED))], axis=1)
         self._report_share("sampled", popularity, items, source, tf.cast(items >= 0, tf.float32))
-        hardest = [tf.gather(part, columns, batch_dims=1) for part in (items, source)]
-        self._report_share("hardest", popularity, *hardest, tf.cast(counts, tf.float32))
+        items = tf.gather(items, columns, batch_dims=1)
+        source = tf.gather(source, columns, batch_dims=1)
+        self._report_share("hardest", popularity, items, source, tf.cast(counts, tf.float32))
 
     def _report_share(
         self,

@@ -1,0 +1,164 @@
+"""What every index promises, in Python and inside a TensorFlow graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+
+from serving.graph_search import ExactSearch, ScannSearch, Search
+from serving.index import ExactIndex, Index, search_without
+from serving.scann_index import ScannIndex, ScannSettings
+from towers.errors import QueryError
+
+SIZE, WIDTH = 400, 9
+BRUTE_FORCE = ScannSettings(num_leaves=None)
+TREE = ScannSettings(num_leaves=20, leaves_to_search=4, reorder=60, recall_k=20)
+
+
+class InGraph:
+    """A search inside a graph, called as an index is."""
+
+    def __init__(self, search: Search, *, size: int, is_exact: bool) -> None:
+        self.size, self.is_exact = size, is_exact
+        self._search = tf.function(search, reduce_retracing=True)
+
+    def search(self, queries: NDArray[np.float32], k: int) -> tuple[Any, Any]:
+        rows, scores = self._search(tf.constant(queries), tf.constant(k))
+        return rows.numpy(), scores.numpy()
+
+
+def in_graph_scann(vectors: NDArray[np.float32], settings: ScannSettings) -> Index:
+    index = ScannIndex.build(vectors, settings)
+    return InGraph(ScannSearch(index), size=index.size, is_exact=index.is_exact)
+
+
+PYTHON: dict[str, Callable[[NDArray[np.float32]], Index]] = {
+    "exact": ExactIndex,
+    "scann brute force": lambda vectors: ScannIndex.build(vectors, BRUTE_FORCE),
+    "scann tree": lambda vectors: ScannIndex.build(vectors, TREE),
+}
+ALL: dict[str, Callable[[NDArray[np.float32]], Index]] = PYTHON | {
+    "graph exact": lambda v: InGraph(ExactSearch(v), size=len(v), is_exact=True),
+    "graph scann brute force": lambda vectors: in_graph_scann(vectors, BRUTE_FORCE),
+    "graph scann tree": lambda vectors: in_graph_scann(vectors, TREE),
+}
+RANDOM = np.random.default_rng(8)
+VECTORS = RANDOM.normal(size=(SIZE, WIDTH)).astype(np.float32)
+VECTORS[:, 0] *= 5  # an item's own quality is on another scale
+QUERIES = RANDOM.normal(size=(30, WIDTH)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def indexes() -> dict[str, Index]:
+    return {name: make(VECTORS) for name, make in ALL.items()}
+
+
+def by_full_sort(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int
+) -> NDArray[np.int64]:
+    return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
+
+
+@pytest.mark.parametrize("k", [1, 20, 77, SIZE - 1, SIZE, SIZE + 50])
+@pytest.mark.parametrize("name", ALL)
+def test_as_many_rows_as_asked_for_with_their_scores(
+    indexes: dict[str, Index], name: str, k: int
+) -> None:
+    assert indexes[name].size == SIZE
+    rows, scores = indexes[name].search(QUERIES, k)
+    assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+    assert rows.shape == scores.shape == (len(QUERIES), min(k, SIZE))
+    assert all(len(set(found)) == len(found) for found in rows.tolist())
+    expected = np.take_along_axis(QUERIES @ VECTORS.T, rows, axis=1)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_true_neighbours_are_found(indexes: dict[str, Index], name: str) -> None:
+    rows, _ = indexes[name].search(QUERIES, 20)
+    expected = by_full_sort(VECTORS, QUERIES, 20)
+    if indexes[name].is_exact:
+        np.testing.assert_array_equal(rows, expected)
+    shares = [np.isin(found, true).mean() for found, true in zip(rows, expected, strict=True)]
+    assert np.mean(shares) > 0.5
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_answer_alone_or_in_a_batch(indexes: dict[str, Index], name: str) -> None:
+    rows, _ = indexes[name].search(QUERIES, 90)
+    for query, expected in zip(QUERIES[:5], rows, strict=False):
+        alone, _ = indexes[name].search(query[np.newaxis], 90)
+        np.testing.assert_array_equal(alone[0], expected)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_queries_no_rows(indexes: dict[str, Index], name: str) -> None:
+    rows, scores = indexes[name].search(QUERIES[:0], 5)
+    assert rows.shape == scores.shape == (0, 5)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "tree" not in name])
+def test_ties_go_to_the_lower_row(name: str) -> None:
+    vectors = RANDOM.integers(-1, 2, size=(200, 3)).astype(np.float32)
+    queries = np.array([[0, 0, 0], [1, 0, 0], [1, 1, -1]], np.float32)
+    rows, _ = ALL[name](vectors).search(queries, 50)
+    np.testing.assert_array_equal(rows, by_full_sort(vectors, queries, 50))
+
+
+@pytest.mark.parametrize("name", PYTHON)
+@pytest.mark.parametrize(
+    ("queries", "k", "message"),
+    [
+        (QUERIES, 0, "k: expected at least 1, received 0"),
+        (QUERIES[:, 1:], 5, r"expected shape \[n, 9\], received \[30, 8\]"),
+        (QUERIES[0], 5, r"expected shape \[n, 9\], received \[9\]"),
+        (np.full((1, WIDTH), np.nan, np.float32), 5, "expected finite numbers"),
+    ],
+)
+def test_queries_that_make_no_sense_are_refused(
+    indexes: dict[str, Index], name: str, queries: NDArray[np.float32], k: int, message: str
+) -> None:
+    with pytest.raises(QueryError, match=message):
+        indexes[name].search(queries, k)
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_search_without_leaves_out_as_many_as_are_excluded(
+    indexes: dict[str, Index], name: str
+) -> None:
+    index = indexes[name]
+    best, _ = index.search(QUERIES, 60)
+    excluded = [found[: 2 * query] for query, found in enumerate(best)]
+    rows, scores = search_without(index, QUERIES, 10, excluded=excluded)
+    for query, found in enumerate(rows):
+        assert len(set(found.tolist()) - set(excluded[query].tolist())) == 10
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+@given(data=st.data(), size=st.integers(1, 20), n=st.integers(0, 3), k=st.integers(1, 30))
+def test_search_without_is_a_search_of_the_others(
+    data: st.DataObject, size: int, n: int, k: int
+) -> None:
+    values = st.integers(-2, 2).map(float)
+    vectors = data.draw(hnp.arrays(np.float32, (size, 2), elements=values))
+    queries = data.draw(hnp.arrays(np.float32, (n, 2), elements=values))
+    unwanted = data.draw(hnp.arrays(np.bool_, (n, size)))
+    excluded = [data.draw(st.permutations(np.flatnonzero(row))) for row in unwanted]
+    rows, scores = search_without(
+        ExactIndex(vectors), queries, k, excluded=[np.array(x, np.int64) for x in excluded]
+    )
+    assert rows.shape == scores.shape == (n, min(k, size))
+    for query, found in enumerate(rows):
+        ranked = by_full_sort(vectors, queries[[query]], size)[0].tolist()
+        others = [row for row in ranked if not unwanted[query, row]][:k]
+        assert found.tolist() == others + [-1] * (len(found) - len(others))
+        assert np.isneginf(scores[query, len(others) :]).all()

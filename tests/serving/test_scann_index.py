@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from serving.scann_index import ScannIndex, ScannSettings
+from towers.errors import BundleError, ConfigError
+
+VECTORS = np.random.default_rng(4).normal(size=(300, 5)).astype(np.float32)
+TREE = ScannSettings(num_leaves=20, leaves_to_search=2, reorder=30, recall_k=10)
+
+
+@pytest.fixture(scope="module")
+def index() -> ScannIndex:
+    return ScannIndex.build(VECTORS, TREE)
+
+
+@pytest.mark.parametrize("settings", [TREE, ScannSettings(num_leaves=None)])
+def test_stored_index_answers_the_same_wherever_it_is(
+    tmp_path: Path, settings: ScannSettings
+) -> None:
+    index = ScannIndex.build(VECTORS, settings)
+    index.save(tmp_path / "here" / "index")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    folder = tmp_path / "there" / "index"
+    assert not any(str(tmp_path).encode() in path.read_bytes() for path in folder.iterdir())
+    loaded = ScannIndex.load(folder, settings=settings, width=5)
+    assert loaded.size == 300
+    for k in (7, 200):
+        for expected, received in zip(
+            index.search(VECTORS, k), loaded.search(VECTORS, k), strict=True
+        ):
+            np.testing.assert_array_equal(received, expected)
+
+
+@pytest.mark.parametrize("missing", ["scann_assets.pbtxt", "hashed_dataset.npy"])
+def test_index_that_is_not_whole_is_refused(
+    tmp_path: Path, index: ScannIndex, missing: str
+) -> None:
+    index.save(tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(BundleError, match=f"(?s)expected a ScaNN index, received .*{missing}"):
+        ScannIndex.load(tmp_path, settings=TREE, width=5)
+
+
+def test_search_once_stops_where_its_leaves_end(index: ScannIndex) -> None:
+    little = dataclasses.replace(TREE, leaves_to_search=1)
+    index = dataclasses.replace(index, settings=little)
+    rows, scores = index.search_once(VECTORS, 100)
+    assert (rows < 0).any()
+    assert np.isneginf(scores[rows < 0]).all()
+    assert np.isfinite(scores[rows >= 0]).all()
+    rows, _ = index.search(VECTORS, 100)
+    assert (rows >= 0).all()
+
+
+def test_effort_grows_with_k_up_to_everything() -> None:
+    assert [TREE.effort(k, size=300) for k in (1, 10, 25, 100, 300)] == [
+        (2, 30),
+        (2, 30),
+        (5, 75),
+        (20, 300),
+        (20, 300),
+    ]
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ConfigError, match="leaves_to_search: expected at most num_leaves = 4"):
+        ScannSettings(num_leaves=4, leaves_to_search=5)
+    with pytest.raises(ConfigError, match="reorder: expected at least recall_k = 100"):
+        ScannSettings(num_leaves=4, reorder=99)
+    with pytest.raises(ConfigError, match="num_leaves: expected at most 300"):
+        ScannIndex.build(VECTORS, ScannSettings(num_leaves=301))
+    with pytest.raises(ConfigError, match="at least 16"):
+        ScannIndex.build(VECTORS[:15], ScannSettings(num_leaves=2))
