@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 
@@ -45,7 +46,8 @@ def run(
     from pipelines.run import run as run_job
 
     console = Console()
-    results = run_job(load_config(config), out, reporter=Reporter(console))
+    with _resumable():
+        results = run_job(load_config(config), out, reporter=Reporter(console))
     show_results(console, results)
     show_next(console, out)
 
@@ -62,7 +64,8 @@ def demo(
     from pipelines.progress import Reporter
 
     console = Console()
-    models = run_demo(out, Reporter(console))
+    with _resumable():
+        models = run_demo(out, Reporter(console))
     show_next(console, models)
 
 
@@ -88,15 +91,17 @@ def query(
 ) -> None:
     """Retrieve candidates: items for a user, items like an item, users like a user or for an item."""
     from pipelines.display import hits_as_json, show_hits
-    from serving.retriever import Retriever
+    from serving.retriever import Retriever, find_direction
 
+    chosen = find_direction(direction)
     retriever = Retriever.open(models, version=version)
+    sources, targets = (retriever.embeddings(side) for side in (chosen.source, chosen.target))
     hits = retriever.retrieve(
         direction,
-        id=id,
+        id=None if id is None else sources.parse_id(id),
         features=None if features is None else _parse_features(features),
         k=k,
-        exclude=_split(exclude),
+        exclude=[targets.parse_id(text) for text in _split(exclude)],
         exclude_seen=exclude_seen,
     )
     columns = _split(show)
@@ -154,17 +159,21 @@ def _parse_features(text: str) -> dict[str, Any]:
 def main() -> None:
     """Run a command; what goes wrong is one clear message, and exit code 2 for bad input."""
     try:
-        app(standalone_mode=False)
+        app()
     except RecallError as error:
         sys.exit(_fail(str(error), code=BAD_INPUT))
     except OSError as error:
         sys.exit(_fail(f"{error.filename or 'system'}: {error.strerror}", code=FAILED))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say how to go on after an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
         again = "interrupted; the same command goes on from the last finished epoch or stage"
-        sys.exit(_fail(again, code=INTERRUPTED))
+        raise typer.Exit(_fail(again, code=INTERRUPTED)) from None
 
 
 def _fail(message: str, *, code: int) -> int:

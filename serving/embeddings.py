@@ -73,6 +73,21 @@ class Embeddings:
         """What stands for no id."""
         return MISSING_INTEGER if self.ids.dtype == np.int64 else MISSING_STRING
 
+    def parse_id(self, text: str) -> int | str:
+        """Read an id that was typed: as an integer where the ids are integers.
+
+        Raises:
+            QueryError: it is none.
+        """
+        if self.ids.dtype != np.int64:
+            return text
+        try:
+            return int(text)
+        except ValueError:
+            raise QueryError(
+                f"{self.id_column}: expected an integer, as in training, received {text!r}"
+            ) from None
+
     def rows(self, ids: Sequence[Any]) -> Rows:
         """The row of each id; -1 for one that is not here.
 

@@ -113,10 +113,10 @@ class Retriever:
         Raises:
             QueryError: the direction, the id, a feature or k is none that can be answered.
         """
-        chosen = _direction(direction)
+        chosen = find_direction(direction)
         columns = None if features is None else {name: [value] for name, value in features.items()}
         sources = self._sources(chosen.source, None if id is None else [id], columns)
-        target = self._side(chosen.target)
+        target = self.embeddings(chosen.target)
         hits = self._search(
             chosen, sources, k=k, exclude=target.rows(exclude), exclude_seen=exclude_seen
         )
@@ -140,7 +140,7 @@ class Retriever:
         Raises:
             QueryError: as `retrieve`.
         """
-        chosen = _direction(direction)
+        chosen = find_direction(direction)
         sources = self._sources(chosen.source, ids, features)
         return self._search(chosen, sources, k=k, exclude=_NOTHING, exclude_seen=exclude_seen)
 
@@ -155,7 +155,7 @@ class Retriever:
             excluded=self._excluded(direction, sources, exclude=exclude, exclude_seen=exclude_seen),
         )
         scores = scores + direction.constant(sources.vectors).numpy()[:, np.newaxis]
-        target = self._side(direction.target)
+        target = self.embeddings(direction.target)
         return Hits(np.where(rows < 0, target.missing_id, target.ids[rows]), scores, rows)
 
     def _excluded(
@@ -198,7 +198,7 @@ class Retriever:
 
     def _known(self, side: Side, ids: Sequence[int | str]) -> _Sources:
         """Look up the stored vectors."""
-        embeddings = self._side(side)
+        embeddings = self.embeddings(side)
         rows = embeddings.rows(ids)
         if (rows < 0).any():
             raise QueryError(
@@ -212,7 +212,7 @@ class Retriever:
 
         No features at all describe one source of which nothing is known.
         """
-        tower, embeddings = self._tower(side), self._side(side)
+        tower, embeddings = self._tower(side), self.embeddings(side)
         size = next((len(values) for values in columns.values()), 1)
         packed = tower.pack(columns, size=size)
         rows = np.full(size, -1)
@@ -225,7 +225,8 @@ class Retriever:
             histories = self.items.find(items.ravel()).reshape(items.shape)
         return _Sources(tower(packed), rows, histories)
 
-    def _side(self, side: Side) -> Embeddings:
+    def embeddings(self, side: Side) -> Embeddings:
+        """All users, or all items."""
         return self.users if side == "user" else self.items
 
     def _open_tower(self, side: Side) -> Tower:
@@ -235,7 +236,7 @@ class Retriever:
         """Load the direction's tree; where it has none, search its vectors exactly."""
         where = str(self.bundle.path / MANIFEST)
         record = IndexRecord.from_dict(self.bundle.manifest.index, where=where)
-        vectors = direction.corpus(self._side(direction.target).vectors).numpy()
+        vectors = direction.corpus(self.embeddings(direction.target).vectors).numpy()
         settings = record.directions[direction.name].settings
         if settings is None or settings.num_leaves is None:
             return ExactIndex(vectors)
@@ -254,7 +255,12 @@ def history_column(config: Mapping[str, Any]) -> str | None:
     return found[0] if found else None
 
 
-def _direction(name: str) -> Direction:
+def find_direction(name: str) -> Direction:
+    """The direction called `name`.
+
+    Raises:
+        QueryError: there is none.
+    """
     if name not in DIRECTIONS:
         raise QueryError(f"direction: expected one of {list(DIRECTIONS)}, received {name!r}")
     return DIRECTIONS[name]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from serving.directions import DIRECTIONS
 from serving.embeddings import Embeddings
@@ -26,6 +28,9 @@ from towers import fm
 from towers.encoder import Encoder
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
 from towers.vocabulary import fit_vocabulary
+
+Kind = Literal["scann", "exact"]
+Publish = Callable[..., None]
 
 N_USERS, N_ITEMS, DEFAULT_K = 60, 120, 7
 TREE = ScannSettings(num_leaves=8, leaves_to_search=2, reorder=40, recall_k=20)
@@ -66,26 +71,49 @@ class World:
     towers: dict[Side, Tower]
     seen: Seen
 
-    def search(self, direction: str, kind: Literal["scann", "exact"]) -> ExactSearch | ScannSearch:
-        chosen = DIRECTIONS[direction]
-        corpus = chosen.corpus(self.sides[chosen.target].vectors).numpy()
-        if kind == "exact":
-            return ExactSearch(corpus)
-        return ScannSearch(ScannIndex.build(corpus, TREE))
+    def features(self, side: Side, row: int) -> dict[str, Any]:
+        """One batch of one: the raw values that the side's tower reads."""
+        values = self.sides[side].table.iloc[row].to_dict()
+        values["history"] = self.sides["item"].ids[self.seen.of("user", row)].tolist()
+        return {name: [values[name]] for name in self.towers[side].encoder.signature}
 
-    def model(
-        self, direction: str, search: ExactSearch | ScannSearch, *, own_id: str | None = None
-    ) -> RetrievalModel:
+    def rank(self, direction: str, row: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """The ids of all targets for a source, best first, and their scores, by plain NumPy."""
+        chosen = DIRECTIONS[direction]
+        source = self.sides[chosen.source].vectors[row]
+        targets = self.sides[chosen.target]
+        scores = targets.vectors @ source
+        if chosen.is_similarity:
+            pooled = targets.vectors[:, 1:]
+            norms = np.linalg.norm(pooled, axis=1) * np.linalg.norm(source[1:])
+            scores = pooled @ source[1:] / norms
+        order = np.argsort(-scores, kind="stable")
+        return targets.ids[order], scores[order]
+
+    def corpus(self, direction: str) -> NDArray[np.float32]:
+        chosen = DIRECTIONS[direction]
+        vectors: NDArray[np.float32] = chosen.corpus(self.sides[chosen.target].vectors).numpy()
+        return vectors
+
+    @cache  # noqa: B019: there is one world, as long as the tests run
+    def index(self, direction: str) -> ScannIndex:
+        return ScannIndex.build(self.corpus(direction), TREE)
+
+    def model(self, direction: str, kind: Kind) -> RetrievalModel:
+        """The retrieval model; in i2i it knows the item's own id, in u2u the user's is no input."""
         chosen = DIRECTIONS[direction]
         tower = self.towers[chosen.source]
+        exact = kind == "exact"
         return RetrievalModel(
             tower,
             signature=tower.encoder.signature,
             direction=chosen,
-            search=search,
+            search=ExactSearch(self.corpus(direction))
+            if exact
+            else ScannSearch(self.index(direction)),
             ids=self.sides[chosen.target].ids,
             k=DEFAULT_K,
-            own_id=own_id,
+            own_id="item_id" if direction == "i2i" else None,
         )
 
 
@@ -145,49 +173,49 @@ def world() -> World:
 
 
 @pytest.fixture(scope="session")
-def publish(world: World) -> Callable[[Path, Literal["scann", "exact"]], Path]:
-    """Publish the world with one kind of index, models and all."""
+def publish(world: World) -> Publish:
+    """Publish the world with one kind of index, and the SavedModels of some directions."""
 
-    def write(root: Path, kind: Literal["scann", "exact"]) -> Path:
+    def publish(root: Path, kind: Kind, directions: Iterable[str] = ()) -> None:
         store = Store(root)
         with store.staging() as staged:
             version = store.version_of(staged)
-            world.sides["user"].write(staged / "users.parquet")
-            world.sides["item"].write(staged / "items.parquet")
-            world.seen.write(staged / "seen.parquet")
-            for side, tower in world.towers.items():
+            for side, embeddings in world.sides.items():
+                embeddings.write(staged / f"{side}s.parquet")
+                tower = world.towers[side]
                 model = TowerModel(tower, signature=tower.encoder.signature)
                 model.save(staged / "models" / f"{side}_tower" / str(version))
-            for name, chosen in DIRECTIONS.items():
-                corpus = chosen.corpus(world.sides[chosen.target].vectors).numpy()
-                search: ExactSearch | ScannSearch = ExactSearch(corpus)
+            world.seen.write(staged / "seen.parquet")
+            for name in DIRECTIONS:
                 if kind == "scann":
-                    index = ScannIndex.build(corpus, TREE)
-                    index.save(staged / "index" / name)
-                    search = ScannSearch(index)
-                own_id = "item_id" if name == "i2i" else None
-                model = world.model(name, search, own_id=own_id)
-                model.save(staged / "models" / name / str(version))
-            record = IndexRecord(
-                kind=kind,
-                directions={
-                    name: DirectionIndex(settings=TREE if kind == "scann" else None, recall=1.0)
-                    for name in DIRECTIONS
-                },
-            )
-            store.publish(
-                staged,
-                Provenance(
-                    name="world",
-                    schema_fingerprint=SCHEMA.fingerprint(),
-                    config={"user": None},
-                    parent_version=None,
-                    mined=None,
-                    index=record.to_dict(),
-                    metrics={},
-                ),
-            )
+                    world.index(name).save(staged / "index" / name)
+            for name in directions:
+                folder = staged / "models" / name / str(version)
+                world.model(name, kind).save(folder)
+            store.publish(staged, provenance(kind))
         store.activate(version)
-        return root
 
-    return write
+    return publish
+
+
+def provenance(kind: Kind) -> Provenance:
+    index = DirectionIndex(settings=TREE if kind == "scann" else None, recall=1.0)
+    record = IndexRecord(kind=kind, directions=dict.fromkeys(DIRECTIONS, index))
+    return Provenance(
+        name="world",
+        schema_fingerprint=SCHEMA.fingerprint(),
+        config={"user": None},
+        parent_version=None,
+        mined=None,
+        index=record.to_dict(),
+        metrics={},
+    )
+
+
+@pytest.fixture(scope="session")
+def models(publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models directory: version 1 has exact indexes, version 2, the current, ScaNN's."""
+    root = tmp_path_factory.mktemp("models")
+    publish(root, "exact")
+    publish(root, "scann")
+    return root

@@ -1,0 +1,167 @@
+"""A tiny world to run the whole job on: 60 users and 40 items in four taste groups."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.config import RunConfig
+from pipelines.results import Results
+from pipelines.run import run
+from towers.typed import parse
+
+N_USERS, N_ITEMS, N_GROUPS = 60, 40, 4
+
+SETTINGS: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 3,
+    "data": {
+        "interactions": {"timestamp": "time"},
+        "users": {"id": "user_id"},
+        "items": {"id": "item_id"},
+    },
+    "user": {
+        "features": [
+            {"kind": "history"},
+            {"kind": "categorical", "column": "city"},
+            {"kind": "numeric", "column": "age"},
+        ]
+    },
+    "item": {
+        "features": [
+            {"kind": "categorical", "column": "item_id"},
+            {"kind": "multi_valued", "column": "tags"},
+        ]
+    },
+    "model": {"embedding_dim": 8},
+    "training": {
+        "epochs": 3,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "rounds": 1,
+        "negatives": {"uniform": 16, "popularity": 4, "mined": 4, "mined_ranks": [2, 9]},
+    },
+    "evaluation": {"k": [5, 20], "metric": "recall@5"},
+    "index": {"kind": "exact"},
+    "export": {"k": 5},
+}
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """The tables and the settings, and ways to run them."""
+
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=lambda: _tables())
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """The settings with some changed: `training={"epochs": 5}` changes that one alone."""
+        return _merged(SETTINGS, changes)
+
+    def config(self, **changes: Any) -> RunConfig:
+        return parse(RunConfig, self.settings(**changes), where="tiny")
+
+    def ids_only(self, **changes: Any) -> RunConfig:
+        """Without features and their tables: users are their history, items their id."""
+        settings = self.settings(**changes)
+        del settings["user"], settings["item"], settings["data"]["users"], settings["data"]["items"]
+        return parse(RunConfig, settings, where="tiny")
+
+    def run(self, out: Path, **changes: Any) -> Results:
+        return run(self.config(**changes), out, frames=self.tables)
+
+    def write(self, folder: Path, *, suffix: str = "parquet", **changes: Any) -> Path:
+        """Write the tables and the configuration; the path of the latter."""
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = self.settings(**changes)
+        for name, table in self.tables.items():
+            path = folder / f"{name}.{suffix}"
+            settings["data"][name]["path"] = path.name
+            if suffix == "parquet":
+                table.to_parquet(path)
+            else:
+                plain = {c: table[c].str.join("|") for c in table if c == "tags"}
+                table.assign(**plain).to_csv(path, index=False)
+        config = folder / "tiny.toml"
+        lines = [f"{name} = {_toml(value)}\n" for name, value in settings.items()]
+        config.write_text("".join(lines), encoding="utf-8")
+        return config
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Tiny:
+    return Tiny()
+
+
+@pytest.fixture(scope="session")
+def published(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
+    """A models directory after two rounds, and their results. For reading only."""
+    out = tmp_path_factory.mktemp("published") / "models"
+    return out, tiny.run(out)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below `folder`, by its relative path."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _tables() -> dict[str, pd.DataFrame]:
+    """Users like the items of their group five times as often as others'."""
+    rng = np.random.default_rng(7)
+    user_group, item_group = np.arange(N_USERS) % N_GROUPS, np.arange(N_ITEMS) % N_GROUPS
+    likes = np.where(user_group[:, np.newaxis] == item_group, 0.75, 0.15)
+    user, item = np.nonzero(rng.random((N_USERS, N_ITEMS)) < likes)
+    user_ids = np.arange(N_USERS) + 2**40
+    item_ids = np.array([f"item {row} é" for row in range(N_ITEMS)], dtype=object)
+    interactions = pd.DataFrame(
+        {
+            "user_id": user_ids[user],
+            "item_id": item_ids[item],
+            "time": rng.permutation(len(user)) + 1_000_000,
+            "importance": rng.integers(1, 4, len(user)),
+        }
+    )
+    users = pd.DataFrame(
+        {
+            "user_id": user_ids,
+            "city": np.array(["Oslo", "Rome", "Łódź", "Lima"], dtype=object)[user_group],
+            "age": rng.integers(18, 80, N_USERS).astype(float),
+        }
+    )
+    items = pd.DataFrame(
+        {
+            "item_id": item_ids,
+            "tags": [[f"group {group}", "any"] for group in item_group],
+            "title": [f"Title {row}" for row in range(N_ITEMS)],
+        }
+    )
+    return {"interactions": interactions, "users": users, "items": items}
+
+
+def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of nested settings with some of them changed."""
+    merged = dict(settings)
+    for name, value in changes.items():
+        is_table = isinstance(value, Mapping) and isinstance(settings.get(name), Mapping)
+        merged[name] = _merged(settings[name], value) if is_table else value
+    return json.loads(json.dumps(merged))  # type: ignore[no-any-return]
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML; tables inline."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name} = {_toml(v)}" for name, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

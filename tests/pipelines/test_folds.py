@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipelines.config import RunConfig, TrainingConfig
+from pipelines.dataset import Dataset, build_dataset
+from pipelines.folds import Arrays, FoldBatches
+from pipelines.interactions import tables_from_frames
+from towers.encoder import Encoder
+from towers.inputs import input_dtypes, pack
+from towers.negatives import MinedNegatives, Source, keep_probability
+from towers.optimizers import LazyAdam
+from towers.towers import FeatureTable
+from towers.two_tower import BATCH_SPEC, TwoTower
+from towers.typed import parse
+from towers.vocabulary import Scalar
+
+N_USERS, N_ITEMS, FOLDS = 24, 20, 3
+SIZES = [0, 1, 2, 3, 4, 5, 7, 11] * 3
+"""How many items each user has: none, fewer than folds, and more than the latest that count."""
+
+
+def make_dataset(*, history: bool = True) -> Dataset:
+    """Users and items that can be told apart by a number of their own."""
+    rng = np.random.default_rng(0)
+    user_features: list[dict[str, Any]] = [{"kind": "numeric", "column": "number"}]
+    if history:
+        user_features.append({"kind": "history", "latest": 4})
+    config = parse(
+        RunConfig,
+        {
+            "data": {
+                "interactions": {"weight": "weight"},
+                "users": {"id": "user_id"},
+                "items": {"id": "item_id"},
+            },
+            "user": {"features": user_features},
+            "item": {
+                "features": [
+                    {"kind": "categorical", "column": "item_id", "min_count": 3},
+                    {"kind": "numeric", "column": "number"},
+                ]
+            },
+        },
+        where="config",
+    )
+    shares = np.arange(1.0, N_ITEMS + 1)  # popular items, and rare ones that a history leaves out
+    pairs = [
+        (user, item)
+        for user, size in enumerate(SIZES)
+        for item in rng.choice(N_ITEMS, size, replace=False, p=shares / shares.sum()).tolist()
+    ]
+    rng.shuffle(pairs)
+    clicks = pd.DataFrame(pairs, columns=["user_id", "item_id"])
+    clicks["weight"] = rng.uniform(0.5, 2.0, len(pairs))
+    tables = tables_from_frames(
+        config,
+        interactions=clicks,
+        users=pd.DataFrame({"user_id": range(N_USERS), "number": np.arange(1.0, N_USERS + 1)}),
+        items=pd.DataFrame({"item_id": range(N_ITEMS), "number": np.arange(1.0, N_ITEMS + 1)}),
+    )
+    return build_dataset(
+        config.schema, users=tables.users, items=tables.items, interactions=tables.interactions
+    )
+
+
+DATASET = make_dataset()
+
+
+def items_of(user: int) -> list[int]:
+    """A user's item rows, from old to new."""
+    matrix = DATASET.interactions
+    items: list[int] = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]].tolist()
+    return items
+
+
+def make_mined() -> MinedNegatives:
+    """Items that the user does not have, with padding, and each of them several times."""
+    rng = np.random.default_rng(1)
+    others = [np.setdiff1d(np.arange(N_ITEMS), items_of(user)) for user in range(N_USERS)]
+    items = np.stack([rng.choice(np.append(others[user], -1), 12) for user in range(N_USERS)])
+    return MinedNegatives(items=items.astype(np.int64), version=1, ranks=(1, 12))
+
+
+def make_batches(
+    *, mined: bool = True, dataset: Dataset = DATASET, seed: int = 5, **settings: Any
+) -> FoldBatches:
+    raw = {"batch_size": 10, "folds": FOLDS, "history_dropout": 0.0} | settings
+    raw["negatives"] = {"uniform": 6, "popularity": 3, "mined": 4} | raw.get("negatives", {})
+    config = parse(TrainingConfig, raw, where="config")
+    return FoldBatches.build(dataset, config, mined=make_mined() if mined else None, seed=seed)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch in terms of user and item rows."""
+
+    users: list[int]
+    positives: list[list[tuple[int, float]]]
+    """Of each query: item row and weight."""
+    user_bags: NDArray[np.float32]
+    items: list[int]
+    shared: list[int]
+    known: set[tuple[int, int]]
+    """Query and item row."""
+    mined: list[list[int]]
+
+
+def dense(batch: Arrays, side: str, n: int) -> NDArray[np.float32]:
+    """Bags [n, n_rows] over the whole feature table; no entry may come twice."""
+    bags = np.zeros((n, DATASET.vocabulary.n_rows), dtype=np.float32)
+    rows: Any = batch["rows"]
+    at = [(int(query), int(rows[code])) for query, code in batch[f"{side}_indices"]]
+    assert len(set(at)) == len(at)
+    if at:
+        bags[tuple(np.array(at).T)] = batch[f"{side}_values"]
+    return bags
+
+
+def decode(batch: Arrays) -> Decoded:
+    n_queries = int(batch["n_queries"])
+    user_bags = dense(batch, "user", n_queries)
+    n_items = len(batch["item_popularity"])
+    items = [DATASET_ITEMS[bag.tobytes()] for bag in dense(batch, "item", n_items)]
+    number = DATASET.vocabulary.spaces["user.number"]
+    assert isinstance(number, Scalar)
+    static = DATASET.user_bags.toarray()[:, number.row]
+    users = [int(np.flatnonzero(static == x)[0]) for x in user_bags[:, number.row]]
+    positives: list[list[tuple[int, float]]] = [[] for _ in range(n_queries)]
+    for query, item, weight in zip(
+        batch["positive_query"], batch["positive_item"], batch["positive_weight"], strict=True
+    ):
+        positives[int(query)].append((items[int(item)], float(weight)))
+    shared = [items[int(item)] for item in batch["shared_item"]]
+    return Decoded(
+        users=users,
+        positives=positives,
+        user_bags=user_bags,
+        items=items,
+        shared=shared,
+        known={(int(query), shared[int(at)]) for query, at in batch["known"]},
+        mined=[[items[int(i)] for i in row if i >= 0] for row in batch["mined_item"]],
+    )
+
+
+DATASET_ITEMS = {bag.tobytes(): row for row, bag in enumerate(DATASET.item_bags.toarray())}
+
+
+def epoch(batches: FoldBatches, number: int = 0) -> list[Arrays]:
+    return list(batches.epoch(number))
+
+
+def test_items_can_be_told_apart_by_their_bags() -> None:
+    assert len(DATASET_ITEMS) == N_ITEMS
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_interaction_is_a_positive_exactly_once_an_epoch(number: int) -> None:
+    found = [
+        (user, item, weight)
+        for batch in map(decode, epoch(make_batches(), number))
+        for user, positives in zip(batch.users, batch.positives, strict=True)
+        for item, weight in positives
+    ]
+    coo = DATASET.interactions.tocoo()
+    expected = zip(coo.row.tolist(), coo.col.tolist(), coo.data.tolist(), strict=True)
+    assert sorted(found) == sorted(expected)
+
+
+def test_a_user_has_as_many_queries_as_folds_with_items_and_these_are_even() -> None:
+    queries: dict[int, list[int]] = {}
+    for batch in map(decode, epoch(make_batches())):
+        for user, positives in zip(batch.users, batch.positives, strict=True):
+            queries.setdefault(user, []).append(len(positives))
+    assert {user: len(sizes) for user, sizes in queries.items()} == {
+        user: min(size, FOLDS) for user, size in enumerate(SIZES) if size
+    }
+    assert all(min(sizes) > 0 for sizes in queries.values())
+    assert all(max(sizes) - min(sizes) <= 1 for sizes in queries.values())
+
+
+def test_the_rest_of_a_user_s_items_is_its_history_as_the_graph_encodes_it() -> None:
+    """So a positive is never in its own history, and all of a user's items are in use."""
+    inputs = input_dtypes(DATASET.schema, DATASET.vocabulary, side="user")
+    encoder = Encoder(DATASET.schema, DATASET.vocabulary, side="user")
+    longest = 0
+    for batch in map(decode, epoch(make_batches())):
+        positives = [{item for item, _ in mine} for mine in batch.positives]
+        past = [
+            [int(DATASET.item_ids[item]) for item in items_of(user) if item not in mine]
+            for user, mine in zip(batch.users, positives, strict=True)
+        ]
+        longest = max(longest, *map(len, past))
+        numbers = [user + 1.0 for user in batch.users]
+        packed = pack({"history": past, "number": numbers}, inputs=inputs, size=len(past))
+        x = encoder(packed)
+        expected = np.zeros_like(batch.user_bags)
+        expected[tuple(x.indices.numpy().T)] = x.values.numpy()
+        np.testing.assert_allclose(batch.user_bags, expected, rtol=1e-6)
+    assert longest > 4  # so that some histories were cut to the latest
+    assert np.any(DATASET.history_rows < 0)  # and some items in them are unknown
+
+
+def test_a_user_s_own_items_never_count_as_negatives() -> None:
+    for batch in map(decode, epoch(make_batches())):
+        own = {
+            (query, item)
+            for query, user in enumerate(batch.users)
+            for item in items_of(user)
+            if item in batch.shared
+        }
+        assert batch.known == own
+        for user, mined in zip(batch.users, batch.mined, strict=True):
+            assert not set(mined) & set(items_of(user))
+
+
+def test_suppressed_positives_and_forgotten_histories_are_no_negatives_either() -> None:
+    for batch in map(decode, epoch(make_batches(positive_suppression=1e-6, history_dropout=0.9))):
+        for query, user in enumerate(batch.users):
+            own = set(items_of(user)) & set(batch.shared)
+            assert own == {item for at, item in batch.known if at == query}
+
+
+def test_no_negative_counts_twice() -> None:
+    drawn = 0
+    for batch in map(decode, epoch(make_batches())):
+        assert len(set(batch.items)) == len(batch.items)
+        assert len(set(batch.shared)) == len(batch.shared)
+        for mined in batch.mined:
+            assert not set(mined) & set(batch.shared)
+            assert len(set(mined)) == len(mined)
+            drawn += len(mined)
+    assert drawn > 0
+
+
+def test_mined_negatives_are_those_of_the_query_s_user() -> None:
+    mined = make_mined().items
+    for batch in map(decode, epoch(make_batches())):
+        for user, items in zip(batch.users, batch.mined, strict=True):
+            assert set(items) <= set(mined[user].tolist())
+
+
+@pytest.mark.parametrize("settings", [{"mined": False}, {"negatives": {"mined": 0}}])
+def test_without_mined_negatives_there_is_one_empty_column(settings: dict[str, Any]) -> None:
+    for batch in epoch(make_batches(**settings)):
+        assert batch["mined_item"].shape == (int(batch["n_queries"]), 1)
+        assert np.all(batch["mined_item"] == -1)
+
+
+def test_batches_are_as_the_model_expects_them() -> None:
+    batches = make_batches()
+    for batch in epoch(batches):
+        assert set(batch) == set(BATCH_SPEC)
+        for name, spec in BATCH_SPEC.items():
+            assert batch[name].dtype == spec.dtype.as_numpy_dtype, name
+            assert spec.shape.is_compatible_with(batch[name].shape), name
+        n_items = len(batch["item_popularity"])
+        assert len(np.unique(batch["rows"])) == len(batch["rows"])
+        for side, n in (("user", batch["n_queries"]), ("item", n_items)):
+            indices: Any = batch[f"{side}_indices"]
+            assert np.all((indices >= 0) & (indices < [n, len(batch["rows"])]))
+        assert set(batch["shared_source"].tolist()) <= {Source.UNIFORM, Source.POPULARITY}
+        popularity = DATASET.item_popularity[decode(batch).items]
+        np.testing.assert_array_equal(batch["item_popularity"], popularity)
+
+
+def test_an_epoch_has_as_many_batches_as_announced() -> None:
+    for batch_size in (1, 7, 10_000):
+        batches = make_batches(batch_size=batch_size)
+        sizes = [int(batch["n_queries"]) for batch in epoch(batches)]
+        assert len(sizes) == batches.n_batches
+        assert sum(sizes) == sum(min(size, FOLDS) for size in SIZES)
+        assert set(sizes[:-1]) <= {batch_size}
+
+
+def test_the_batch_size_is_as_configured_or_gives_an_epoch_steps_enough() -> None:
+    assert make_batches(batch_size=3).batch_size == 3
+    assert make_batches(batch_size=None).batch_size == 64  # a small table has fewer steps
+
+
+def test_as_many_of_the_hardest_count_as_configured_or_as_the_density_allows() -> None:
+    assert make_batches(negatives={"hardest": 3}).hardest == 3
+    density = sum(SIZES) / (N_USERS * N_ITEMS)
+    assert make_batches().hardest == max(20, round(15 * density * (6 + 3)))
+    many = {"uniform": N_ITEMS, "popularity": 0}
+    assert make_batches(negatives=many).hardest == round(15 * density * N_ITEMS)
+
+
+def same(ours: list[Arrays], theirs: list[Arrays]) -> bool:
+    return len(ours) == len(theirs) and all(
+        np.array_equal(a[name], b[name])
+        for a, b in zip(ours, theirs, strict=True)
+        for name in BATCH_SPEC
+    )
+
+
+def test_an_epoch_depends_on_its_number_and_the_seed_alone() -> None:
+    batches = make_batches(history_dropout=0.5, positive_suppression=0.01)
+    again = make_batches(history_dropout=0.5, positive_suppression=0.01)
+    other = make_batches(history_dropout=0.5, positive_suppression=0.01, seed=6)
+    first = epoch(batches, 3)
+    assert same(first, epoch(batches, 3))
+    assert same(first, epoch(again, 3))
+    assert not same(first, epoch(batches, 4))
+    assert not same(first, epoch(other, 3))
+
+
+def test_folds_change_between_epochs() -> None:
+    def folds(number: int) -> set[tuple[int, frozenset[int]]]:
+        return {
+            (user, frozenset(item for item, _ in positives))
+            for batch in map(decode, epoch(make_batches(), number))
+            for user, positives in zip(batch.users, batch.positives, strict=True)
+        }
+
+    assert folds(0) != folds(1)
+
+
+def test_positives_are_suppressed_by_popularity() -> None:
+    threshold, n = 0.01, 60
+    batches = make_batches(positive_suppression=threshold, batch_size=1000)
+    counts = np.zeros(N_ITEMS)
+    for number in range(n):
+        for batch in map(decode, epoch(batches, number)):
+            for positives in batch.positives:
+                np.add.at(counts, [item for item, _ in positives], 1)
+    popularity = DATASET.item_popularity
+    keep = keep_probability(popularity, threshold=threshold)
+    assert keep.min() < 0.5 < keep.max()
+    trials = n * popularity
+    within = 4 * np.sqrt(trials * keep * (1 - keep)) + 1e-9
+    assert np.all(np.abs(counts - trials * keep) <= within)
+
+
+def test_some_queries_are_trained_without_their_history() -> None:
+    share = 0.25
+    batches = make_batches(history_dropout=share, batch_size=1000)
+    known = np.flatnonzero(DATASET.history_rows >= 0)
+    is_forgotten = []
+    for number in range(40):
+        for batch in map(decode, epoch(batches, number)):
+            has_past = np.count_nonzero(batch.user_bags[:, DATASET.history_rows[known]], axis=1)
+            for query, user in enumerate(batch.users):
+                positives = {item for item, _ in batch.positives[query]}
+                if (set(items_of(user)) - positives) & set(known):
+                    is_forgotten.append(not has_past[query])
+    within = 4 * np.sqrt(share * (1 - share) / len(is_forgotten))
+    assert abs(np.mean(is_forgotten) - share) <= within
+
+
+def test_users_need_no_history_feature() -> None:
+    plain = make_dataset(history=False)
+    for batch in epoch(make_batches(dataset=plain)):
+        assert len(batch["user_indices"]) == batch["n_queries"]
+
+
+def test_the_model_learns_from_the_batches() -> None:
+    batches = make_batches()
+    features = FeatureTable(DATASET.vocabulary.n_rows, embedding_dim=4, init_scale=0.1, seed=0)
+    model = TwoTower(features, margin=0.5, hardest=5, l2=0.0)
+    model.compile(optimizer=LazyAdam(0.05))
+    data = tf.data.Dataset.from_generator(
+        lambda: (batch for number in range(8) for batch in batches.epoch(number)),
+        output_signature=BATCH_SPEC,
+    )
+    logs = model.fit(data, steps_per_epoch=batches.n_batches, epochs=8, verbose=0).history
+    assert logs["loss"][-1] < 0.85 * logs["loss"][0]
+    shares = [logs[f"sampled_{source.name.lower()}"] for source in Source]
+    np.testing.assert_allclose(np.sum(shares, axis=0), 1.0, rtol=1e-5)
+    assert min(min(share) for share in shares) > 0.0
