@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
 	2>/dev/null && echo $$name && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format constraints clean
+.PHONY: help setup demo test test-fast check format docs constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -51,6 +51,9 @@ check: $(READY) ## Check format, lint, types and the import rule
 format: $(READY) ## Format, and mend what lint can mend
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
+
+docs: $(READY) ## Make the pages of docs/ that say what the code says
+	@$(BIN)/python docs/generate.py
 
 constraints: $(BIN)/pip ## Pin the newest versions that pyproject.toml allows
 	@rm -rf build/constraints

@@ -74,8 +74,11 @@ class DataConfig:
     """Where the tables are, and what happens to rows that break their rules."""
 
     interactions: InteractionsTable
+    """Who interacted with what."""
     users: EntityTable | None = None
+    """One row a user; needed where user features read columns."""
     items: EntityTable | None = None
+    """One row an item; needed where item features read columns."""
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
     """`fail`: stop and show the first rows at fault; `quarantine`: set them aside and go on."""
 
@@ -170,6 +173,7 @@ class TrainingConfig:
     rounds: NonNegativeInt = 1
     """Refits with negatives mined by the previous round's published version."""
     negatives: NegativesConfig = dataclasses.field(default_factory=NegativesConfig)
+    """Where the negatives come from."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -213,16 +217,27 @@ class RunConfig:
     """One run: the tables, the schema, and every setting with its default."""
 
     data: DataConfig
+    """The tables."""
     name: str = "fm-recall"
+    """What the manifest and the report call the run."""
     seed: NonNegativeInt = 0
+    """Decides every random draw: the same seed and data give the same model on one machine."""
     user: Features | None = None
+    """The users' features; default: their history."""
     item: Features | None = None
+    """The items' features; default: their id."""
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
+    """What is held out."""
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    """The size of the model."""
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    """How it is fitted."""
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    """What is measured."""
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
+    """How candidates are searched."""
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
+    """What the SavedModels return."""
 
     def __post_init__(self) -> None:
         # what cannot work is refused here, not after the data was read and a model fitted

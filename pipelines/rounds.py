@@ -32,6 +32,9 @@ from towers.negatives import MinedNegatives
 RESULTS = "results.json"
 """The file in a run's work folder that keeps the finished rounds."""
 
+PUBLISHING = "publishing.json"
+"""The file there that holds what becomes `RESULTS` once its last round is published and current."""
+
 
 class Rounds:
     """Runs the rounds that are not finished yet."""
@@ -44,11 +47,13 @@ class Rounds:
         self.work, self.reporter = work, reporter
         self._searched: dict[int, Fitted] = {}
         self._results = self._load()
+        self._earlier = list(self._results["timings"])
 
     def run(self) -> Results:
         """Run every round, publish its version, and make the best one current."""
         for number in range(len(self._results["rounds"]), self.config.training.rounds + 1):
             self._run_round(number)
+        self._results["timings"] = self._earlier + self.reporter.timings
         return self._results
 
     @cached_property
@@ -102,16 +107,26 @@ class Rounds:
                     ann=exported.ann,
                 )
             )
-            self._results["timings"] = self.reporter.timings
-            better = self._is_best(number)
-            if better:
+            self._results["timings"] = self._earlier + self.reporter.timings
+            if self._is_best(number):
                 self._results["current_version"] = version
             self._write_results(staged)
             self.store.publish(staged, self._provenance(number, exported))
-        if better:
+        self._finish_round(self._results)
+
+    def _finish_round(self, results: Results) -> None:
+        """Make the version just published current if it is the best, and keep the results."""
+        version = results["rounds"][-1]["version"]
+        current = results["current_version"]
+        if current == version:
             self.store.activate(version)
-        self._announce(number, version, current=better)
-        write_text_atomic(self.work / RESULTS, json.dumps(self._results))
+            self.reporter.say(f"  version {version} is published and current")
+        else:
+            self.reporter.say(
+                f"  version {version} is published, but version {current} validates better and "
+                f"stays current; to switch: fm-recall rollback {self.store.root} --to {version}"
+            )
+        (self.work / PUBLISHING).replace(self.work / RESULTS)
 
     def _fit_round(self, number: int) -> tuple[Fitted, Fitted]:
         """Fit what is published, and what was validated; the same where nothing is held out."""
@@ -232,17 +247,6 @@ class Rounds:
         ]
         return best[number] >= max(best)
 
-    def _announce(self, number: int, version: int, *, current: bool) -> None:
-        """Say what became of a round."""
-        if current:
-            self.reporter.say(f"  version {version} is published and current")
-            return
-        self.reporter.say(
-            f"  version {version} is published, but version {self._results['current_version']} "
-            f"validates better and stays current; to switch: fm-recall rollback "
-            f"{self.store.root} --to {version}"
-        )
-
     def _provenance(self, number: int, exported: Exported) -> Provenance:
         """What the manifest says of the round."""
         negatives = self.config.training.negatives
@@ -266,14 +270,17 @@ class Rounds:
     def _write_results(self, folder: Path) -> None:
         """Write the figures and the report of all rounds so far."""
         text = json.dumps(self._results, indent=2, allow_nan=False)
-        (folder / "metrics.json").write_text(text, encoding="utf-8")
+        (folder / METRICS).write_text(text, encoding="utf-8")
         write_report(folder / "report.html", self._results)
+        write_text_atomic(self.work / PUBLISHING, text)
 
     def _load(self) -> Results:
         """Take the finished rounds of an interrupted run, or start with none."""
-        path = self.work / RESULTS
-        if path.exists():
-            found: Results = json.loads(path.read_text(encoding="utf-8"))
+        publishing, finished = self.work / PUBLISHING, self.work / RESULTS
+        if publishing.exists() and self._is_published(publishing):
+            self._finish_round(json.loads(publishing.read_text(encoding="utf-8")))
+        if finished.exists():
+            found: Results = json.loads(finished.read_text(encoding="utf-8"))
             return found
         popularity = popularity_scorer(self._final_data.item_popularity)
         return Results(

@@ -74,7 +74,8 @@ def test_as_many_rows_as_asked_for_with_their_scores(
 ) -> None:
     assert indexes[name].size == SIZE
     rows, scores = indexes[name].search(QUERIES, k)
-    assert (rows.dtype, scores.dtype) == (np.int64, np.float32)
+    assert rows.dtype == np.int64
+    assert scores.dtype == np.float32
     assert rows.shape == scores.shape == (len(QUERIES), min(k, SIZE))
     assert all(len(set(found)) == len(found) for found in rows.tolist())
     expected = np.take_along_axis(QUERIES @ VECTORS.T, rows, axis=1)
@@ -152,10 +153,8 @@ def test_search_without_is_a_search_of_the_others(
     vectors = data.draw(hnp.arrays(np.float32, (size, 2), elements=values))
     queries = data.draw(hnp.arrays(np.float32, (n, 2), elements=values))
     unwanted = data.draw(hnp.arrays(np.bool_, (n, size)))
-    excluded = [data.draw(st.permutations(np.flatnonzero(row))) for row in unwanted]
-    rows, scores = search_without(
-        ExactIndex(vectors), queries, k, excluded=[np.array(x, np.int64) for x in excluded]
-    )
+    excluded = [np.flatnonzero(row)[::-1] for row in unwanted]
+    rows, scores = search_without(ExactIndex(vectors), queries, k, excluded=excluded)
     assert rows.shape == scores.shape == (n, min(k, size))
     for query, found in enumerate(rows):
         ranked = by_full_sort(vectors, queries[[query]], size)[0].tolist()

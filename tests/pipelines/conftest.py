@@ -94,6 +94,22 @@ class Tiny:
         config.write_text("".join(lines), encoding="utf-8")
         return config
 
+    @staticmethod
+    def digest(folder: Path) -> dict[str, str]:
+        """The sha256 of every file below `folder`, by its relative path."""
+        return {
+            str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    @staticmethod
+    def left_over(out: Path) -> list[str]:
+        """What a run leaves in a models directory beside what it is made of."""
+        kept = {"versions", "models", "logs", "current", ".lock"}
+        found = (path for path in out.iterdir() if path.name not in kept)
+        return sorted(path.name for path in found if path.suffix != ".lock")
+
 
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
@@ -105,15 +121,6 @@ def published(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     """A models directory after two rounds, and their results. For reading only."""
     out = tmp_path_factory.mktemp("published") / "models"
     return out, tiny.run(out)
-
-
-def digest(folder: Path) -> dict[str, str]:
-    """The sha256 of every file below `folder`, by its relative path."""
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def _tables() -> dict[str, pd.DataFrame]:

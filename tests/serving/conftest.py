@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,14 +90,15 @@ class World:
         order = np.argsort(-scores, kind="stable")
         return targets.ids[order], scores[order]
 
+    @cached_property
+    def indexes(self) -> dict[str, ScannIndex]:
+        """ScaNN's index of each direction, with a tree."""
+        return {name: ScannIndex.build(self.corpus(name), TREE) for name in DIRECTIONS}
+
     def corpus(self, direction: str) -> NDArray[np.float32]:
         chosen = DIRECTIONS[direction]
         vectors: NDArray[np.float32] = chosen.corpus(self.sides[chosen.target].vectors).numpy()
         return vectors
-
-    @cache  # noqa: B019: there is one world, as long as the tests run
-    def index(self, direction: str) -> ScannIndex:
-        return ScannIndex.build(self.corpus(direction), TREE)
 
     def model(self, direction: str, kind: Kind) -> RetrievalModel:
         """The retrieval model; in i2i it knows the item's own id, in u2u the user's is no input."""
@@ -110,7 +111,7 @@ class World:
             direction=chosen,
             search=ExactSearch(self.corpus(direction))
             if exact
-            else ScannSearch(self.index(direction)),
+            else ScannSearch(self.indexes[direction]),
             ids=self.sides[chosen.target].ids,
             k=DEFAULT_K,
             own_id="item_id" if direction == "i2i" else None,
@@ -188,7 +189,7 @@ def publish(world: World) -> Publish:
             world.seen.write(staged / "seen.parquet")
             for name in DIRECTIONS:
                 if kind == "scann":
-                    world.index(name).save(staged / "index" / name)
+                    world.indexes[name].save(staged / "index" / name)
             for name in directions:
                 folder = staged / "models" / name / str(version)
                 world.model(name, kind).save(folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -156,8 +157,13 @@ def test_saved_models_answer_in_a_process_that_imports_only_tensorflow(
         ("u2u/1", "top_k", user | {"k": 9, "exclude": [users.ids[[row, 1]].tolist()]}),
     ]
     arguments = [str(tmp_path / "models"), json.dumps(queries), kind]
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
     process = subprocess.run(
-        [sys.executable, "-c", ANSWER, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-c", ANSWER, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
     )
     assert process.returncode == 0, process.stderr
     received = json.loads(process.stdout)
