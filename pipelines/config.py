@@ -113,7 +113,7 @@ class NegativesConfig:
     """Where the negatives come from."""
 
     uniform: NonNegativeInt = 2048
-    """Items drawn uniformly from the item table, shared by a batch."""
+    """Items drawn uniformly from the item table, shared by a batch; at most a quarter of them."""
     popularity: NonNegativeInt = 0
     """Items drawn with probability proportional to popularity^power, shared by a batch."""
     popularity_power: NonNegativeFloat = 0.75

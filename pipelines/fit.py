@@ -121,6 +121,10 @@ def build_model(config: RunConfig, batches: FoldBatches) -> TwoTower:
         init_scale=config.model.init_scale,
         seed=config.seed,
     )
+    # an unknown token says nothing, until rare ones have taught its row something
+    oov_rows = batches.dataset.vocabulary.oov_rows
+    zeros = tf.zeros([len(oov_rows), config.model.embedding_dim])
+    features.v.scatter_update(tf.IndexedSlices(zeros, tf.constant(oov_rows, tf.int64)))
     model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
     steps = batches.n_batches * training.epochs
     rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, max(steps, 1))
@@ -142,7 +146,7 @@ def _train_epoch(
     """Run one epoch; its loss, its time in seconds and what was sampled.
 
     Raises:
-        TrainingError: the loss is not a finite number.
+        TrainingError: the loss or the length of the weights is not a finite number.
     """
     epoch = len(state.records)
     start = time.perf_counter()
@@ -155,10 +159,12 @@ def _train_epoch(
             dataset, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[step]
         )
     figures = {name: float(values[-1]) for name, values in history.history.items()}
-    if not np.isfinite(figures["total_loss"]):
+    figures["loss"] = figures.pop("mean_loss")  # what Keras calls loss is the last batch's
+    length = float(tf.linalg.global_norm(model.trainable_variables))
+    if not np.isfinite(figures["loss"] + length):
         raise TrainingError(
-            f"epoch {epoch + 1}: expected a finite loss, received {figures['total_loss']}; lower "
-            "training.learning_rate"
+            f"epoch {epoch + 1}: expected a finite loss and weights of finite length, received "
+            f"{figures['loss']} and {length}; lower training.learning_rate"
         )
     del figures["regularization_loss"], figures["total_loss"]
     return {"epoch": float(epoch + 1), "seconds": time.perf_counter() - start} | figures

@@ -23,6 +23,10 @@ SMALLEST_EPOCH = 100
 BATCH_SIZES = (64, 1024)
 """The smallest and the largest batch size that are chosen unasked."""
 
+LEAST_DRAWS = 4
+"""Draws of the uniform sample that cover the items at least, so that a small corpus is sampled too
+and the other sources have something to add."""
+
 FEWEST_HARDEST = 20
 HARDEST_PER_OWN = 15
 """The hardest negatives that count, by choice: so many for each of a user's own items that the
@@ -51,7 +55,7 @@ class FoldBatches:
         negatives = config.negatives
         sampler = SharedSampler.build(
             dataset.item_popularity,
-            uniform=negatives.uniform,
+            uniform=min(negatives.uniform, max(1, len(dataset.item_ids) // LEAST_DRAWS)),
             by_popularity=negatives.popularity,
             power=negatives.popularity_power,
         )

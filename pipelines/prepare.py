@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipelines.config import RunConfig
 from pipelines.interactions import Tables
 from pipelines.split import split_interactions
 from serving.atomic import move_directory
+from towers.errors import DataError
 
 FRAMES = ("users", "items", "train", "validation", "test")
 """The tables of `Prepared`, by field."""
@@ -32,8 +35,10 @@ class Prepared:
 
     @property
     def everything_but_test(self) -> pd.DataFrame:
-        """Training and validation interactions, in order."""
-        return pd.concat([self.train, self.validation], ignore_index=True)
+        """Training and validation interactions, from old to new where they have times."""
+        both = pd.concat([self.train, self.validation], ignore_index=True)
+        timed = "timestamp" in both.columns
+        return both.sort_values("timestamp", kind="stable", ignore_index=True) if timed else both
 
     @property
     def counts(self) -> dict[str, int]:
@@ -60,12 +65,17 @@ def prepare(tables: Tables, config: RunConfig) -> Prepared:
 
 
 def save_prepared(prepared: Prepared, folder: Path) -> None:
-    """Write `prepared` as the new folder `folder`, all of it or nothing."""
+    """Write `prepared` as the new folder `folder`, all of it or nothing.
+
+    Raises:
+        DataError: a column has values of several types.
+    """
+    tables = {name: _to_arrow(getattr(prepared, name), name=name) for name in FRAMES}
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    for name in FRAMES:
-        getattr(prepared, name).to_parquet(beside / f"{name}.parquet")
+    for name, table in tables.items():
+        pq.write_table(table, beside / f"{name}.parquet")
     (beside / "lines.json").write_text(json.dumps(prepared.lines), encoding="utf-8")
     move_directory(beside, folder)
 
@@ -75,3 +85,14 @@ def load_prepared(folder: Path) -> Prepared:
     frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
     lines = json.loads((folder / "lines.json").read_text(encoding="utf-8"))
     return Prepared(**frames, lines=tuple(lines))
+
+
+def _to_arrow(frame: pd.DataFrame, *, name: str) -> pa.Table:
+    """Give each column the one type that Parquet needs."""
+    try:
+        return pa.Table.from_pandas(frame)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{name}: expected values of one type in each column, received a column that Parquet "
+            f"cannot hold: {'; '.join(map(str, error.args))}; convert it, or leave it out"
+        ) from None

@@ -81,6 +81,10 @@ class Rounds:
         """Fit, evaluate, export and publish one round, and remember that it is finished."""
         with self.reporter.stage(f"round {number}: fit"):
             fitted, searched = self._fit_round(number)
+        sampling = sampling_report(fitted.records)
+        for group, figures in sampling.items():
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            self.reporter.say(f"  {group}: {shown}")
         with self.reporter.stage(f"round {number}: evaluate"):
             evaluation = self._evaluate(fitted)
         with (
@@ -102,7 +106,7 @@ class Rounds:
                     round=number,
                     version=version,
                     epochs=[dict(record) for record in searched.records],
-                    sampling=sampling_report(fitted.records),
+                    sampling=sampling,
                     evaluation=evaluation.to_dict(),
                     ann=exported.ann,
                 )
@@ -270,7 +274,7 @@ class Rounds:
     def _write_results(self, folder: Path) -> None:
         """Write the figures and the report of all rounds so far."""
         text = json.dumps(self._results, indent=2, allow_nan=False)
-        (folder / METRICS).write_text(text, encoding="utf-8")
+        (folder / "metrics.json").write_text(text, encoding="utf-8")
         write_report(folder / "report.html", self._results)
         write_text_atomic(self.work / PUBLISHING, text)
 
@@ -295,6 +299,15 @@ class Rounds:
             baseline=self._measure(popularity).to_dict(),
             timings=[],
         )
+
+    def _is_published(self, publishing: Path) -> bool:
+        """Whether the last round of `publishing` was published before the run was interrupted."""
+        text = publishing.read_text(encoding="utf-8")
+        version = json.loads(text)["rounds"][-1]["version"]
+        if version not in self.store.versions():
+            return False
+        metrics = self.store.open(version, verify=False).metrics
+        return metrics.read_text(encoding="utf-8") == text
 
     def _logs(self, number: int, phase: str) -> Path:
         return self.store.root / "logs" / self.work.name.strip(".") / f"round-{number}-{phase}"

@@ -18,7 +18,7 @@ from pipelines.results import Results
 from pipelines.rounds import Rounds
 from serving.atomic import locked
 from serving.store import Store
-from towers.errors import TrainingError
+from towers.errors import ConfigError, TrainingError
 
 FRAMES = ("interactions", "users", "items", "test")
 """The tables that the Python API takes as DataFrames."""
@@ -48,6 +48,7 @@ def run(
         RecallGateError: an index does not reach the recall that publishing needs.
         TrainingError: training diverged, or the same run is going on elsewhere.
     """
+    _check_frames(frames)
     out, reporter = Path(out), reporter or Reporter()
     out.mkdir(parents=True, exist_ok=True)
     work = out / f".run-{_fingerprint(config, frames)}"
@@ -61,8 +62,17 @@ def run(
             reporter.say(f"Going on with the interrupted run in {out}")
         prepared = _prepare(config, frames, work=work, reporter=reporter)
         results = Rounds(config, prepared, store=Store(out), work=work, reporter=reporter).run()
-        shutil.rmtree(work)
+        _remove(work)
     return results
+
+
+def _check_frames(frames: Mapping[str, pd.DataFrame] | None) -> None:
+    """Refuse DataFrames without interactions, or by other names."""
+    if frames is not None and not {FRAMES[0]} <= set(frames) <= set(FRAMES):
+        raise ConfigError(
+            f"frames: expected {FRAMES[0]!r}, and maybe others of {list(FRAMES)}, received "
+            f"{list(frames)}; rename them"
+        )
 
 
 def _prepare(
@@ -91,6 +101,14 @@ def _prepare(
     reporter.say(f"  {parts}")
     save_prepared(prepared, folder)
     return prepared
+
+
+def _remove(work: Path) -> None:
+    """Remove the work folder; renamed first, so that no run goes on with half of one."""
+    done = work.with_suffix(".done")
+    shutil.rmtree(done, ignore_errors=True)
+    work.rename(done)
+    shutil.rmtree(done)
 
 
 def _fingerprint(config: RunConfig, frames: Mapping[str, pd.DataFrame] | None) -> str:

@@ -25,6 +25,8 @@ from serving.tower import Tower
 from towers.errors import QueryError
 from towers.schema import History, Side
 
+NOTHING: Rows = np.empty(0, dtype=np.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class Hits:
@@ -142,7 +144,7 @@ class Retriever:
         """
         chosen = find_direction(direction)
         sources = self._sources(chosen.source, ids, features)
-        return self._search(chosen, sources, k=k, exclude=_NOTHING, exclude_seen=exclude_seen)
+        return self._search(chosen, sources, k=k, exclude=NOTHING, exclude_seen=exclude_seen)
 
     def _search(
         self, direction: Direction, sources: _Sources, *, k: int, exclude: Rows, exclude_seen: bool
@@ -176,7 +178,7 @@ class Retriever:
                 unwanted.append(self.seen.of(direction.source, row))
             if exclude_seen and direction.target == "item":
                 unwanted.append(history)
-            rows = np.concatenate(unwanted)
+            rows = np.unique(np.concatenate(unwanted))
             excluded.append(rows[rows >= 0])
         return excluded
 
@@ -236,15 +238,13 @@ class Retriever:
         """Load the direction's tree; where it has none, search its vectors exactly."""
         where = str(self.bundle.path / MANIFEST)
         record = IndexRecord.from_dict(self.bundle.manifest.index, where=where)
-        vectors = direction.corpus(self.embeddings(direction.target).vectors).numpy()
+        vectors = self.embeddings(direction.target).vectors
         settings = record.directions[direction.name].settings
         if settings is None or settings.num_leaves is None:
-            return ExactIndex(vectors)
+            return ExactIndex(direction.corpus(vectors).numpy())
         folder = self.bundle.index(direction.name)
-        return ScannIndex.load(folder, settings=settings, width=vectors.shape[1])
-
-
-_NOTHING: Rows = np.empty(0, dtype=np.int64)
+        width = direction.corpus(vectors[:1]).shape[1]
+        return ScannIndex.load(folder, settings=settings, width=width)
 
 
 def history_column(config: Mapping[str, Any]) -> str | None:

@@ -51,6 +51,7 @@ class TwoTower(tfrs.Model):
         self._means = {
             name: keras.metrics.Mean(name)
             for name in (
+                "mean_loss",
                 "violators",
                 "popularity_of_positives",
                 "popularity_of_sampled",
@@ -81,7 +82,9 @@ class TwoTower(tfrs.Model):
         loss = tf.math.divide_no_nan(tf.reduce_sum(hinge * weight), tf.reduce_sum(weight))
         violators = tf.cast(violations > 0, violations.dtype)
         self._means["violators"].update_state(mean_over(violators, counts))
-        return loss + self._l2 * _mean_squared_norm(queries, items)
+        loss += self._l2 * _mean_squared_norm(queries, items)
+        self._means["mean_loss"].update_state(loss, tf.reduce_sum(weight))
+        return loss
 
     def _vectors(self, inputs: Batch, w: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Run both towers; queries [batch, 1 + k] and the batch's items [n_items, 1 + k]."""
@@ -115,14 +118,17 @@ class TwoTower(tfrs.Model):
         popularity, mined = inputs["item_popularity"], inputs["mined_item"]
         positives = tf.gather(popularity, inputs["positive_item"])
         self._means["popularity_of_positives"].update_state(positives)
-        shared = tf.repeat(inputs["shared_item"][tf.newaxis], tf.shape(mined)[0], axis=0)
-        items = tf.concat([shared, mined], axis=1)
+        # the shared negatives, each drawn for every query, and then every query's own
+        own = tf.reshape(mined, [-1])
+        n_shared, n_queries = tf.size(inputs["shared_item"]), tf.shape(mined)[0]
+        items = tf.concat([inputs["shared_item"], own], axis=0)
         source = tf.cast(inputs["shared_source"], tf.int32)
-        source = tf.repeat(source[tf.newaxis], tf.shape(mined)[0], axis=0)
-        source = tf.concat([source, tf.fill(tf.shape(mined), int(Source.MINED))], axis=1)
-        self._report_share("sampled", popularity, items, source, tf.cast(items >= 0, tf.float32))
-        items = tf.gather(items, columns, batch_dims=1)
-        source = tf.gather(source, columns, batch_dims=1)
+        source = tf.concat([source, tf.fill(tf.shape(own), int(Source.MINED))], axis=0)
+        weight = tf.concat([tf.fill([n_shared], n_queries), tf.cast(own >= 0, tf.int32)], axis=0)
+        self._report_share("sampled", popularity, items, source, tf.cast(weight, tf.float32))
+        first_own = tf.range(n_queries)[:, tf.newaxis] * tf.shape(mined)[1]
+        at = tf.where(columns < n_shared, columns, columns + first_own)
+        items, source = tf.gather(items, at), tf.gather(source, at)
         self._report_share("hardest", popularity, items, source, tf.cast(counts, tf.float32))
 
     def _report_share(

@@ -78,6 +78,11 @@ class Vocabulary:
     spaces: Mapping[str, Space]
     n_rows: int
 
+    @property
+    def oov_rows(self) -> list[int]:
+        """The rows that unknown tokens share, one a learned space."""
+        return [space.oov_row for space in self.spaces.values() if isinstance(space, Tokens)]
+
     def tokens(self, name: str) -> Tokens:
         """The learned space called `name`.
 

@@ -114,19 +114,6 @@ class Published:
         return round(len(self._ordered) * (1 - TEST_FRACTION))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """One call of a SavedModel."""
-
-    model: str
-    """A direction, or the name of a tower's model."""
-    inputs: Mapping[str, Any]
-    """NumPy arrays or numbers by name."""
-    signature: str = "serving_default"
-    in_session: bool = False
-    """Load the model into a session, as TF Serving does."""
-
-
 @dataclass(frozen=True)
 class Fresh:
     """What a process without this project made of a bundle's SavedModels."""
@@ -137,7 +124,12 @@ class Fresh:
     """The operations that are not TensorFlow's own, by model."""
 
 
-AskFresh = Callable[[Published, Mapping[str, Call]], Fresh]
+AskFresh = Callable[[Published, Mapping[str, Mapping[str, Any]]], Fresh]
+"""Makes calls, by name: `model` (a direction, or the name of a tower's model), `inputs` (arrays or
+numbers by name), and maybe `signature`, and `in_session` to load the model as TF Serving does."""
+
+CALL = {"signature": "serving_default", "in_session": False}
+"""What a call is unless it says otherwise."""
 
 
 def make_frames(
@@ -205,7 +197,7 @@ def make_config(*, index: IndexConfig, rounds: int, epochs: int = 2, dim: int = 
         ),
         user=USER_FEATURES,
         item=ITEM_FEATURES,
-        split=SplitConfig(test_fraction=TEST_FRACTION),
+        split=SplitConfig(test_fraction=TEST_FRACTION, validation_fraction=0.0),
         model=ModelConfig(embedding_dim=dim, init_scale=0.3),
         training=TrainingConfig(
             epochs=epochs,
@@ -242,6 +234,13 @@ def scann(tmp_path_factory: pytest.TempPathFactory, frames: dict[str, pd.DataFra
     return publish(tmp_path_factory.mktemp("scann"), config, frames)
 
 
+@pytest.fixture(scope="session", params=["exact", "scann"])
+def published(request: pytest.FixtureRequest) -> Published:
+    """Each of the two."""
+    found: Published = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """One version with so many users and items that ScaNN cuts both into leaves."""
@@ -255,7 +254,7 @@ def ask_fresh(tmp_path_factory: pytest.TempPathFactory) -> AskFresh:
     """Ask in a process that has TensorFlow, ScaNN only if the index needs it, and nothing else."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
-    def ask(published: Published, calls: Mapping[str, Call]) -> Fresh:
+    def ask(published: Published, calls: Mapping[str, Mapping[str, Any]]) -> Fresh:
         bundle = published.open().bundle
         names = ["user_tower", "item_tower", *DIRECTIONS]
         allowed = ["scann"] if published.config.index.kind == "scann" else []
@@ -264,7 +263,7 @@ def ask_fresh(tmp_path_factory: pytest.TempPathFactory) -> AskFresh:
             "models": {name: str(bundle.model(name)) for name in names},
             "imported": allowed,
             "forbidden": sorted(forbidden | {"scann"} - set(allowed)),
-            "calls": [vars(call) | {"inputs": _plain(call.inputs)} for call in calls.values()],
+            "calls": [_plain(CALL | call) for call in calls.values()],
         }
         client = subprocess.run(
             [sys.executable, "-I", str(Path(__file__).with_name("saved_model_client.py"))],
@@ -283,5 +282,10 @@ def ask_fresh(tmp_path_factory: pytest.TempPathFactory) -> AskFresh:
     return ask
 
 
-def _plain(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: np.asarray(value).tolist() for name, value in inputs.items()}
+def _plain(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The same call, ready for JSON."""
+    inputs = call["inputs"].items()
+    return {
+        **call,
+        "inputs": {n: v.tolist() if isinstance(v, np.ndarray) else v for n, v in inputs},
+    }

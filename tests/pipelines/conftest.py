@@ -14,8 +14,12 @@ import pandas as pd
 import pytest
 
 from pipelines.config import RunConfig
+from pipelines.dataset import Dataset, build_dataset
+from pipelines.interactions import tables_from_frames
+from pipelines.prepare import Prepared, prepare
 from pipelines.results import Results
 from pipelines.run import run
+from serving.graphs import RetrievalModel, TowerModel
 from towers.typed import parse
 
 N_USERS, N_ITEMS, N_GROUPS = 60, 40, 4
@@ -55,11 +59,44 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+def _tables() -> dict[str, pd.DataFrame]:
+    """Users like the items of their group five times as often as others'."""
+    rng = np.random.default_rng(7)
+    user_group, item_group = np.arange(N_USERS) % N_GROUPS, np.arange(N_ITEMS) % N_GROUPS
+    likes = np.where(user_group[:, np.newaxis] == item_group, 0.75, 0.15)
+    user, item = np.nonzero(rng.random((N_USERS, N_ITEMS)) < likes)
+    user_ids = np.arange(N_USERS) + 2**40
+    item_ids = np.array([f"item {row} é" for row in range(N_ITEMS)], dtype=object)
+    interactions = pd.DataFrame(
+        {
+            "user_id": user_ids[user],
+            "item_id": item_ids[item],
+            "time": rng.permutation(len(user)) + 1_000_000,
+            "importance": rng.integers(1, 4, len(user)),
+        }
+    )
+    users = pd.DataFrame(
+        {
+            "user_id": user_ids,
+            "city": np.array(["Oslo", "Rome", "Łódź", "Lima"], dtype=object)[user_group],
+            "age": rng.integers(18, 80, N_USERS).astype(float),
+        }
+    )
+    items = pd.DataFrame(
+        {
+            "item_id": item_ids,
+            "tags": [[f"group {group}", "any"] for group in item_group],
+            "title": [f"Title {row}" for row in range(N_ITEMS)],
+        }
+    )
+    return {"interactions": interactions, "users": users, "items": items}
+
+
 @dataclass(frozen=True)
 class Tiny:
     """The tables and the settings, and ways to run them."""
 
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=lambda: _tables())
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=_tables, repr=False)
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The settings with some changed: `training={"epochs": 5}` changes that one alone."""
@@ -117,43 +154,27 @@ def tiny() -> Tiny:
 
 
 @pytest.fixture(scope="session")
+def prepared(tiny: Tiny) -> Prepared:
+    config = tiny.config()
+    return prepare(tables_from_frames(config, **tiny.tables), config)
+
+
+@pytest.fixture(scope="session")
+def dataset(tiny: Tiny, prepared: Prepared) -> Dataset:
+    """The training part; validation and test are held out."""
+    return build_dataset(
+        tiny.config().schema,
+        users=prepared.users,
+        items=prepared.items,
+        interactions=prepared.train,
+    )
+
+
+@pytest.fixture(scope="session")
 def published(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     """A models directory after two rounds, and their results. For reading only."""
     out = tmp_path_factory.mktemp("published") / "models"
     return out, tiny.run(out)
-
-
-def _tables() -> dict[str, pd.DataFrame]:
-    """Users like the items of their group five times as often as others'."""
-    rng = np.random.default_rng(7)
-    user_group, item_group = np.arange(N_USERS) % N_GROUPS, np.arange(N_ITEMS) % N_GROUPS
-    likes = np.where(user_group[:, np.newaxis] == item_group, 0.75, 0.15)
-    user, item = np.nonzero(rng.random((N_USERS, N_ITEMS)) < likes)
-    user_ids = np.arange(N_USERS) + 2**40
-    item_ids = np.array([f"item {row} é" for row in range(N_ITEMS)], dtype=object)
-    interactions = pd.DataFrame(
-        {
-            "user_id": user_ids[user],
-            "item_id": item_ids[item],
-            "time": rng.permutation(len(user)) + 1_000_000,
-            "importance": rng.integers(1, 4, len(user)),
-        }
-    )
-    users = pd.DataFrame(
-        {
-            "user_id": user_ids,
-            "city": np.array(["Oslo", "Rome", "Łódź", "Lima"], dtype=object)[user_group],
-            "age": rng.integers(18, 80, N_USERS).astype(float),
-        }
-    )
-    items = pd.DataFrame(
-        {
-            "item_id": item_ids,
-            "tags": [[f"group {group}", "any"] for group in item_group],
-            "title": [f"Title {row}" for row in range(N_ITEMS)],
-        }
-    )
-    return {"interactions": interactions, "users": users, "items": items}
 
 
 def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,3 +193,13 @@ def _toml(value: Any) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
+
+
+@pytest.fixture
+def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write no SavedModels, which takes longer than all else that a small run does."""
+
+    def write_nothing(*_: object) -> None: ...
+
+    monkeypatch.setattr(TowerModel, "save", write_nothing)
+    monkeypatch.setattr(RetrievalModel, "save", write_nothing)

@@ -89,6 +89,9 @@ def make_dataset(
     return made, tables.interactions
 
 
+MADE, _ = make_dataset()
+
+
 def histories(made: Dataset, interactions: pd.DataFrame) -> list[list[Any]]:
     """The external ids of each user's items, from old to new."""
     past = interactions.groupby("user_id", sort=False)["item_id"].agg(list)
@@ -214,9 +217,6 @@ def test_history_entries_are_the_latest_known_items_over_root_n(
     assert list(zip(at.tolist(), rows.tolist(), strict=True)) == [e[:2] for e in expected]
     np.testing.assert_allclose(x, [e[2] for e in expected], rtol=1e-6)
     assert (rows.dtype, x.dtype) == (np.dtype(np.int64), np.dtype(np.float32))
-
-
-MADE, _ = make_dataset()
 
 
 def test_items_that_training_does_not_know_are_in_no_history() -> None:

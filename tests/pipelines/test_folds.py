@@ -72,6 +72,7 @@ def make_dataset(*, history: bool = True) -> Dataset:
 
 
 DATASET = make_dataset()
+DATASET_ITEMS = {bag.tobytes(): row for row, bag in enumerate(DATASET.item_bags.toarray())}
 
 
 def items_of(user: int) -> list[int]:
@@ -148,9 +149,6 @@ def decode(batch: Arrays) -> Decoded:
         known={(int(query), shared[int(at)]) for query, at in batch["known"]},
         mined=[[items[int(i)] for i in row if i >= 0] for row in batch["mined_item"]],
     )
-
-
-DATASET_ITEMS = {bag.tobytes(): row for row, bag in enumerate(DATASET.item_bags.toarray())}
 
 
 def epoch(batches: FoldBatches, number: int = 0) -> list[Arrays]:
@@ -288,9 +286,15 @@ def test_the_batch_size_is_as_configured_or_gives_an_epoch_steps_enough() -> Non
 def test_as_many_of_the_hardest_count_as_configured_or_as_the_density_allows() -> None:
     assert make_batches(negatives={"hardest": 3}).hardest == 3
     density = sum(SIZES) / (N_USERS * N_ITEMS)
-    assert make_batches().hardest == max(20, round(15 * density * (6 + 3)))
-    many = {"uniform": N_ITEMS, "popularity": 0}
-    assert make_batches(negatives=many).hardest == round(15 * density * N_ITEMS)
+    drawn = {"uniform": 5, "popularity": 4}
+    assert make_batches(negatives=drawn).hardest == round(15 * density * (5 + 4)) > 20
+    assert make_batches(negatives={"uniform": 1, "popularity": 0}).hardest == 20
+
+
+@pytest.mark.parametrize(("uniform", "expected"), [(2048, N_ITEMS // 4), (3, 3), (0, 0)])
+def test_the_uniform_sample_is_at_most_a_quarter_of_the_items(uniform: int, expected: int) -> None:
+    for batch in epoch(make_batches(negatives={"uniform": uniform})):
+        assert np.count_nonzero(batch["shared_source"] == Source.UNIFORM) == expected
 
 
 def same(ours: list[Arrays], theirs: list[Arrays]) -> bool:

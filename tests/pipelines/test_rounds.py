@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
-import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,18 +13,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pipelines import run as run_module
+from pipelines import fit as fit_module
+from pipelines.config import load_config
+from pipelines.dataset import interaction_matrix
+from pipelines.evaluate import evaluate
 from pipelines.fit import FitState
+from pipelines.prepare import Prepared
 from pipelines.progress import Advance, Reporter
 from pipelines.results import Results
 from pipelines.run import run
 from serving.embeddings import Embeddings
+from serving.retriever import Retriever
 from serving.store import Store
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
 
 Published = tuple[Path, Results]
+
+CHANGING = ("rounds", "current_version", "timings")
+"""What changes from one round to the next."""
 
 
 class Interrupting(Reporter):
@@ -61,28 +72,107 @@ def interrupt(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def remove_some(folder: Path) -> None:
-    """Remove some of a folder, as `shutil.rmtree` does when it is killed."""
-    for path in sorted(folder.rglob("*"))[::2]:
-        if path.is_file():
-            path.unlink()
-    raise KeyboardInterrupt
-
-
 POINTS: list[str | tuple[object, str, Callable[..., None]]] = [
     "split",
-    "epoch 1: 2",
     "epoch 2: 3",
     (FitState, "save", interrupt),  # the third epoch has a checkpoint, but is not finished
-    "round 0: evaluate",
     "export: 3",
     (Store, "activate", interrupt),  # version 1 is published, but not current
     "mine: 1",
-    "round 1: export, check against exact, publish",
     "version 2 is published and current",
-    (shutil, "rmtree", remove_some),
 ]
 """Where the run is interrupted, in order."""
+
+
+def test_each_version_holds_the_figures_of_all_rounds_so_far(published: Published) -> None:
+    out, results = published
+    for version in (1, 2):
+        folder = out / "versions" / str(version)
+        found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        assert found["rounds"] == results["rounds"][:version]
+        assert {**found, **dict.fromkeys(CHANGING)} == {**results, **dict.fromkeys(CHANGING)}
+        assert len(found["timings"]) < len(results["timings"])
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert page.lower().startswith("<!doctype html>")
+        assert (
+            f"{results['rounds'][version - 1]['evaluation']['segments']['all']['n_users']}" in page
+        )
+
+
+def test_each_manifest_says_where_its_version_came_from(tiny: Tiny, published: Published) -> None:
+    out, results = published
+    first, second = (Store(out).open(version).manifest for version in (1, 2))
+    assert (first.parent_version, first.mined) == (None, None)
+    assert second.parent_version == 1
+    assert second.mined == {"version": 1, "ranks": [2, 9], "queries": 60}
+    for manifest, found in zip((first, second), results["rounds"], strict=True):
+        assert manifest.metrics == found["evaluation"]
+        assert manifest.schema_fingerprint == tiny.config().schema.fingerprint()
+        assert manifest.config["training"]["negatives"]["mined_ranks"] == [2, 9]
+        assert manifest.name == "tiny"
+
+
+def test_only_later_rounds_train_on_mined_negatives(published: Published) -> None:
+    for found in published[1]["rounds"]:
+        for what in ("share of sampled negatives", "share of hardest negatives"):
+            shares = found["sampling"][what]
+            assert sum(shares.values()) == pytest.approx(1.0, abs=1e-5)
+            assert (shares["mined"] > 0) == (found["round"] > 0)
+
+
+def test_a_versions_figures_are_those_of_its_own_vectors(
+    tiny: Tiny, prepared: Prepared, published: Published
+) -> None:
+    out, results = published
+    for found in results["rounds"]:
+        retriever = Retriever.open(out, version=found["version"])
+        users, items = retriever.users, retriever.items
+        seen, test = (
+            interaction_matrix(frame, user_ids=users.ids, item_ids=items.ids)
+            for frame in (prepared.everything_but_test, prepared.test)
+        )
+        scores = users.vectors @ items.vectors.T
+        expected = evaluate(
+            lambda rows, scores=scores: scores[rows],
+            train=seen,
+            test=test,
+            config=tiny.config().evaluation,
+        )
+        assert found["evaluation"] == expected.to_dict()
+        np.testing.assert_array_equal(retriever.seen.matrix.toarray(), seen.toarray() != 0)
+        assert expected.metric("recall@5") > 2 * figure(results["baseline"], "recall@5")
+
+
+def test_the_round_that_validates_best_is_current(published: Published) -> None:
+    out, results = published
+    best = [max(epoch["recall@5"] for epoch in found["epochs"]) for found in results["rounds"]]
+    expected = 2 if best[1] >= best[0] else 1
+    assert results["current_version"] == Store(out).current() == expected
+
+
+@pytest.mark.usefixtures("no_graphs")
+def test_a_round_that_validates_worse_is_published_but_not_current(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remaining = iter([0.9, 0.1])
+
+    class Scripted:
+        def metric(self, name: str) -> float:
+            return next(remaining)
+
+    monkeypatch.setattr(fit_module, "evaluate", lambda *_, **__: Scripted())
+    reporter, out = Interrupting(), tmp_path / "models"
+    config = tiny.config(training={"epochs": 1, "refit_on_all": False})
+    results = run(config, out, frames=tiny.tables, reporter=reporter)
+    assert Store(out).versions() == [1, 2]
+    assert results["current_version"] == Store(out).current() == 1
+    assert (
+        "version 2 is published, but version 1 validates better and stays current; to switch: "
+        f"fm-recall rollback {out} --to 2" in reporter.lines
+    )
+    n_train = results["data"]["counts"]["train"]
+    assert Retriever.open(out).seen.matrix.nnz == n_train  # the model was not refitted
+    assert sum(line.startswith("epoch") for line in reporter.lines) == 2
 
 
 @pytest.mark.slow
@@ -108,15 +198,53 @@ def test_a_run_interrupted_anywhere_ends_as_if_it_had_not_been(
     assert seen == {v: tiny.digest(out / "versions" / str(v)) for v in Store(out).versions()}
     assert figures(results) == figures(expected)
     assert tiny.left_over(out) == []
+    assert_same_vectors(out, expected_at)
+    n_epochs = sum(len(found["epochs"]) + best_epoch(found) for found in expected["rounds"])
+    assert sum(line.startswith("epoch") for line in lines) == n_epochs  # none was run again
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    tiny: Tiny, published: Published, tmp_path: Path
+) -> None:
+    config, out = tiny.write(tmp_path), tmp_path / "models"
+    kill_when(lambda: any(out.glob(".run-*/round-0/search/state.json")), config, out)
+    assert Store(out).versions() == []
+    kill_when(lambda: (out / ".staging-1" / "models").exists(), config, out)
+    assert Store(out).versions() == []
+    assert any(out.glob(".staging-*"))
+    reporter = Interrupting()
+    run(load_config(config), out, reporter=reporter)
+
+    best = best_epoch(published[1]["rounds"][0])
+    epochs = [line.split()[1] for line in reporter.lines if line.startswith("epoch")]
+    assert epochs[0] == "1/3", "round 0 was finished, but is run again"
+    assert f"again on all but the test, for {best} epochs" in reporter.lines
+    assert_same_vectors(out, published[0])
+    assert tiny.left_over(out) == []
+
+
+def kill_when(is_time: Callable[[], bool], config: Path, out: Path) -> None:
+    """Start a run in a process of its own, and kill it once it has come so far."""
+    command = ["-c", "from pipelines.cli import main; main()", "run", str(config), "--out"]
+    with subprocess.Popen(
+        [sys.executable, *command, str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        while not is_time():
+            assert process.poll() is None, process.communicate()[0].decode()
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+
+
+def assert_same_vectors(root: Path, expected: Path) -> None:
     for version in (1, 2):
         for name in ("users", "items"):
             got, wanted = (
-                Embeddings.read(root / "versions" / str(version) / f"{name}.parquet").vectors
-                for root in (out, expected_at)
+                Embeddings.read(models / "versions" / str(version) / f"{name}.parquet").vectors
+                for models in (root, expected)
             )
             np.testing.assert_array_equal(got, wanted)
-    n_epochs = sum(len(found["epochs"]) + best_epoch(found) for found in expected["rounds"])
-    assert sum(line.startswith("epoch") for line in lines) == n_epochs  # none was run again
 
 
 def figures(results: Results) -> dict[str, Any]:
@@ -127,6 +255,10 @@ def figures(results: Results) -> dict[str, Any]:
         for epoch in found["epochs"]:
             del epoch["seconds"]
     return plain  # type: ignore[no-any-return]
+
+
+def figure(evaluation: Any, name: str) -> float:
+    return float(evaluation["segments"]["all"]["figures"][name])
 
 
 def best_epoch(found: Any) -> int:

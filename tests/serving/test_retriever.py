@@ -113,14 +113,14 @@ def test_nothing_known_still_has_an_answer(exact: Retriever) -> None:
 
 
 @pytest.mark.parametrize("direction", SOURCES)
-def test_batch_gives_the_answers_of_single_queries(scann: Retriever, direction: str) -> None:
-    side = scann.users if direction[0] == "u" else scann.items
+def test_batch_gives_the_answers_of_single_queries(exact: Retriever, direction: str) -> None:
+    side = exact.users if direction[0] == "u" else exact.items
     some = side.ids[[7, 0, 31]].tolist()
     seen = direction in {"u2i", "i2u"}
-    hits = scann.retrieve_batch(direction, ids=some, k=50, exclude_seen=seen)
+    hits = exact.retrieve_batch(direction, ids=some, k=50, exclude_seen=seen)
     assert hits.ids.shape == hits.rows.shape == hits.scores.shape == (3, 50)
     for query, source in enumerate(some):
-        frame = scann.retrieve(direction, id=source, k=50, exclude_seen=seen)
+        frame = exact.retrieve(direction, id=source, k=50, exclude_seen=seen)
         found = hits.rows[query] >= 0
         assert hits.ids[query][found].tolist() == ids(frame)
         np.testing.assert_allclose(hits.scores[query][found], frame["score"], rtol=1e-5, atol=1e-6)
@@ -166,10 +166,19 @@ def test_queries_that_have_no_answer_are_refused(
         exact.retrieve(direction, **query)
 
 
-def test_damaged_index_record_is_refused(exact: Retriever) -> None:
-    manifest = dataclasses.replace(exact.bundle.manifest, index={"kind": "exact"})
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({"kind": "exact"}, "directions: required"),
+        ({"kind": "exact", "directions": {}}, "index.directions: expected ['u2i', 'i2i',"),
+    ],
+)
+def test_damaged_index_record_is_refused(
+    exact: Retriever, index: dict[str, Any], message: str
+) -> None:
+    manifest = dataclasses.replace(exact.bundle.manifest, index=index)
     retriever = Retriever(dataclasses.replace(exact.bundle, manifest=manifest))
-    with pytest.raises(BundleError, match=r"manifest\.json: 1 problem.*\n  directions: required"):
+    with pytest.raises(BundleError, match=rf"(?s)manifest\.json: .*{re.escape(message)}"):
         retriever.retrieve("u2i", id=USER)
 
 

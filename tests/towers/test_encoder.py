@@ -478,3 +478,14 @@ def test_a_vocabulary_of_another_schema_is_refused() -> None:
     theirs = make_schema((Categorical(column="age"),))
     with pytest.raises(TypeError, match="age: a categorical feature cannot read Scalar"):
         Encoder(theirs, make_vocabulary(ours, "text"), side="user")
+
+
+def test_an_infinite_number_has_no_scaled_value_but_an_end_bucket() -> None:
+    schema = make_schema((Numeric(column="age"), INCOME))
+    vocabulary = make_vocabulary(schema, "text")
+    space = vocabulary.spaces["user.income"]
+    assert isinstance(space, Buckets)
+    numbers = np.array([np.inf, -np.inf], dtype=np.float32)
+    graph = eager_graph(Encoder(schema, vocabulary, side="user"))
+    top = space.first_row + len(space.boundaries)
+    assert graph({"age": numbers, "income": numbers}) == [{top: 1.0}, {space.first_row: 1.0}]

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines import mine
+from pipelines.dataset import Dataset
+from pipelines.embed import match_scorer
+from pipelines.mine import mine_fitted, mine_published
+from pipelines.results import Results
+from serving.retriever import Retriever
+from towers.towers import FeatureTable
+from towers.two_tower import TwoTower
+
+
+@pytest.fixture(scope="module")
+def model(dataset: Dataset) -> TwoTower:
+    features = FeatureTable(dataset.vocabulary.n_rows, embedding_dim=5, init_scale=0.3, seed=1)
+    return TwoTower(features, margin=0.5, hardest=5, l2=0.0)
+
+
+def ranked(
+    scores: NDArray[np.float32], known: sparse.csr_array, *, ranks: tuple[int, int]
+) -> list[list[int]]:
+    """Each user's ranks by brute force: all items sorted, known ones removed, then cut."""
+    first, last = ranks
+    lists = []
+    for user, row in enumerate(scores):
+        own = set(known.indices[known.indptr[user] : known.indptr[user + 1]].tolist())
+        order = [item for item in np.argsort(-row, kind="stable").tolist() if item not in own]
+        lists.append(order[first - 1 : last])
+    return lists
+
+
+def unpadded(items: NDArray[np.int64]) -> list[list[int]]:
+    """The lists without the -1 at their ends."""
+    lists = [row[row >= 0].tolist() for row in items]
+    assert [row.tolist() for row in items] == [
+        some + [-1] * (items.shape[1] - len(some)) for some in lists
+    ]
+    return lists
+
+
+@pytest.mark.parametrize("ranks", [(1, 1), (2, 9), (25, 60), (60, 70)])
+def test_a_models_ranks_are_those_of_its_match_scores(
+    model: TwoTower, dataset: Dataset, ranks: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mine, "BATCH", 7)
+    counted: list[int] = []
+    mined = mine_fitted(model, dataset, ranks=ranks, version=3, advance=counted.append)
+    scores = match_scorer(model, dataset)(np.arange(60))
+    assert unpadded(mined.items) == ranked(scores, dataset.interactions, ranks=ranks)
+    assert (mined.version, mined.ranks) == (3, ranks)
+    assert sum(counted) == 60
+
+
+def test_ranks_beyond_the_corpus_give_no_negatives(model: TwoTower, dataset: Dataset) -> None:
+    mined = mine_fitted(model, dataset, ranks=(60, 70), version=3, advance=lambda _: None)
+    drawn = mined.draw(np.arange(60), np.random.default_rng(0), count=4)
+    assert (drawn == -1).all()
+
+
+@pytest.mark.parametrize("ranks", [(2, 9), (25, 60)])
+def test_a_versions_ranks_are_those_of_its_own_u2i_answers(
+    published: tuple[Path, Results], ranks: tuple[int, int]
+) -> None:
+    retriever = Retriever.open(published[0], version=1)
+    mined = mine_published(retriever, ranks=ranks, advance=lambda _: None)
+    scores = retriever.users.vectors @ retriever.items.vectors.T
+    known = sparse.csr_array(retriever.seen.matrix)
+    assert known.nnz > 0
+    assert unpadded(mined.items) == ranked(scores, known, ranks=ranks)
+    assert (mined.version, mined.ranks) == (1, ranks)
