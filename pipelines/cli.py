@@ -89,7 +89,7 @@ def query(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
     version: Annotated[int | None, typer.Option(help="A version; default: the current.")] = None,
 ) -> None:
-    """Retrieve candidates: items for a user, items like an item, users like a user or for an item."""
+    """Retrieve items for a user, items like an item, users like a user, or users for an item."""
     from pipelines.display import hits_as_json, show_hits
     from serving.retriever import Retriever, find_direction
 

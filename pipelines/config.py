@@ -144,7 +144,7 @@ class NegativesConfig:
 class TrainingConfig:
     """How a round is fitted."""
 
-    epochs: PositiveInt = 12
+    epochs: PositiveInt = 14
     """Passes over the training interactions at most."""
     patience: PositiveInt = 3
     """Stop after this many epochs without a better validation metric."""
@@ -156,14 +156,14 @@ class TrainingConfig:
     positives of a query whose history holds the other folds."""
     history_dropout: Fraction = 0.1
     """The share of queries that are trained without their history, as a newcomer comes."""
-    learning_rate: PositiveFloat = 3e-3
+    learning_rate: PositiveFloat = 1e-3
     """Of lazy Adam at the start; a cosine takes it to zero over `epochs`."""
     first_order_rate: PositiveFloat = 0.1
     """Factor of the learning rate for first-order weights: at the full rate popularity is learned
     before, and in place of, what tells users apart."""
-    margin: PositiveFloat = 0.5
+    margin: PositiveFloat = 0.3
     """The hinge's margin between a positive's score and a negative's."""
-    l2: NonNegativeFloat = 1e-2
+    l2: NonNegativeFloat = 1e-3
     """Weight of the mean squared norm of a batch's query and item vectors."""
     positive_suppression: NonNegativeFloat = 0.0
     """t in word2vec's keep probability sqrt(t/f) + t/f of a positive whose item has share f of the

@@ -57,7 +57,7 @@ def test_commands_and_python_run(shop: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
     names: dict[str, Any] = {}
     for snippet in blocks("python"):
-        exec(compile(snippet, "README.md", "exec"), names)  # noqa: S102  the README is the test
+        exec(compile(snippet, "README.md", "exec"), names)
     assert names["hits"].ids.shape == (2, 30)
 
 

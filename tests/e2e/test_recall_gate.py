@@ -1,0 +1,56 @@
+"""An index that does not find enough is not published, and nothing of it stays behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipelines import tune
+from pipelines.config import IndexConfig, RunConfig
+from pipelines.run import run
+from serving.store import Store
+from towers.errors import RecallGateError
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Published
+
+
+@pytest.fixture
+def careless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut even a small corpus into leaves, and reorder too little to find all neighbours."""
+    monkeypatch.setattr(tune, "FEWEST_FOR_TREE", 16)
+    monkeypatch.setattr(tune, "REORDER_FACTORS", (1,))
+
+
+def with_bar(config: RunConfig, recall: float) -> RunConfig:
+    index = IndexConfig(kind="scann", recall=recall, recall_k=5)
+    training = dataclasses.replace(config.training, rounds=0, epochs=1)
+    return dataclasses.replace(config, index=index, training=training)
+
+
+def published_names(root: Path) -> set[str]:
+    """What a models directory holds but for logs and the state of interrupted runs."""
+    names = {path.name for path in root.iterdir()}
+    return {name for name in names if not name.startswith(".run-")} - {"logs"}
+
+
+@pytest.mark.usefixtures("careless")
+def test_bar_out_of_reach_publishes_nothing(scann: Published, tmp_path: Path) -> None:
+    root, frames = tmp_path / "models", dict(scann.frames)
+    run(with_bar(scann.config, 0.3), root, frames=frames)
+    assert (Store(root).versions(), Store(root).current()) == ([1], 1)
+    before = published_names(root)
+    with pytest.raises(RecallGateError) as raised:
+        run(with_bar(scann.config, 1.0), root, frames=frames)
+    assert (Store(root).versions(), Store(root).current()) == ([1], 1)
+    assert published_names(root) == before
+    message = str(raised.value)
+    assert "expected recall@5 of 1.0" in message
+    reached = re.search(r"reached (\d\.\d{4})", message)
+    assert reached is not None
+    assert 0.3 <= float(reached[1]) < 1.0
+    assert "lower index.recall" in message

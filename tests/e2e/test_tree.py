@@ -1,0 +1,120 @@
+"""The SavedModels of corpora so large that ScaNN searches a part of them only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines.tune import measure_recall
+from serving.directions import DIRECTIONS
+from serving.index import ExactIndex, search_without
+from serving.retriever import Retriever
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import AskFresh, Published
+
+pytestmark = pytest.mark.slow
+
+ROWS = list(range(0, 20_000, 100))
+MORE_THAN_ALL = 30_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The answers of a process without this project, by `direction: variant`."""
+
+    published: Published
+    retriever: Retriever
+    answers: Mapping[str, Mapping[str, NDArray[Any]]]
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_index_is_a_tree_that_reached_the_bar(asked: Asked, direction: str) -> None:
+    bundle = asked.retriever.bundle
+    record = bundle.manifest.index["directions"][direction]
+    assert 1 <= record["settings"]["leaves_to_search"] < record["settings"]["num_leaves"]
+    assert record["recall"] >= asked.published.config.index.recall
+    assert (bundle.index(direction) / "scann_assets.pbtxt").exists()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_saved_model_finds_enough_of_the_exact_neighbours(asked: Asked, direction: str) -> None:
+    chosen, answer = DIRECTIONS[direction], asked.answers[f"{direction}: 50 of them"]
+    target = asked.retriever.embeddings(chosen.target)
+    vectors = asked.retriever.embeddings(chosen.source).vectors[ROWS]
+    exact = search_without(
+        ExactIndex(chosen.corpus(target.vectors).numpy()),
+        chosen.queries(vectors).numpy(),
+        50,
+        excluded=[np.array([row] if chosen.is_similarity else [], np.int64) for row in ROWS],
+    )
+    ids = answer["ids"].astype(target.ids.dtype)
+    scores = answer["scores"] - chosen.constant(vectors).numpy()[:, np.newaxis]
+    found = target.find(ids.ravel()).reshape(ids.shape), scores
+    # other queries than those that the index was tuned with
+    assert measure_recall(exact, found).mean() >= asked.published.config.index.recall - 0.02
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_saved_model_answers_as_python_does(asked: Asked, direction: str) -> None:
+    source = asked.retriever.embeddings(DIRECTIONS[direction].source)
+    hits = asked.retriever.retrieve_batch(direction, ids=source.ids[ROWS].tolist(), k=50)
+    answer = asked.answers[f"{direction}: 50 of them"]
+    check_nearly_all(answer["scores"], hits.scores)
+    assert (answer["ids"] == hits.ids).mean() > 0.98
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_excluded_ids_are_left_out_and_others_come(asked: Asked, direction: str) -> None:
+    wider, answer = (
+        asked.answers[f"{direction}: 50 of them"],
+        asked.answers[f"{direction}: without"],
+    )
+    for ids, more in zip(answer["ids"].tolist(), wider["ids"].tolist(), strict=True):
+        assert len(set(ids)) == 10
+        assert not set(ids) & set(more[:3])
+    check_nearly_all(answer["scores"], wider["scores"][:, 3:13])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_k_above_the_corpus_lists_everyone_once(asked: Asked, direction: str) -> None:
+    chosen, answer = DIRECTIONS[direction], asked.answers[f"{direction}: all of them"]
+    target = asked.retriever.embeddings(chosen.target)
+    everyone = set(target.ids.tolist())
+    if chosen.is_similarity:
+        everyone = everyone - {target.ids[0]} | {target.missing_id}
+    [ids], [scores] = answer["ids"].tolist(), answer["scores"].tolist()
+    assert len(ids) == len(everyone)
+    assert set(ids) == everyone
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.fixture(scope="module")
+def asked(tree: Published, ask_fresh: AskFresh) -> Asked:
+    retriever = tree.open()
+    calls: dict[str, dict[str, Any]] = {}
+    for direction, chosen in DIRECTIONS.items():
+        inputs = tree.packed(chosen.source, ROWS)
+        known = retriever.embeddings(chosen.source).ids[ROWS].tolist()
+        best = retriever.retrieve_batch(direction, ids=known, k=3).ids
+        one = {name: values[:1] for name, values in inputs.items()}
+        variants = {
+            "50 of them": inputs | {"k": 50, "exclude": best[:, :0]},
+            "without": inputs | {"k": 10, "exclude": best},
+            "all of them": one | {"k": MORE_THAN_ALL, "exclude": best[:1, :0]},
+        }
+        for name, inputs in variants.items():
+            call = {"model": direction, "signature": "top_k", "inputs": inputs}
+            calls[f"{direction}: {name}"] = call
+    return Asked(tree, retriever, ask_fresh(tree, calls).answers)
+
+
+def check_nearly_all(scores: NDArray[np.float64], expected: NDArray[Any]) -> None:
+    """Compare query by query; a vector's last bit may decide which of two leaves is searched."""
+    same = np.isclose(scores, expected, rtol=1e-4, atol=1e-5).all(axis=1)
+    assert same.mean() > 0.97

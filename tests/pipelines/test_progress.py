@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from pipelines.progress import Reporter
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=60)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_stage_is_printed_and_remembered_with_its_time(console: Console) -> None:
+    reporter = Reporter(console)
+    with reporter.stage("round 0: fit"):
+        assert printed(console) == ""
+        time.sleep(0.02)
+    with reporter.stage("evaluate"):
+        pass
+    assert [timing["stage"] for timing in reporter.timings] == ["round 0: fit", "evaluate"]
+    assert reporter.timings[0]["seconds"] >= 0.02 > reporter.timings[1]["seconds"]
+    assert printed(console).splitlines() == ["round 0: fit 0.0 s", "evaluate 0.0 s"]
+
+
+def test_a_stage_that_fails_is_not_reported_as_done(console: Console) -> None:
+    reporter = Reporter(console)
+    with pytest.raises(KeyboardInterrupt), reporter.stage("fit"):
+        raise KeyboardInterrupt
+    assert reporter.timings == []
+    assert printed(console) == ""
+
+
+def test_a_line_is_printed_as_it_is(console: Console) -> None:
+    line = "  rejected rows are in /data [b]old[/b] [/x]/quarantine.csv " + "x" * 60
+    Reporter(console).say(line)
+    assert printed(console) == line + "\n"
+
+
+def test_a_bar_counts_steps_where_a_person_watches() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True)
+    with Reporter(console).bar("mine", 40) as advance:
+        advance(30)
+        advance(10)
+    assert "mine" in printed(console)
+    assert "40/40" in printed(console)
+
+
+def test_a_bar_leaves_nothing_in_a_log(console: Console) -> None:
+    reporter = Reporter(console)
+    with reporter.bar("mine", 3) as advance:
+        advance(3)
+        reporter.say("halfway")
+    assert printed(console) == "halfway\n"
+
+
+def test_without_a_console_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Reporter()
+    reporter.say("hello")
+    with reporter.stage("fit"), reporter.bar("epoch 1", 2) as advance:
+        advance(2)
+    assert reporter.timings[0]["stage"] == "fit"
+    assert capsys.readouterr() == ("", "")
