@@ -76,6 +76,8 @@ class Fitted:
     records: tuple[Record, ...]
     checkpoint: str
     """The path prefix of the best epoch's checkpoint."""
+    mined: MinedNegatives | None
+    """What it was trained against."""
 
 
 def fit(job: Fit, reporter: Reporter) -> Fitted:
@@ -108,7 +110,11 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     best = str(job.directory / state.best)
     checkpoint.read(best).assert_existing_objects_matched()
     return Fitted(
-        model=model, best_epoch=state.best_epoch, records=tuple(state.records), checkpoint=best
+        model=model,
+        best_epoch=state.best_epoch,
+        records=tuple(state.records),
+        checkpoint=best,
+        mined=job.mined,
     )
 
 

@@ -1,4 +1,4 @@
-"""The rounds of a run: fit, evaluate, export, publish; later ones mine with the one before."""
+"""The rounds of a run: fit, evaluate, export, publish; and make the best one current."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.dataset import interaction_matrix
 from pipelines.embed import match_scorer
-from pipelines.evaluate import Evaluation, evaluate, popularity_scorer
+from pipelines.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.export import Exported, export_bundle
-from pipelines.fit import Fit, Fitted, fit, sampling_report
-from pipelines.mine import mine_fitted, mine_published
+from pipelines.fit import Fitted, sampling_report
+from pipelines.fit_rounds import RoundFits
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.report import write_report
 from pipelines.results import Data, Results, Round
 from serving.atomic import write_text_atomic
 from serving.manifest import Provenance
-from serving.retriever import Retriever
 from serving.store import Store
-from towers.negatives import MinedNegatives
 
 RESULTS = "results.json"
 """The file in a run's work folder that keeps the finished rounds."""
@@ -45,7 +42,7 @@ class Rounds:
         """Take the data, the store to publish to, and the folder that keeps a run's state."""
         self.config, self.prepared, self.store = config, prepared, store
         self.work, self.reporter = work, reporter
-        self._searched: dict[int, Fitted] = {}
+        self._fits = RoundFits(config, prepared, store=store, work=work, reporter=reporter)
         self._results = self._load()
         self._earlier = list(self._results["timings"])
 
@@ -56,31 +53,11 @@ class Rounds:
         self._results["timings"] = self._earlier + self.reporter.timings
         return self._results
 
-    @cached_property
-    def _search_data(self) -> Dataset:
-        """What a fit sees while validation interactions are held out."""
-        return self._dataset(self.prepared.train)
-
-    @cached_property
-    def _final_data(self) -> Dataset:
-        """What a published model has seen: all but the test interactions, if it is refitted."""
-        if not self.config.training.refit_on_all:
-            return self._search_data
-        return self._dataset(self.prepared.everything_but_test)
-
-    def _dataset(self, interactions: Any) -> Dataset:
-        prepared = self.prepared
-        return build_dataset(
-            self.config.schema,
-            users=prepared.users,
-            items=prepared.items,
-            interactions=interactions,
-        )
-
     def _run_round(self, number: int) -> None:
         """Fit, evaluate, export and publish one round, and remember that it is finished."""
         with self.reporter.stage(f"round {number}: fit"):
-            fitted, searched = self._fit_round(number)
+            versions = [finished["version"] for finished in self._results["rounds"]]
+            fitted, validated = self._fits.fit(number, versions=versions)
         sampling = sampling_report(fitted.records)
         for group, figures in sampling.items():
             shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
@@ -94,7 +71,7 @@ class Rounds:
             version = self.store.version_of(staged)
             exported = export_bundle(
                 fitted,
-                self._final_data,
+                self._fits.final_data,
                 prepared=self.prepared,
                 config=self.config,
                 folder=staged,
@@ -105,7 +82,7 @@ class Rounds:
                 Round(
                     round=number,
                     version=version,
-                    epochs=[dict(record) for record in searched.records],
+                    epochs=[dict(record) for record in validated.records],
                     sampling=sampling,
                     evaluation=evaluation.to_dict(),
                     ann=exported.ann,
@@ -115,7 +92,7 @@ class Rounds:
             if self._is_best(number):
                 self._results["current_version"] = version
             self._write_results(staged)
-            self.store.publish(staged, self._provenance(number, exported))
+            self.store.publish(staged, self._provenance(fitted, exported))
         self._finish_round(self._results)
 
     def _finish_round(self, results: Results) -> None:
@@ -132,104 +109,13 @@ class Rounds:
             )
         (self.work / PUBLISHING).replace(self.work / RESULTS)
 
-    def _fit_round(self, number: int) -> tuple[Fitted, Fitted]:
-        """Fit what is published, and what was validated; the same where nothing is held out."""
-        if not len(self.prepared.validation):
-            fitted = self._fit_final(number, epochs=self.config.training.epochs)
-            return fitted, fitted
-        searched = self._search(number)
-        if not self.config.training.refit_on_all:
-            return searched, searched
-        self.reporter.say(f"  again on all but the test, for {searched.best_epoch} epochs")
-        return self._fit_final(number, epochs=searched.best_epoch), searched
-
-    def _search(self, number: int) -> Fitted:
-        """Fit with validation held out, which decides the number of epochs."""
-        if number not in self._searched:
-            data = self._search_data
-            mined = self._mine_search(number, data)
-            self._searched[number] = fit(
-                Fit(
-                    dataset=data,
-                    config=self.config,
-                    epochs=self.config.training.epochs,
-                    mined=mined,
-                    validation=self._sampled_validation(data),
-                    directory=self.work / f"round-{number}" / "search",
-                    logs=self._logs(number, "search"),
-                ),
-                self.reporter,
-            )
-        return self._searched[number]
-
-    def _fit_final(self, number: int, *, epochs: int) -> Fitted:
-        """Fit on everything but the test interactions."""
-        return fit(
-            Fit(
-                dataset=self._final_data,
-                config=self.config,
-                epochs=epochs,
-                mined=self._mine_published(number),
-                validation=None,
-                directory=self.work / f"round-{number}" / "final",
-                logs=self._logs(number, "final"),
-            ),
-            self.reporter,
-        )
-
-    def _mine_search(self, number: int, data: Dataset) -> MinedNegatives | None:
-        """Mine with the last round's model that has not seen validation either."""
-        if not self._mines(number):
-            return None
-        with self.reporter.bar("mine", len(data.user_ids)) as advance:
-            return mine_fitted(
-                self._search(number - 1).model,
-                data,
-                ranks=self.config.training.negatives.mined_ranks,
-                version=self._version(number - 1),
-                advance=advance,
-            )
-
-    def _mine_published(self, number: int) -> MinedNegatives | None:
-        """Mine with the version that the last round published."""
-        if not self._mines(number):
-            return None
-        previous = Retriever.open(self.store.root, version=self._version(number - 1))
-        with self.reporter.bar("mine", len(previous.users.ids)) as advance:
-            return mine_published(
-                previous, ranks=self.config.training.negatives.mined_ranks, advance=advance
-            )
-
-    def _version(self, number: int) -> int:
-        """The version that a finished round published."""
-        return self._results["rounds"][number]["version"]
-
-    def _mines(self, number: int) -> bool:
-        return number > 0 and self.config.training.negatives.mined > 0
-
-    def _sampled_validation(self, data: Dataset) -> Any:
-        """The validation positives of a sample of users, [n_users, n_items]."""
-        matrix = interaction_matrix(
-            self.prepared.validation, user_ids=data.user_ids, item_ids=data.item_ids
-        )
-        users = np.flatnonzero(np.diff(matrix.indptr))
-        rng = np.random.default_rng(self.config.seed)
-        limit = self.config.evaluation.validation_users
-        if len(users) <= limit:
-            return matrix
-        keep = np.zeros(matrix.shape[0], dtype=np.float32)
-        keep[rng.choice(users, limit, replace=False)] = 1.0
-        matrix.data *= np.repeat(keep, np.diff(matrix.indptr))
-        matrix.eliminate_zeros()
-        return matrix
-
     def _evaluate(self, fitted: Fitted) -> Evaluation:
         """Measure on the test interactions."""
-        scorer = match_scorer(fitted.model, self._final_data)
+        scorer = match_scorer(fitted.model, self._fits.final_data)
         return self._measure(scorer)
 
-    def _measure(self, scorer: Any) -> Evaluation:
-        data = self._final_data
+    def _measure(self, scorer: Scorer) -> Evaluation:
+        data = self._fits.final_data
         test = interaction_matrix(
             self.prepared.test, user_ids=data.user_ids, item_ids=data.item_ids
         )
@@ -251,24 +137,17 @@ class Rounds:
         ]
         return best[number] >= max(best)
 
-    def _provenance(self, number: int, exported: Exported) -> Provenance:
-        """What the manifest says of the round."""
-        negatives = self.config.training.negatives
-        rounds = self._results["rounds"]
-        parent = rounds[number - 1]["version"] if number else None
-        mined = {
-            "version": parent,
-            "ranks": list(negatives.mined_ranks),
-            "queries": len(self._final_data.user_ids),
-        }
+    def _provenance(self, fitted: Fitted, exported: Exported) -> Provenance:
+        """What the manifest says of the last round."""
+        rounds, mined = self._results["rounds"], fitted.mined
         return Provenance(
             name=self.config.name,
             schema_fingerprint=self.config.schema.fingerprint(),
             config=_plain(dataclasses.asdict(self.config)),
-            parent_version=parent,
-            mined=mined if self._mines(number) else None,
+            parent_version=rounds[-2]["version"] if len(rounds) > 1 else None,
+            mined=None if mined is None else mined.provenance(),
             index=exported.index.to_dict(),
-            metrics=rounds[number]["evaluation"],
+            metrics=rounds[-1]["evaluation"],
         )
 
     def _write_results(self, folder: Path) -> None:
@@ -286,7 +165,7 @@ class Rounds:
         if finished.exists():
             found: Results = json.loads(finished.read_text(encoding="utf-8"))
             return found
-        popularity = popularity_scorer(self._final_data.item_popularity)
+        popularity = popularity_scorer(self._fits.final_data.item_popularity)
         return Results(
             name=self.config.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -308,9 +187,6 @@ class Rounds:
             return False
         metrics = self.store.open(version, verify=False).metrics
         return metrics.read_text(encoding="utf-8") == text
-
-    def _logs(self, number: int, phase: str) -> Path:
-        return self.store.root / "logs" / self.work.name.strip(".") / f"round-{number}-{phase}"
 
 
 def _plain(value: Any) -> Any:

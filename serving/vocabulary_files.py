@@ -51,7 +51,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
         body = json.loads(path.read_text(encoding="utf-8"))
         spaces = {name: _read_space(raw, folder) for name, raw in body["spaces"].items()}
         return Vocabulary(spaces=spaces, n_rows=body["n_rows"])
-    except (OSError, KeyError, TypeError, ValueError, pa.ArrowInvalid) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
         raise BundleError(
             f"{path}: expected a vocabulary, received something else: {error}; publish again"
         ) from None

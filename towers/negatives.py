@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,10 @@ class MinedNegatives:
         is_repeated = drawn[:, 1:] == drawn[:, :-1]
         drawn[:, 1:][is_repeated] = -1
         return drawn
+
+    def provenance(self) -> dict[str, Any]:
+        """Say where they come from, as plain values."""
+        return {"version": self.version, "ranks": list(self.ranks), "queries": len(self.items)}
 
 
 def keep_probability(popularity: NDArray[np.int64], *, threshold: float) -> NDArray[np.float64]:

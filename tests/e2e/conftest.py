@@ -263,7 +263,7 @@ def ask_fresh(tmp_path_factory: pytest.TempPathFactory) -> AskFresh:
             "models": {name: str(bundle.model(name)) for name in names},
             "imported": allowed,
             "forbidden": sorted(forbidden | {"scann"} - set(allowed)),
-            "calls": [_plain(CALL | call) for call in calls.values()],
+            "calls": [_plain({**CALL, **call}) for call in calls.values()],
         }
         client = subprocess.run(
             [sys.executable, "-I", str(Path(__file__).with_name("saved_model_client.py"))],

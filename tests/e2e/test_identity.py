@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from serving.bundle import Bundle
 from serving.vocabulary_files import read_vocabulary
 from towers.encoder import Encoder
 from towers.schema import Side
+from towers.vocabulary import Scalar, Space, Tokens
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import Published
@@ -140,7 +141,7 @@ def encode(published: Published, bundle: Bundle, side: Side, rows: list[int]) ->
     return dense
 
 
-def first_row(space: Any) -> int:
-    return min(
-        getattr(space, name) for name in ("oov_row", "first_row", "row") if hasattr(space, name)
-    )
+def first_row(space: Space) -> int:
+    if isinstance(space, Tokens):
+        return space.oov_row
+    return space.row if isinstance(space, Scalar) else space.first_row

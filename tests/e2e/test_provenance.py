@@ -84,12 +84,16 @@ def test_seen_pairs_are_the_interactions_learned_from(published: Published) -> N
     assert set(pairs) == set(kept)
 
 
-def test_index_says_what_it_is(published: Published) -> None:
-    index = published.open().bundle.manifest.index
+def test_index_of_a_small_corpus_finds_all_and_says_so(published: Published) -> None:
+    bundle = published.open().bundle
+    index = bundle.manifest.index
     assert index["kind"] == published.config.index.kind
-    for direction in index["directions"].values():
+    for name, direction in index["directions"].items():
         assert direction["recall"] == 1.0
+        assert (direction["settings"] or {"num_leaves": None})["num_leaves"] is None
         assert (direction["settings"] is None) == (index["kind"] == "exact")
+        assert not bundle.index(name).exists()
+    assert published.results["rounds"][-1]["ann"] == []
 
 
 def mined_share(published: Published, number: int) -> float:

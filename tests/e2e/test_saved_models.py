@@ -25,9 +25,9 @@ ROWS = [0, 1, 7, -1]
 """Known users or items; the last has no interaction."""
 MORE_THAN_ALL = 10_000
 SCANN_OPERATIONS = ["Scann>ScannSearchBatched", "Scann>TensorsToScann"]
-CLOSE = {"rel": 1e-5, "abs": 5e-6}
+CLOSE: dict[str, Any] = {"rel": 1e-5, "abs": 5e-6}
 
-NEW_USER = {
+NEW_USER: dict[str, list[Any]] = {
     "user_id": [5],
     "city": ["Atlantis"],
     "device": [None],
@@ -38,7 +38,7 @@ NEW_USER = {
     "history": [["物品 «3»", "no such", "物品 «5»"]],
 }
 NEW_USER_PACKED = NEW_USER | {"device": [""], "interest_weights": [[0.5, math.nan]]}
-NEW_ITEM = {
+NEW_ITEM: dict[str, list[Any]] = {
     "item_id": ["no such"],
     "shop": [None],
     "brand": ["a brand"],

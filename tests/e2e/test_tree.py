@@ -103,13 +103,13 @@ def asked(tree: Published, ask_fresh: AskFresh) -> Asked:
         known = retriever.embeddings(chosen.source).ids[ROWS].tolist()
         best = retriever.retrieve_batch(direction, ids=known, k=3).ids
         one = {name: values[:1] for name, values in inputs.items()}
-        variants = {
+        variants: dict[str, dict[str, Any]] = {
             "50 of them": inputs | {"k": 50, "exclude": best[:, :0]},
             "without": inputs | {"k": 10, "exclude": best},
             "all of them": one | {"k": MORE_THAN_ALL, "exclude": best[:1, :0]},
         }
-        for name, inputs in variants.items():
-            call = {"model": direction, "signature": "top_k", "inputs": inputs}
+        for name, given in variants.items():
+            call = {"model": direction, "signature": "top_k", "inputs": given}
             calls[f"{direction}: {name}"] = call
     return Asked(tree, retriever, ask_fresh(tree, calls).answers)
 

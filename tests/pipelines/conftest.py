@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     },
     "user": {
         "features": [
-            {"kind": "history"},
+            {"kind": "history", "popularity_power": 0.4},
             {"kind": "categorical", "column": "city"},
             {"kind": "numeric", "column": "age"},
         ]
@@ -49,9 +49,20 @@ SETTINGS: dict[str, Any] = {
     "training": {
         "epochs": 3,
         "batch_size": 64,
+        "folds": 5,
+        "history_dropout": 0.1,
         "learning_rate": 0.05,
+        "first_order_rate": 0.1,
+        "margin": 0.5,
+        "l2": 0.01,
         "rounds": 1,
-        "negatives": {"uniform": 16, "popularity": 4, "mined": 4, "mined_ranks": [2, 9]},
+        "negatives": {
+            "uniform": 10,
+            "popularity": 4,
+            "mined": 4,
+            "mined_ranks": [2, 9],
+            "hardest": 8,
+        },
     },
     "evaluation": {"k": [5, 20], "metric": "recall@5"},
     "index": {"kind": "exact"},
@@ -96,7 +107,7 @@ def _tables() -> dict[str, pd.DataFrame]:
 class Tiny:
     """The tables and the settings, and ways to run them."""
 
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=_tables, repr=False)
+    tables: Mapping[str, Any] = field(default_factory=_tables, repr=False)
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The settings with some changed: `training={"epochs": 5}` changes that one alone."""

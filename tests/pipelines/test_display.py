@@ -115,7 +115,7 @@ def test_hits_as_json_are_plain(hits: pd.DataFrame) -> None:
 
 
 def test_integers_beyond_doubles_stay_whole_in_json() -> None:
-    hits = pd.DataFrame({"user_id": [2**60 + 1], "score": np.float32([1])})
+    hits = pd.DataFrame({"user_id": [2**60 + 1], "score": [1.0]})
     assert json.loads(hits_as_json(hits, show=[]))[0]["user_id"] == 2**60 + 1
 
 

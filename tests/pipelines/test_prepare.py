@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import prepare as prepare_module
 from pipelines.interactions import tables_from_frames
 from pipelines.prepare import FRAMES, Prepared, load_prepared, prepare, save_prepared
 from towers.errors import DataError
@@ -35,7 +35,7 @@ def test_it_splits_by_time(tiny: Tiny, prepared: Prepared) -> None:
         "test": n - round(n * 0.8),
     }
     times = [getattr(prepared, name)["timestamp"] for name in ("train", "validation", "test")]
-    for earlier, later in zip(times, times[1:], strict=False):
+    for earlier, later in itertools.pairwise(times):
         assert earlier.max() < later.min()
     assert prepared.lines[0] == "users: 60 rows read, 60 kept"
 
@@ -63,7 +63,8 @@ def test_missing_values_and_a_part_without_rows_are_kept(tiny: Tiny, tmp_path: P
     config = tiny.config(split={"test_fraction": 0.0})
     users = tiny.tables["users"].astype({"age": "Int64", "city": object})
     users.loc[3, "age"], users.loc[4, "city"] = pd.NA, None
-    found = prepare(tables_from_frames(config, **{**tiny.tables, "users": users}), config)
+    tables: dict[str, Any] = {**tiny.tables, "users": users}
+    found = prepare(tables_from_frames(config, **tables), config)
     save_prepared(found, tmp_path / "prepared")
     loaded = load_prepared(tmp_path / "prepared")
     assert len(loaded.test) == 0
@@ -80,7 +81,7 @@ def test_an_interrupted_save_leaves_no_folder_and_is_repeated(
 
     folder = tmp_path / "prepared"
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(prepare_module, "move_directory", interrupt)
+        patch.setattr("pipelines.prepare.move_directory", interrupt)
         save_prepared(prepared, folder)
     assert not folder.exists()
     save_prepared(prepared, folder)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from pipelines import run as run_module
 from pipelines.config import RunConfig, load_config
 from pipelines.progress import Reporter
 from pipelines.results import Results
@@ -123,7 +122,6 @@ def test_runs_in_one_models_directory_do_not_disturb_each_other(tiny: Tiny, tmp_
     assert tiny.left_over(tmp_path) == []
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("no_graphs")
 def test_a_run_that_is_killed_while_it_tidies_up_is_finished(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -136,7 +134,7 @@ def test_a_run_that_is_killed_while_it_tidies_up_is_finished(
 
     config = tiny.config(training=QUICK, split={"validation_fraction": 0.0})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_module.shutil, "rmtree", remove_some)
+        patch.setattr("pipelines.run.shutil.rmtree", remove_some)
         run(config, tmp_path, frames=tiny.tables)
     before = tiny.digest(tmp_path / "versions")
     run(config, tmp_path, frames=tiny.tables)  # anew, not with half of what was kept
@@ -206,7 +204,7 @@ def plain(value: Any) -> Any:
 
 @pytest.mark.parametrize("names", [["users"], ["interactions", "item"], []])
 def test_frames_by_other_names_are_refused(tiny: Tiny, tmp_path: Path, names: list[str]) -> None:
-    frames = {name: tiny.tables["users"] for name in names}
+    frames = dict.fromkeys(names, tiny.tables["users"])
     with pytest.raises(ConfigError, match=r"frames: expected 'interactions'.*received"):
         run(tiny.config(), tmp_path / "models", frames=frames)
     assert not (tmp_path / "models").exists()

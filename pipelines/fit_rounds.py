@@ -1,0 +1,146 @@
+"""The fits of the rounds: what is validated, what is published, and what they mine with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from pipelines.config import RunConfig
+from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.fit import Fit, Fitted, fit
+from pipelines.mine import mine_fitted, mine_published
+from pipelines.prepare import Prepared
+from pipelines.progress import Reporter
+from serving.retriever import Retriever
+from serving.store import Store
+from towers.negatives import MinedNegatives
+
+
+class RoundFits:
+    """Fits the models of each round; a fit that was interrupted goes on where it stopped."""
+
+    def __init__(
+        self, config: RunConfig, prepared: Prepared, *, store: Store, work: Path, reporter: Reporter
+    ) -> None:
+        """Take the data, the store to mine from, and the folder that keeps the fits' state."""
+        self._config, self._prepared, self._store = config, prepared, store
+        self._work, self._reporter = work, reporter
+        self._searched: dict[int, Fitted] = {}
+
+    @cached_property
+    def final_data(self) -> Dataset:
+        """What a published model has seen: all but the test interactions, if it is refitted."""
+        if not self._config.training.refit_on_all:
+            return self._search_data
+        return self._dataset(self._prepared.everything_but_test)
+
+    @cached_property
+    def _search_data(self) -> Dataset:
+        """What a fit sees while validation interactions are held out."""
+        return self._dataset(self._prepared.train)
+
+    def _dataset(self, interactions: pd.DataFrame) -> Dataset:
+        users, items = self._prepared.users, self._prepared.items
+        return build_dataset(
+            self._config.schema, users=users, items=items, interactions=interactions
+        )
+
+    def fit(self, number: int, *, versions: Sequence[int]) -> tuple[Fitted, Fitted]:
+        """Fit what round `number` publishes, and what is validated.
+
+        They are the same where nothing is held out, or nothing is refitted.
+
+        Args:
+            number: from 0.
+            versions: what the rounds before have published.
+        """
+        training = self._config.training
+        if not len(self._prepared.validation):
+            fitted = self._fit_final(number, epochs=training.epochs, versions=versions)
+            return fitted, fitted
+        self._reporter.say("  with validation held out")
+        searched = self._search(number, versions=versions)
+        if not training.refit_on_all:
+            return searched, searched
+        self._reporter.say(f"  on all but the test, for {searched.best_epoch} epochs")
+        fitted = self._fit_final(number, epochs=searched.best_epoch, versions=versions)
+        return fitted, searched
+
+    def _search(self, number: int, *, versions: Sequence[int]) -> Fitted:
+        """Fit with validation held out, which decides the number of epochs."""
+        if number not in self._searched:
+            job = Fit(
+                dataset=self._search_data,
+                config=self._config,
+                epochs=self._config.training.epochs,
+                mined=self._mine_search(number, versions),
+                validation=self._sampled_validation(self._search_data),
+                directory=self._work / f"round-{number}" / "search",
+                logs=self._logs(number, "search"),
+            )
+            self._searched[number] = fit(job, self._reporter)
+        return self._searched[number]
+
+    def _fit_final(self, number: int, *, epochs: int, versions: Sequence[int]) -> Fitted:
+        """Fit on everything but the test interactions."""
+        job = Fit(
+            dataset=self.final_data,
+            config=self._config,
+            epochs=epochs,
+            mined=self._mine_published(number, versions),
+            validation=None,
+            directory=self._work / f"round-{number}" / "final",
+            logs=self._logs(number, "final"),
+        )
+        return fit(job, self._reporter)
+
+    def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
+        """Mine with the last round's model that has not seen validation either."""
+        if not self._mines(number):
+            return None
+        previous = self._search(number - 1, versions=versions).model
+        with self._reporter.bar("mine", len(self._search_data.user_ids)) as advance:
+            return mine_fitted(
+                previous,
+                self._search_data,
+                ranks=self._config.training.negatives.mined_ranks,
+                version=versions[number - 1],
+                advance=advance,
+            )
+
+    def _mine_published(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
+        """Mine with the version that the last round published."""
+        if not self._mines(number):
+            return None
+        previous = Retriever.open(self._store.root, version=versions[number - 1])
+        with self._reporter.bar("mine", len(previous.users.ids)) as advance:
+            return mine_published(
+                previous, ranks=self._config.training.negatives.mined_ranks, advance=advance
+            )
+
+    def _mines(self, number: int) -> bool:
+        return number > 0 and self._config.training.negatives.mined > 0
+
+    def _sampled_validation(self, data: Dataset) -> sparse.csr_array:
+        """The validation positives of a sample of users, [n_users, n_items]."""
+        matrix = interaction_matrix(
+            self._prepared.validation, user_ids=data.user_ids, item_ids=data.item_ids
+        )
+        users = np.flatnonzero(np.diff(matrix.indptr))
+        rng = np.random.default_rng(self._config.seed)
+        limit = self._config.evaluation.validation_users
+        if len(users) <= limit:
+            return matrix
+        keep = np.zeros(matrix.shape[0], dtype=np.float32)
+        keep[rng.choice(users, limit, replace=False)] = 1.0
+        matrix.data *= np.repeat(keep, np.diff(matrix.indptr))
+        matrix.eliminate_zeros()
+        return matrix
+
+    def _logs(self, number: int, phase: str) -> Path:
+        return self._store.root / "logs" / self._work.name.strip(".") / f"round-{number}-{phase}"
