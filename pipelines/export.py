@@ -152,7 +152,10 @@ def _build_search(
     k = min(config.index.recall_k, len(corpus))
     if config.index.kind == "exact":
         return ExactSearch(corpus), DirectionIndex(settings=None, recall=1.0), []
-    index, tried = tune(corpus, queries, recall_k=k, recall=config.index.recall)
+    try:
+        index, tried = tune(corpus, queries, recall_k=k, recall=config.index.recall)
+    except RecallGateError as error:
+        raise RecallGateError(f"{direction.name}: {error}; nothing was published") from None
     if index.settings.num_leaves is not None:
         index.save(folder)
     search = ScannSearch(index)

@@ -160,16 +160,18 @@ class Rounds:
     def _load(self) -> Results:
         """Take the finished rounds of an interrupted run, or start with none."""
         publishing, finished = self.work / PUBLISHING, self.work / RESULTS
+        settings = _flat(_plain(dataclasses.asdict(self.config)))
         if publishing.exists() and self._is_published(publishing):
             self._finish_round(json.loads(publishing.read_text(encoding="utf-8")))
         if finished.exists():
             found: Results = json.loads(finished.read_text(encoding="utf-8"))
+            found["config"], found["required_recall"] = settings, self.config.index.recall
             return found
         popularity = popularity_scorer(self._fits.final_data.item_popularity)
         return Results(
             name=self.config.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            config=_flat(_plain(dataclasses.asdict(self.config))),
+            config=settings,
             data=Data(lines=list(self.prepared.lines), counts=self.prepared.counts),
             metric=self.config.evaluation.metric,
             required_recall=self.config.index.recall,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.config import RunConfig
+from pipelines.config import ExportConfig, IndexConfig, RunConfig
 from pipelines.interactions import read_tables, tables_from_frames
 from pipelines.prepare import Prepared, load_prepared, prepare, save_prepared
 from pipelines.progress import Reporter
@@ -112,8 +113,13 @@ def _remove(work: Path) -> None:
 
 
 def _fingerprint(config: RunConfig, frames: Mapping[str, pd.DataFrame] | None) -> str:
-    """Name a run by its settings and its input, so that only the same run is resumed."""
-    digest = hashlib.sha256(config.fingerprint().encode())
+    """Name a run by its settings and its input, so that only the same run is resumed.
+
+    The settings of index and export do not count: they may change after the recall gate has
+    refused to publish, and the fits go on to serve.
+    """
+    fitted = dataclasses.replace(config, index=IndexConfig(), export=ExportConfig())
+    digest = hashlib.sha256(fitted.fingerprint().encode())
     for name, frame in (frames or {}).items():
         text = frame.to_json(orient="split", default_handler=str)
         digest.update(f"{name}{text}".encode())

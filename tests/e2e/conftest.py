@@ -31,7 +31,6 @@ from pipelines.config import (
 )
 from pipelines.results import Results
 from pipelines.run import run
-from serving.bundle import Bundle
 from serving.directions import DIRECTIONS
 from serving.retriever import Retriever
 from serving.vocabulary_files import read_vocabulary
@@ -62,7 +61,6 @@ ITEM_FEATURES = Features(
         Numeric(column="year", buckets=3),
     )
 )
-Packed = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +95,9 @@ class Published:
         names = self.config.schema.input_names(side)
         return {name: table[name].iloc[list(rows)].tolist() for name in names}
 
-    def packed(self, side: Side, rows: Sequence[int], *, bundle: Bundle | None = None) -> Packed:
+    def packed(self, side: Side, rows: Sequence[int]) -> dict[str, NDArray[Any]]:
         """The same as dense arrays with markers for what is missing, as SavedModels take them."""
-        bundle = bundle or self.open().bundle
-        vocabulary = read_vocabulary(bundle.vocabulary)
+        vocabulary = read_vocabulary(self.open().bundle.vocabulary)
         inputs = input_dtypes(self.config.schema, vocabulary, side=side)
         return pack(self.features(side, rows), inputs=inputs, size=len(rows))
 

@@ -94,9 +94,6 @@ def test_each_version_holds_the_figures_of_all_rounds_so_far(published: Publishe
         assert len(found["timings"]) < len(results["timings"])
         page = (folder / "report.html").read_text(encoding="utf-8")
         assert page.lower().startswith("<!doctype html>")
-        assert (
-            f"{results['rounds'][version - 1]['evaluation']['segments']['all']['n_users']}" in page
-        )
 
 
 def test_each_manifest_says_where_its_version_came_from(tiny: Tiny, published: Published) -> None:
