@@ -131,7 +131,8 @@ def rollback(
     from serving.store import Store
 
     version = Store(models).rollback(to=to)
-    Console().print(f"Version {version} is current. To see all: fm-recall versions -m {models}")
+    text = f"Version {version} is current. To see all: fm-recall versions -m {models}"
+    Console().print(text, markup=False, soft_wrap=True)
 
 
 def _split(text: str) -> list[str]:

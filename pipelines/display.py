@@ -10,10 +10,11 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.results import Results
 from serving.store import Store
-from towers.errors import QueryError
+from towers.errors import BundleError, QueryError
 
 FIGURES = {
     "recall": "recall",
@@ -28,8 +29,11 @@ FIGURES = {
 
 def show_results(console: Console, results: Results) -> None:
     """Print the test figures of every round beside the popularity baseline."""
+    if not results["baseline"]["segments"]["all"]["n_users"]:
+        console.print("No test interactions were held out, so there are no test figures.")
+        return
     k = results["metric"].partition("@")[2]
-    table = _table(f"Test figures at {k}")
+    table = _table()
     table.add_column("segment (users)", no_wrap=True)
     for name in FIGURES:
         table.add_column(name, justify="right")
@@ -44,7 +48,7 @@ def show_results(console: Console, results: Results) -> None:
             figures = evaluation["segments"][segment]["figures"]
             cells = [_figure(figures.get(f"{metric}@{k}")) for metric in FIGURES.values()]
             table.add_row(f"  {name}", *cells)
-    console.print(table)
+    _print(console, f"Test figures at {k}", table)
 
 
 def show_hits(
@@ -52,12 +56,12 @@ def show_hits(
 ) -> None:
     """Print hits by rank, with the columns `show` of the target's table; None shows all."""
     frame = _chosen(hits, show=show)
-    table = _table(title)
+    table = _table()
     for name in frame.columns:
         table.add_column(str(name), justify="right" if name in {"rank", "score"} else "left")
     for row in frame.itertuples(index=False):
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
+        table.add_row(*(Text(_cell(value)) for value in row))
+    _print(console, title, table)
 
 
 def hits_as_json(hits: pd.DataFrame, *, show: Sequence[str]) -> str:
@@ -82,8 +86,14 @@ def _chosen(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
 
 
 def show_versions(console: Console, store: Store) -> None:
-    """Print the published versions of a models directory."""
-    table = _table(str(store.root))
+    """Print the published versions of a models directory.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if not store.versions():
+        raise BundleError(f"{store.root}: no version is published there; check the path")
+    table = _table()
     for name in ("version", "", "created", "mined with", "recall@20", "ndcg@20", "index"):
         table.add_column(name, justify="right" if "@" in name else "left")
     current = store.current()
@@ -100,7 +110,7 @@ def show_versions(console: Console, store: Store) -> None:
             _figure(figures.get("ndcg@20")),
             str(manifest.index["kind"]),
         )
-    console.print(table)
+    _print(console, str(store.root), table)
 
 
 def show_next(console: Console, models: Path) -> None:
@@ -119,11 +129,15 @@ def show_next(console: Console, models: Path) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _table(title: str) -> Table:
-    """An empty table with a title, in the one style."""
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+def _table() -> Table:
+    """An empty table, in the one style."""
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _print(console: Console, title: str, table: Table) -> None:
+    """Print a table below its title."""
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(table)
 
 
 def _figure(value: float | None) -> str:
