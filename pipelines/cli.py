@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def run(
     with _resumable():
         results = run_job(load_config(config), out, reporter=Reporter(console))
     show_results(console, results)
-    show_next(console, out)
+    show_next(console, out, program=_program())
 
 
 @app.command()
@@ -66,7 +67,7 @@ def demo(
     console = Console()
     with _resumable():
         models = run_demo(out, Reporter(console))
-    show_next(console, models)
+    show_next(console, models, program=_program())
 
 
 @app.command()
@@ -133,6 +134,11 @@ def rollback(
     version = Store(models).rollback(to=to)
     text = f"Version {version} is current. To see all: fm-recall versions -m {models}"
     Console().print(text, markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """How this command was called, where its name alone would not find it."""
+    return "fm-recall" if shutil.which("fm-recall") else sys.argv[0]
 
 
 def _split(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,17 +114,18 @@ def show_versions(console: Console, store: Store) -> None:
     _print(console, str(store.root), table)
 
 
-def show_next(console: Console, models: Path) -> None:
-    """Print where the outcome is, and what to type next."""
+def show_next(console: Console, models: Path, *, program: str = "fm-recall") -> None:
+    """Print where the outcome is, and what to type next; `program` is how to call this one."""
+    folder, logs = shlex.quote(str(models)), shlex.quote(str(models / "logs"))
     example = "'{\"history\": [1, 2]}'"
     lines = [
         f"Published below {models}; the report: {models / 'current' / 'report.html'}",
         "Next:",
-        f"  fm-recall query u2i -m {models} --id ID --exclude-seen",
-        f"  fm-recall query u2i -m {models} --features {example}",
-        f"  fm-recall versions -m {models}",
-        f"  fm-recall rollback {models}",
-        f"  tensorboard --logdir {models / 'logs'}",
+        f"  {program} query u2i -m {folder} --id ID --exclude-seen",
+        f"  {program} query u2i -m {folder} --features {example}",
+        f"  {program} versions -m {folder}",
+        f"  {program} rollback {folder}",
+        f"  {program.replace('fm-recall', 'tensorboard')} --logdir {logs}",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

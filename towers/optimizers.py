@@ -69,7 +69,8 @@ class LazyAdam(keras.optimizers.Optimizer):
         first.scatter_update(tf.IndexedSlices(m, rows))
         second.scatter_update(tf.IndexedSlices(v, rows))
         moved = rate * m / (tf.sqrt(v) + self.epsilon)
-        variable.scatter_sub(tf.IndexedSlices(moved, rows))
+        # Keras has summed repeated rows, so setting them is the same as subtracting, and faster
+        variable.scatter_update(tf.IndexedSlices(tf.gather(variable, rows) - moved, rows))
 
     def _factor(self, variable: tf.Variable) -> float:
         """The factor of a variable's learning rate, 1 unless `rates` names it."""

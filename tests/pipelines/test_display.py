@@ -146,3 +146,10 @@ def test_what_comes_next_can_be_typed_as_it_stands(console: Console) -> None:
     assert str(Path("my [models]", "current", "report.html")) in text
     for command in ("fm-recall query u2i", "fm-recall versions", "tensorboard --logdir"):
         assert command in text
+
+
+def test_what_next_can_be_typed_where_the_name_alone_is_not_found(console: Console) -> None:
+    show_next(console, Path("my models"), program=".venv/bin/fm-recall")
+    text = "\n".join(lines(console))
+    assert ".venv/bin/fm-recall versions -m 'my models'" in text
+    assert ".venv/bin/tensorboard --logdir 'my models/logs'" in text
