@@ -96,7 +96,7 @@ def show_versions(console: Console, store: Store) -> None:
         raise BundleError(f"{store.root}: no version is published there; check the path")
     table = _table()
     for name in ("version", "", "created", "mined with", "recall@20", "ndcg@20", "index"):
-        table.add_column(name, justify="right" if "@" in name else "left")
+        table.add_column(name, justify="right" if "@" in name else "left", no_wrap=True)
     current = store.current()
     for version in store.versions():
         manifest = store.open(version, verify=False).manifest

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,39 @@ def run(
     """
     _check_frames(frames)
     out, reporter = Path(out), reporter or Reporter()
-    out.mkdir(parents=True, exist_ok=True)
     work = out / f".run-{_fingerprint(config, frames)}"
-    with locked(work.with_suffix(".lock"), wait=False) as held:
-        if not held:
-            raise TrainingError(
-                f"{out}: the same run is going on in another process; wait for it, or name "
-                "another models directory"
-            )
+    with _claimed(work):
         if work.exists():
             reporter.say(f"Going on with the interrupted run in {out}")
         prepared = _prepare(config, frames, work=work, reporter=reporter)
         results = Rounds(config, prepared, store=Store(out), work=work, reporter=reporter).run()
         _remove(work)
     return results
+
+
+@contextmanager
+def _claimed(work: Path) -> Iterator[None]:
+    """Keep other processes from the same run; a folder that it made and left empty is removed.
+
+    Raises:
+        TrainingError: another process has it.
+    """
+    out, lock = work.parent, work.with_suffix(".lock")
+    was_there = out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(lock, wait=False) as held:
+        if not held:
+            raise TrainingError(
+                f"{out}: the same run is going on in another process; wait for it, or name "
+                "another models directory"
+            )
+        try:
+            yield
+        finally:
+            if not work.exists():
+                lock.unlink()
+                if not was_there and not any(out.iterdir()):
+                    out.rmdir()
 
 
 def _check_frames(frames: Mapping[str, pd.DataFrame] | None) -> None:

@@ -65,12 +65,12 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock file `path`, made if need be, against other processes and threads.
 
     The operating system gives the lock back when its holder dies. Without `wait`, the value is
-    False where another holds it.
+    False where another holds it, or has just removed the file while holding it.
     """
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = True
+            held = wait or os.fstat(file.fileno()).st_nlink > 0
         except BlockingIOError:
             held = False
         try:

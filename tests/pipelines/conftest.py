@@ -156,7 +156,7 @@ class Tiny:
         """What a run leaves in a models directory beside what it is made of."""
         kept = {"versions", "models", "logs", "current", ".lock"}
         found = (path for path in out.iterdir() if path.name not in kept)
-        return sorted(path.name for path in found if path.suffix != ".lock")
+        return sorted(path.name for path in found)
 
 
 @pytest.fixture(scope="session")

@@ -245,7 +245,7 @@ def test_bad_input_is_named_and_leaves_nothing_behind(
     assert answer.err.startswith("error: ")
     assert named in answer.err
     assert "Traceback" not in answer.err
-    assert {path.name for path in tmp_path.iterdir()} - {"models"} == {"FOLDER", *files}
+    assert {path.name for path in tmp_path.iterdir()} == {"FOLDER", *files}
     assert Store(tmp_path / "models").versions() == []
     assert Store(models).current() == before
 

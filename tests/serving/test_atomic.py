@@ -1,7 +1,9 @@
+import fcntl
 import os
 import stat
 import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -101,6 +103,21 @@ def test_lock_is_held_by_one_and_then_free(tmp_path: Path) -> None:
             assert not third  # the second did not give back what it never had
     with locked(path, wait=False) as free:
         assert free
+
+
+def test_lock_whose_holder_has_just_removed_it_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lock"
+    lock = fcntl.flock
+
+    def lock_too_late(file: IO[bytes], operation: int) -> None:
+        path.unlink(missing_ok=True)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_too_late)
+    with locked(path, wait=False) as held:
+        assert not held
 
 
 def test_lock_is_waited_for(tmp_path: Path) -> None:
