@@ -58,3 +58,16 @@ def test_check_runs_format_lint_types_and_the_import_rule() -> None:
         "mypy",
         "lint-imports",
     ]
+
+
+def test_every_data_file_of_a_package_is_installed_with_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["*"]
+    files = [
+        path
+        for package in ("towers", "serving", "pipelines")
+        for path in (ROOT / package).iterdir()
+        if path.is_file() and path.suffix != ".py"
+    ]
+    assert files
+    assert [path for path in files if not any(path.match(pattern) for pattern in patterns)] == []
