@@ -12,6 +12,7 @@ import importlib
 import json
 import sys
 from functools import cache
+from operator import attrgetter
 from typing import Any
 
 import tensorflow as tf
@@ -58,7 +59,7 @@ def answer_in_session(folder: str, signature: str, inputs: dict[str, Any]) -> di
 def custom_operations(folder: str) -> list[str]:
     """List the operations, functions included, that stock TensorFlow does not register."""
     graph = open_session(folder)[1].graph_def
-    functions = graph.library.function
+    functions = attrgetter("library.function")(graph)
     used = {node.op for nodes in (graph.node, *(f.node_def for f in functions)) for node in nodes}
     own = {function.signature.name for function in functions}
     return sorted(name for name in used - own if not hasattr(tf.raw_ops, name))

@@ -15,29 +15,22 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.towers.reference_encoder import HASHED, Bag, Query, reference
 from towers.encoder import Encoder
 from towers.inputs import input_dtypes, pack
 from towers.schema import (
     Categorical,
-    Feature,
     Features,
     History,
     MultiValued,
     Numeric,
     Schema,
-    space_of,
 )
-from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, fit_vocabulary
+from towers.vocabulary import Buckets, Scalar, Tokens, Vocabulary, fit_vocabulary
 
-Query = dict[str, Any]
-"""One user's raw features by name; a list for a feature with several values."""
-Bag = dict[int, float]
-"""x_i by row of the feature table."""
 Graph = Callable[[Mapping[str, Any]], list[Bag]]
 """Takes packed features, gives a bag a query."""
 
-HASHED = {"a": 4, "Rome": 4, "日本": 3, "🎈": 2, "x\0y": 0, " ": 0, "7": 3}
-"""Buckets of 5 that must never change: a published model's rows depend on them."""
 CITIES = ["Rome", "\u00e9", "e\u0301", "日本 🎈", " ", "a|b", "nul\0"]
 TAGS = ["x", "y", "z"]
 N_ITEMS = 6
@@ -95,76 +88,6 @@ def make_vocabulary(schema: Schema, kind: str) -> Vocabulary:
         items=pd.DataFrame({"item": [item_id(item, kind) for item in range(N_ITEMS)]}),
         interactions=pd.DataFrame(pairs, columns=["user_id", "item_id"]),
     )
-
-
-def is_missing(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
-
-
-def reference(schema: Schema, vocabulary: Vocabulary, query: Query) -> Bag:
-    """Encode one query by the table in `towers.schema`, value by value."""
-    bag: Bag = {}
-    for feature in schema.features("user"):
-        for row, x in reference_entries(feature, schema, vocabulary, query):
-            bag[row] = bag.get(row, 0.0) + x
-    return bag
-
-
-def reference_entries(
-    feature: Feature, schema: Schema, vocabulary: Vocabulary, query: Query
-) -> list[tuple[int, float]]:
-    space = vocabulary.spaces[space_of(feature, side="user", schema=schema)]
-    value = query.get(feature.column)
-    if isinstance(feature, Numeric):
-        if is_missing(value):
-            return []
-        number = float(np.float32(value))
-        if isinstance(space, Scalar):
-            return [(space.row, (number - space.mean) / space.std)]
-        assert isinstance(space, Buckets)
-        return [(space.first_row + sum(number >= cut for cut in space.boundaries), 1.0)]
-    assert isinstance(space, (Tokens, Hashed))
-    if isinstance(feature, Categorical):
-        return [] if is_missing(value) else [(row_of(space, value), 1.0)]
-    values = value or []
-    if isinstance(feature, History):
-        assert isinstance(space, Tokens)
-        return reference_history(feature, space, values)
-    weights = list(query.get(feature.weights) or []) if feature.weights else []
-    weights += [None] * (len(values) - len(weights))
-    weighted = [
-        (row_of(space, token), 1.0 if is_missing(weight) else float(np.float32(weight)))
-        for token, weight in zip(values, weights, strict=False)
-        if not is_missing(token)
-    ]
-    norm = {
-        "sum": 1.0,
-        "mean": sum(abs(w) for _, w in weighted),
-        "sqrtn": math.sqrt(sum(w**2 for _, w in weighted)),
-    }[feature.combiner]
-    return [(row, w / norm if norm else 0.0) for row, w in weighted]
-
-
-def reference_history(feature: History, space: Tokens, items: list[Any]) -> list[tuple[int, float]]:
-    places = {token: place for place, token in enumerate(space.tokens.tolist())}
-    known = [places[item] for item in items if item in places][-feature.latest :]
-    total = sum(space.counts.tolist())
-    squares = sum(n * n ** (-2 * feature.popularity_power) for n in space.counts.tolist())
-    unit = math.sqrt(total / squares)
-    return [
-        (
-            int(space.rows[place]),
-            unit * int(space.counts[place]) ** -feature.popularity_power / math.sqrt(len(known)),
-        )
-        for place in known
-    ]
-
-
-def row_of(space: Tokens | Hashed, token: Any) -> int:
-    if isinstance(space, Hashed):
-        return space.first_row + HASHED[token]
-    rows = dict(zip(space.tokens.tolist(), space.rows.tolist(), strict=True))
-    return int(rows.get(token, space.oov_row))
 
 
 def bags(indices: Any, values: Any, shape: Any) -> list[Bag]:
