@@ -1,4 +1,4 @@
-"""Train on Gowalla's official split, with settings chosen on a validation part of train.
+"""Train on Gowalla's official split, with the epochs chosen on a validation part of train.
 
 Run: .venv/bin/python -m benchmarks.gowalla [--data data/gowalla] [--out build/gowalla]
 
