@@ -46,6 +46,23 @@ class Dataset:
         n_items = self.interactions.shape[1]
         return np.bincount(self.interactions.indices, minlength=n_items).astype(np.int64)
 
+    @cached_property
+    def query_bags(self) -> sparse.csr_array:
+        """Bags of the users with the latest items of their history, [n_users, n_rows] float32."""
+        feature = self.schema.history
+        if feature is None:
+            return self.user_bags
+        n_users = self.interactions.shape[0]
+        users, rows, values = history_entries(
+            self,
+            users=np.repeat(np.arange(n_users), np.diff(self.interactions.indptr)),
+            items=self.interactions.indices.astype(np.int64),
+            n_users=n_users,
+            latest=feature.latest,
+        )
+        bags = sparse.csr_array((values, (users, rows)), shape=self.user_bags.shape)
+        return sparse.csr_array(self.user_bags + bags)
+
 
 def build_dataset(
     schema: Schema, *, users: pd.DataFrame, items: pd.DataFrame, interactions: pd.DataFrame
@@ -114,30 +131,6 @@ def encode_table(
         shape = (len(chunk), vocabulary.n_rows)
         parts.append(sparse.csr_array((x.values.numpy(), (query, row)), shape=shape))
     return sparse.vstack(parts, format="csr")
-
-
-def with_history(dataset: Dataset, *, history: sparse.csr_array | None = None) -> sparse.csr_array:
-    """Add each user's latest items to its bag; [n_users, n_rows] float32.
-
-    Args:
-        dataset: the users, and their interactions.
-        history: other interactions to take the histories from, [n_users, n_items].
-    """
-    feature = dataset.schema.history
-    if feature is None:
-        return dataset.user_bags
-    history = dataset.interactions if history is None else history
-    n_users = history.shape[0]
-    users = np.repeat(np.arange(n_users), np.diff(history.indptr))
-    users, rows, values = history_entries(
-        dataset,
-        users=users,
-        items=history.indices.astype(np.int64),
-        n_users=n_users,
-        latest=feature.latest,
-    )
-    bags = sparse.csr_array((values, (users, rows)), shape=dataset.user_bags.shape)
-    return sparse.csr_array(dataset.user_bags + bags)
 
 
 def history_entries(

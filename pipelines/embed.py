@@ -7,7 +7,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.dataset import Dataset, with_history
+from pipelines.dataset import Dataset
 from pipelines.evaluate import Scorer
 from towers.two_tower import TwoTower
 
@@ -28,7 +28,7 @@ def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
 
 def match_scorer(model: TwoTower, dataset: Dataset) -> Scorer:
     """Score every item for users with their histories: exactly the FM match score."""
-    users = embed_users(model, with_history(dataset))
+    users = embed_users(model, dataset.query_bags)
     items = embed_items(model, dataset.item_bags)
     return lambda user_rows: users[user_rows] @ items.T
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, with_history
+from pipelines.dataset import Dataset
 from pipelines.embed import embed_items, embed_users
 from pipelines.fit import Fitted
 from pipelines.prepare import Prepared
@@ -87,7 +87,7 @@ def export_bundle(
         RecallGateError: an index finds less than the configured share of the exact neighbours.
     """
     vectors: Vectors = {
-        "user": embed_users(fitted.model, with_history(dataset)),
+        "user": embed_users(fitted.model, dataset.query_bags),
         "item": embed_items(fitted.model, dataset.item_bags),
     }
     write_vocabulary(dataset.vocabulary, folder / "vocabulary")

@@ -86,7 +86,7 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     With `validation`, the model is left as after the best epoch; without, as after the last.
 
     Raises:
-        TrainingError: the loss is no longer a number, or there is nothing to learn.
+        TrainingError: the loss or the weights are no longer finite numbers.
     """
     batches = FoldBatches.build(
         job.dataset, job.config.training, mined=job.mined, seed=job.config.seed

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.dataset import Dataset, with_history
+from pipelines.dataset import Dataset
 from pipelines.embed import embed_items, embed_users
 from pipelines.progress import Advance
 from serving.index import ExactIndex, search_without
@@ -50,7 +50,7 @@ def mine_fitted(
 ) -> MinedNegatives:
     """Take ranks from..to of a model's exact retrieval; it stands in for `version`."""
     index = ExactIndex(embed_items(model, dataset.item_bags))
-    queries = embed_users(model, with_history(dataset))
+    queries = embed_users(model, dataset.query_bags)
     known = Seen(dataset.interactions)
 
     def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:

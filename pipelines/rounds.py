@@ -167,7 +167,9 @@ class Rounds:
             found: Results = json.loads(finished.read_text(encoding="utf-8"))
             found["config"], found["required_recall"] = settings, self.config.index.recall
             return found
-        popularity = popularity_scorer(self._fits.final_data.item_popularity)
+        with self.reporter.stage("measure popularity"):
+            popularity = popularity_scorer(self._fits.final_data.item_popularity)
+            baseline = self._measure(popularity).to_dict()
         return Results(
             name=self.config.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -177,7 +179,7 @@ class Rounds:
             required_recall=self.config.index.recall,
             rounds=[],
             current_version=None,
-            baseline=self._measure(popularity).to_dict(),
+            baseline=baseline,
             timings=[],
         )
 

@@ -141,7 +141,7 @@ def _fingerprint(config: RunConfig, frames: Mapping[str, pd.DataFrame] | None) -
     fitted = dataclasses.replace(config, index=IndexConfig(), export=ExportConfig())
     digest = hashlib.sha256(fitted.fingerprint().encode())
     for name, frame in (frames or {}).items():
-        text = frame.to_json(orient="split", default_handler=str)
+        text = frame.to_json(orient="split", double_precision=15, default_handler=str)
         digest.update(f"{name}{text}".encode())
     if frames is None:
         for path in _input_files(config):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from pipelines.dataset import (
     encode_table,
     history_entries,
     interaction_matrix,
-    with_history,
 )
 from pipelines.interactions import tables_from_frames
 from towers.encoder import Encoder
@@ -177,7 +177,7 @@ def test_a_user_with_its_history_is_what_the_graph_encodes(kind: str, seed: int)
     users = frames(kind)["users"]
     raw = {"history": past, "city": users["city"].tolist(), "age": users["age"].tolist()}
     np.testing.assert_allclose(
-        with_history(made).toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
+        made.query_bags.toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
     )
 
 
@@ -194,7 +194,8 @@ def test_a_history_may_come_from_other_interactions() -> None:
     past: list[list[Any]] = [[] for _ in range(N_USERS)]
     past[6], past[0] = made.item_ids[[4, 1]].tolist(), [made.item_ids[2]]
     expected = made.user_bags.toarray() + encoded(made, side="user", columns={"history": past})
-    np.testing.assert_allclose(with_history(made, history=matrix).toarray(), expected, rtol=1e-6)
+    found = dataclasses.replace(made, interactions=matrix).query_bags
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
 
 @given(
@@ -223,13 +224,13 @@ def test_items_that_training_does_not_know_are_in_no_history() -> None:
     rare = {"kind": "categorical", "column": "item_id", "min_count": 10**6}
     made, _ = make_dataset(config=CONFIG | {"item": {"features": [rare]}})
     assert made.history_rows.tolist() == [-1] * N_ITEMS
-    np.testing.assert_array_equal(with_history(made).toarray(), made.user_bags.toarray())
+    np.testing.assert_array_equal(made.query_bags.toarray(), made.user_bags.toarray())
 
 
 def test_without_a_history_feature_users_are_their_other_features() -> None:
     plain = {"features": CONFIG["user"]["features"][1:]}
     made, _ = make_dataset(config=CONFIG | {"user": plain})
-    assert with_history(made) is made.user_bags
+    assert made.query_bags is made.user_bags
     assert made.history_rows.tolist() == [-1] * N_ITEMS
 
 
@@ -246,5 +247,5 @@ def test_users_without_any_feature_but_their_history_start_empty() -> None:
     assert isinstance(made.user_bags, sparse.csr_array)
     raw = {"history": histories(made, interactions)}
     np.testing.assert_allclose(
-        with_history(made).toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
+        made.query_bags.toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
     )

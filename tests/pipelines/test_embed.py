@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines import embed
-from pipelines.dataset import Dataset, with_history
+from pipelines.dataset import Dataset
 from pipelines.embed import embed_items, embed_users, match_scorer
 from towers.towers import FeatureTable
 from towers.two_tower import TwoTower
@@ -32,7 +32,7 @@ def naive_fm(x: NDArray[np.float64], w: NDArray[np.float64], v: NDArray[np.float
 def test_a_match_score_is_the_fm_score_less_what_is_the_users_own(
     model: TwoTower, dataset: Dataset
 ) -> None:
-    users = with_history(dataset).toarray().astype(np.float64)
+    users = dataset.query_bags.toarray().astype(np.float64)
     items = dataset.item_bags.toarray().astype(np.float64)
     w, v = (part.numpy().astype(np.float64) for part in (model.features.w, model.features.v))
     rows = np.array([0, 7, 59])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines import export
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, with_history
+from pipelines.dataset import Dataset
 from pipelines.embed import embed_items, embed_users
 from pipelines.export import Exported, TowerGraph, export_bundle
 from pipelines.fit import Fitted
@@ -56,7 +56,7 @@ def fitted(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Fitted
 @pytest.fixture(scope="module")
 def vectors(fitted: Fitted, dataset: Dataset) -> dict[Side, NDArray[np.float32]]:
     return {
-        "user": embed_users(fitted.model, with_history(dataset)),
+        "user": embed_users(fitted.model, dataset.query_bags),
         "item": embed_items(fitted.model, dataset.item_bags),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -220,3 +221,15 @@ def models(publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish(root, "exact")
     publish(root, "scann")
     return root
+
+
+@pytest.fixture
+def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for, and when, is tested with the functions that do it."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store in which nothing has been published, and whose folder does not exist yet."""
+    return Store(tmp_path / "deep" / "root")

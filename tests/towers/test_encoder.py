@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.towers.encoder_graphs import Graph, eager_graph, save, saved_graph, session_graph
 from tests.towers.reference_encoder import HASHED, Bag, Query, reference
 from towers.encoder import Encoder
 from towers.inputs import input_dtypes, pack
@@ -27,9 +28,6 @@ from towers.schema import (
     Schema,
 )
 from towers.vocabulary import Buckets, Scalar, Tokens, Vocabulary, fit_vocabulary
-
-Graph = Callable[[Mapping[str, Any]], list[Bag]]
-"""Takes packed features, gives a bag a query."""
 
 CITIES = ["Rome", "\u00e9", "e\u0301", "日本 🎈", " ", "a|b", "nul\0"]
 TAGS = ["x", "y", "z"]
@@ -90,17 +88,6 @@ def make_vocabulary(schema: Schema, kind: str) -> Vocabulary:
     )
 
 
-def bags(indices: Any, values: Any, shape: Any) -> list[Bag]:
-    """Cut a sparse matrix into bags; its entries must be in order, and none twice."""
-    keys = [tuple(index) for index in np.asarray(indices).tolist()]
-    assert keys == sorted(set(keys))
-    found: list[Bag] = [{} for _ in range(int(shape[0]))]
-    for (query, row), value in zip(keys, np.asarray(values).tolist(), strict=True):
-        assert 0 <= row < int(shape[1])
-        found[query][row] = value
-    return found
-
-
 @dataclass(frozen=True)
 class Case:
     """A schema with a vocabulary, and the same encoder in all its forms."""
@@ -114,56 +101,6 @@ class Case:
         inputs = input_dtypes(self.schema, self.vocabulary, side="user")
         given = {name: [query.get(name) for query in queries] for name in columns}
         return pack(given, inputs=inputs, size=len(queries))
-
-
-def eager_graph(encoder: Encoder) -> Graph:
-    def run(features: Mapping[str, Any]) -> list[Bag]:
-        x = encoder(features)
-        return bags(x.indices, x.values, x.dense_shape)
-
-    return run
-
-
-def saved_graph(path: str) -> Graph:
-    loaded = tf.saved_model.load(path)
-    _, inputs = loaded.signatures["serving_default"].structured_input_signature
-
-    def run(features: Mapping[str, Any]) -> list[Bag]:
-        tensors = {name: tf.constant(features[name], spec.dtype) for name, spec in inputs.items()}
-        x = loaded.signatures["serving_default"](**tensors)
-        return bags(x["indices"], x["values"], x["shape"])
-
-    return run
-
-
-def session_graph(path: str, stack: ExitStack) -> Graph:
-    """Load as TensorFlow Serving does: a session, its tables filled by the restore op."""
-    session = stack.enter_context(closing(tf.compat.v1.Session(graph=tf.Graph())))
-    with session.graph.as_default():
-        model = tf.compat.v1.saved_model.loader.load(session, ["serve"], path)
-    signature = model.signature_def["serving_default"]
-    outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
-
-    def run(features: Mapping[str, Any]) -> list[Bag]:
-        feed = {signature.inputs[name].name: value for name, value in features.items()}
-        x = session.run(outputs, feed)
-        return bags(x["indices"], x["values"], x["shape"])
-
-    return run
-
-
-def save(encoder: Encoder, path: str) -> None:
-    """Put an encoder into a SavedModel that answers with the parts of its sparse matrix."""
-    module = tf.Module()
-    module.encoder = encoder
-
-    @tf.function
-    def encode(**features: tf.Tensor) -> dict[str, tf.Tensor]:
-        x = encoder(features)
-        return {"indices": x.indices, "values": x.values, "shape": x.dense_shape}
-
-    signature = encode.get_concrete_function(**encoder.signature)
-    tf.saved_model.save(module, path, signatures={"serving_default": signature})
 
 
 @pytest.fixture(scope="module", params=["integer", "text"])
