@@ -9,9 +9,13 @@ from scipy import sparse
 
 from pipelines.dataset import Dataset
 from pipelines.evaluate import Scorer
+from towers.schema import Side
 from towers.two_tower import TwoTower
 
 BATCH = 65_536
+
+Vectors = dict[Side, NDArray[np.float32]]
+"""V_user and V_item of every user and item, [n, 1 + k]."""
 
 
 def embed_users(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
@@ -26,11 +30,17 @@ def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
     return np.concatenate([model.item_tower(x, w, v).numpy() for x in _batches(bags)])
 
 
-def match_scorer(model: TwoTower, dataset: Dataset) -> Scorer:
-    """Score every item for users with their histories: exactly the FM match score."""
-    users = embed_users(model, dataset.query_bags)
-    items = embed_items(model, dataset.item_bags)
-    return lambda user_rows: users[user_rows] @ items.T
+def embed(model: TwoTower, dataset: Dataset) -> Vectors:
+    """Run both towers over a dataset's users, with their histories, and items."""
+    return {
+        "user": embed_users(model, dataset.query_bags),
+        "item": embed_items(model, dataset.item_bags),
+    }
+
+
+def match_scorer(vectors: Vectors) -> Scorer:
+    """Score every item for users: exactly the FM match score."""
+    return lambda user_rows: vectors["user"][user_rows] @ vectors["item"].T
 
 
 def _batches(bags: sparse.csr_array) -> list[tf.SparseTensor]:

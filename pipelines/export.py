@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
-from pipelines.embed import embed_items, embed_users
+from pipelines.embed import Vectors
 from pipelines.fit import Fitted
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
@@ -31,9 +31,6 @@ from towers import fm
 from towers.encoder import Encoder
 from towers.errors import RecallGateError
 from towers.schema import Side
-
-Vectors = dict[Side, NDArray[np.float32]]
-"""V_user and V_item of every user and item, [n, 1 + k]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +72,7 @@ def export_bundle(
     fitted: Fitted,
     dataset: Dataset,
     *,
+    vectors: Vectors,
     prepared: Prepared,
     config: RunConfig,
     folder: Path,
@@ -83,13 +81,19 @@ def export_bundle(
 ) -> Exported:
     """Write everything of a bundle but its manifest and its report into `folder`.
 
+    Args:
+        fitted: the model.
+        dataset: what it was fitted on.
+        vectors: of the dataset's users and items, by that model.
+        prepared: the tables, whose columns are kept to be shown.
+        config: the settings.
+        folder: where to write; exists.
+        version: the version's number, which TF Serving's layout carries.
+        reporter: shows progress.
+
     Raises:
         RecallGateError: an index finds less than the configured share of the exact neighbours.
     """
-    vectors: Vectors = {
-        "user": embed_users(fitted.model, dataset.query_bags),
-        "item": embed_items(fitted.model, dataset.item_bags),
-    }
     write_vocabulary(dataset.vocabulary, folder / "vocabulary")
     tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}
     for side, table in tables.items():

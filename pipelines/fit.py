@@ -15,7 +15,7 @@ from scipy import sparse
 
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
-from pipelines.embed import match_scorer
+from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import evaluate
 from pipelines.folds import FoldBatches
 from pipelines.progress import Reporter
@@ -189,7 +189,7 @@ def _validate(model: TwoTower, job: Fit) -> Record:
     if job.validation is None:
         return {}
     result = evaluate(
-        match_scorer(model, job.dataset),
+        match_scorer(embed(model, job.dataset)),
         train=job.dataset.interactions,
         test=job.validation,
         config=job.config.evaluation,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.dataset import Dataset
-from pipelines.embed import embed_items, embed_users
+from pipelines.embed import embed
 from pipelines.progress import Advance
 from serving.index import ExactIndex, search_without
 from serving.retriever import Retriever
@@ -49,8 +49,8 @@ def mine_fitted(
     advance: Advance,
 ) -> MinedNegatives:
     """Take ranks from..to of a model's exact retrieval; it stands in for `version`."""
-    index = ExactIndex(embed_items(model, dataset.item_bags))
-    queries = embed_users(model, dataset.query_bags)
+    vectors = embed(model, dataset)
+    index, queries = ExactIndex(vectors["item"]), vectors["user"]
     known = Seen(dataset.interactions)
 
     def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.config import RunConfig
 from pipelines.dataset import interaction_matrix
-from pipelines.embed import match_scorer
+from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.export import Exported, export_bundle
 from pipelines.fit import Fitted, sampling_report
@@ -63,7 +63,8 @@ class Rounds:
             shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
             self.reporter.say(f"  {group}: {shown}")
         with self.reporter.stage(f"round {number}: evaluate"):
-            evaluation = self._evaluate(fitted)
+            vectors = embed(fitted.model, self._fits.final_data)
+            evaluation = self._measure(match_scorer(vectors))
         with (
             self.reporter.stage(f"round {number}: export, check against exact, publish"),
             self.store.staging() as staged,
@@ -72,6 +73,7 @@ class Rounds:
             exported = export_bundle(
                 fitted,
                 self._fits.final_data,
+                vectors=vectors,
                 prepared=self.prepared,
                 config=self.config,
                 folder=staged,
@@ -109,12 +111,8 @@ class Rounds:
             )
         (self.work / PUBLISHING).replace(self.work / RESULTS)
 
-    def _evaluate(self, fitted: Fitted) -> Evaluation:
-        """Measure on the test interactions."""
-        scorer = match_scorer(fitted.model, self._fits.final_data)
-        return self._measure(scorer)
-
     def _measure(self, scorer: Scorer) -> Evaluation:
+        """Evaluate on the test interactions."""
         data = self._fits.final_data
         test = interaction_matrix(
             self.prepared.test, user_ids=data.user_ids, item_ids=data.item_ids

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines import embed
+from pipelines import embed as embed_module
 from pipelines.dataset import Dataset
-from pipelines.embed import embed_items, embed_users, match_scorer
+from pipelines.embed import embed, embed_items, embed_users, match_scorer
 from towers.towers import FeatureTable
 from towers.two_tower import TwoTower
 
@@ -36,7 +36,7 @@ def test_a_match_score_is_the_fm_score_less_what_is_the_users_own(
     items = dataset.item_bags.toarray().astype(np.float64)
     w, v = (part.numpy().astype(np.float64) for part in (model.features.w, model.features.v))
     rows = np.array([0, 7, 59])
-    scores = match_scorer(model, dataset)(rows)
+    scores = match_scorer(embed(model, dataset))(rows)
     assert scores.shape == (3, len(items))
     for place, user in enumerate(rows):
         own = naive_fm(users[user], w, v)
@@ -54,6 +54,6 @@ def test_batches_make_no_difference(
     assert users.shape == (60, 6)
     assert items.shape == (40, 6)
     assert (users[:, 0] == 1).all()
-    monkeypatch.setattr(embed, "BATCH", 7)
+    monkeypatch.setattr(embed_module, "BATCH", 7)
     np.testing.assert_allclose(embed_users(model, dataset.user_bags), users, rtol=1e-6)
     np.testing.assert_allclose(embed_items(model, dataset.item_bags), items, rtol=1e-6)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines import export
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
-from pipelines.embed import embed_items, embed_users
+from pipelines.embed import Vectors, embed
 from pipelines.export import Exported, TowerGraph, export_bundle
 from pipelines.fit import Fitted
 from pipelines.prepare import Prepared
@@ -54,11 +54,8 @@ def fitted(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Fitted
 
 
 @pytest.fixture(scope="module")
-def vectors(fitted: Fitted, dataset: Dataset) -> dict[Side, NDArray[np.float32]]:
-    return {
-        "user": embed_users(fitted.model, dataset.query_bags),
-        "item": embed_items(fitted.model, dataset.item_bags),
-    }
+def vectors(fitted: Fitted, dataset: Dataset) -> Vectors:
+    return embed(fitted.model, dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +70,7 @@ class Case:
         return export_bundle(
             self.fitted,
             self.dataset,
+            vectors=embed(self.fitted.model, self.dataset),
             prepared=self.prepared,
             config=config,
             folder=folder,
@@ -135,7 +133,7 @@ def test_folder_holds_the_whole_bundle_but_manifest_and_report(
 
 @pytest.mark.parametrize("side", SIDES)
 def test_tower_turns_raw_features_into_the_vectors(
-    case: Case, vectors: dict[Side, NDArray[np.float32]], side: Side
+    case: Case, vectors: Vectors, side: Side
 ) -> None:
     tower = TowerGraph(case.dataset, case.fitted, side=side)
     given = inputs(case, side)
@@ -159,7 +157,7 @@ def test_towers_keep_the_weights_of_their_time(case: Case) -> None:
 def test_vectors_are_stored_with_the_columns_of_their_table(
     exact: tuple[Path, Exported],
     case: Case,
-    vectors: dict[Side, NDArray[np.float32]],
+    vectors: Vectors,
     side: Side,
 ) -> None:
     stored = Embeddings.read(exact[0] / f"{side}s.parquet")
@@ -234,7 +232,7 @@ def test_own_id_is_left_out_where_it_is_a_feature(
 
 @pytest.mark.usefixtures("small_trees", "no_graphs")
 def test_trees_are_stored_with_their_settings_and_recall(
-    case: Case, tiny: Tiny, tmp_path: Path, vectors: dict[Side, NDArray[np.float32]]
+    case: Case, tiny: Tiny, tmp_path: Path, vectors: Vectors
 ) -> None:
     bar = {"kind": "scann", "recall": 0.6, "recall_k": 4}
     exported = case.write(tmp_path, tiny.config(index=bar))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipelines import fit as fit_module
 from pipelines.dataset import Dataset, interaction_matrix
-from pipelines.embed import match_scorer
+from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import evaluate
 from pipelines.fit import Fit, Fitted, fit, sampling_report
 from pipelines.prepare import Prepared
@@ -145,7 +145,7 @@ def test_validation_measures_the_model_as_it_is_after_the_epoch(
     found = [record["recall@5"] for record in whole.records]
     assert whole.best_epoch == 1 + int(np.argmax(found))
     expected = evaluate(
-        match_scorer(whole.model, dataset),
+        match_scorer(embed(whole.model, dataset)),
         train=dataset.interactions,
         test=validation,
         config=tiny.config().evaluation,

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from pipelines import mine
 from pipelines.dataset import Dataset
-from pipelines.embed import match_scorer
+from pipelines.embed import embed, match_scorer
 from pipelines.mine import mine_fitted, mine_published
 from pipelines.results import Results
 from serving.retriever import Retriever
@@ -52,7 +52,7 @@ def test_a_models_ranks_are_those_of_its_match_scores(
     monkeypatch.setattr(mine, "BATCH", 7)
     counted: list[int] = []
     mined = mine_fitted(model, dataset, ranks=ranks, version=3, advance=counted.append)
-    scores = match_scorer(model, dataset)(np.arange(60))
+    scores = match_scorer(embed(model, dataset))(np.arange(60))
     assert unpadded(mined.items) == ranked(scores, dataset.interactions, ranks=ranks)
     assert (mined.version, mined.ranks) == (3, ranks)
     assert sum(counted) == 60
