@@ -17,8 +17,8 @@ from scipy import sparse
 
 from pipelines.config import DataConfig, InteractionsTable, ModelConfig, RunConfig
 from pipelines.dataset import Dataset
-from pipelines.fit import build_model
 from pipelines.folds import FoldBatches
+from pipelines.model import build_model
 from towers.schema import Categorical, Features, History, Schema
 from towers.two_tower import BATCH_SPEC, TwoTower
 from towers.vocabulary import Vocabulary

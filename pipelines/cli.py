@@ -54,6 +54,54 @@ def run(
 
 
 @app.command()
+def tune(
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="The folder for the trials and the TOML file of the best.")
+    ] = Path("tune"),
+    trials: Annotated[
+        int, typer.Option(help="How many trials to have in the end; the first changes nothing.")
+    ] = 20,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after this long; the same command goes on later."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A setting to search, such as training.l2; may be given several times. "
+            "Default: all but model.embedding_dim."
+        ),
+    ] = None,
+    dims: Annotated[
+        bool, typer.Option("--dims", help="Search model.embedding_dim too, which costs time.")
+    ] = False,
+) -> None:
+    """Search a run's settings on its validation split, and write the TOML file of the best.
+
+    Interrupted, the same command goes on from the last finished epoch. The test split is not
+    looked at.
+    """
+    from pipelines.display import show_next_of_search, show_search
+    from pipelines.progress import Reporter
+    from pipelines.tune import tune as tune_run
+
+    console = Console()
+    with _resumable():
+        found = tune_run(
+            config,
+            out,
+            trials=trials,
+            minutes=minutes,
+            only=only or (),
+            dims=dims,
+            reporter=Reporter(console),
+        )
+    show_search(console, found)
+    show_next_of_search(console, found, program=_program())
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for data, models and report.")] = Path(
         "demo"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -104,8 +105,12 @@ class ModelConfig:
 
     embedding_dim: PositiveInt = 128
     """k, the length of each feature vector."""
-    init_scale: PositiveFloat = 0.02
-    """Standard deviation of the initial vectors."""
+    init: Literal["spectral", "normal"] = "spectral"
+    """Where the vectors of item ids that histories share start: `spectral`, at the leading singular
+    vectors of the normalized interactions, a few epochs ahead of `normal`, at random. All other
+    vectors start at random."""
+    init_norm: PositiveFloat = 0.32
+    """Root mean square length of the initial vectors."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -144,7 +149,7 @@ class NegativesConfig:
 class TrainingConfig:
     """How a round is fitted."""
 
-    epochs: PositiveInt = 14
+    epochs: PositiveInt = 8
     """Passes over the training interactions at most."""
     patience: PositiveInt = 3
     """Stop after this many epochs without a better validation metric."""
@@ -153,11 +158,16 @@ class TrainingConfig:
     that an epoch has at least 100 steps where the data allow it."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Each epoch cuts every user's items into this many folds at random: a fold's items are the
-    positives of a query whose history holds the other folds."""
+    positives of a query, and other folds its history."""
+    contexts: Literal["past", "others"] | None = None
+    """Which folds are a query's history. `past`: folds are stretches of time, and only those before
+    the positives', as a served history is; `others`: folds are drawn without regard to time, and
+    all others. Default: `past` where the interactions have timestamps."""
     history_dropout: Fraction = 0.1
     """The share of queries that are trained without their history, as a newcomer comes."""
-    learning_rate: PositiveFloat = 1e-3
-    """Of lazy Adam at the start; a cosine takes it to zero over `epochs`."""
+    learning_rate: PositiveFloat = 1.4e-3
+    """Of lazy Adam at the start, with 128 dimensions; with k it is sqrt(128 / k) times that, so
+    that vectors move as far. A cosine takes it to zero over `epochs`."""
     first_order_rate: PositiveFloat = 0.1
     """Factor of the learning rate for first-order weights: at the full rate popularity is learned
     before, and in place of, what tells users apart."""
@@ -277,24 +287,42 @@ def load_config(path: str | Path) -> RunConfig:
         ConfigError: the file is missing or not TOML, or a key or value is wrong.
     """
     path = Path(path)
+    return parse_config(read_toml(path), folder=path.parent, where=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file as plain values.
+
+    Raises:
+        ConfigError: the file is missing or not TOML.
+    """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file; check the path") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}; check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    for table in _tables(raw):
-        if isinstance(table.get("path"), str):
-            table["path"] = str((path.parent / table["path"]).resolve())
-    return parse(RunConfig, raw, where=str(path))
 
 
-def _tables(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """The raw TOML tables that name a file."""
+def parse_config(raw: dict[str, Any], *, folder: Path, where: str) -> RunConfig:
+    """Build a run's configuration from plain values; table paths are relative to `folder`.
+
+    Raises:
+        ConfigError: a key or value is wrong; the message begins with `where`.
+    """
+    raw = copy.deepcopy(raw)
+    for table in file_tables(raw):
+        table["path"] = str((folder / table["path"]).resolve())
+    return parse(RunConfig, raw, where=where)
+
+
+def file_tables(raw: dict[str, Any]) -> list[dict[str, Any]]:
+    """The raw TOML tables that name a file under `path`."""
     data, split = raw.get("data"), raw.get("split")
     found = [split.get("test")] if isinstance(split, dict) else []
     if isinstance(data, dict):
         found += [data.get(key) for key in ("interactions", "users", "items")]
-    return [table for table in found if isinstance(table, dict)]
+    tables = [table for table in found if isinstance(table, dict)]
+    return [table for table in tables if isinstance(table.get("path"), str)]

@@ -39,6 +39,8 @@ class Dataset:
     """The row of each item's id in the feature table, [n_items]; -1 for an unknown id."""
     history_weights: NDArray[np.float32]
     """x of each item in a history before 1/sqrt(n), [n_items]."""
+    has_times: bool = False
+    """Whether a user's items are in order of time, rather than in any order."""
 
     @cached_property
     def item_popularity(self) -> NDArray[np.int64]:
@@ -89,6 +91,7 @@ def build_dataset(
         interactions=interaction_matrix(interactions, user_ids=user_ids, item_ids=item_ids),
         history_rows=rows,
         history_weights=weights,
+        has_times="timestamp" in interactions.columns,
     )
 
 

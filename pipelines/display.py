@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.results import Results
+from pipelines.trials import TRIALS, Searched, shown
 from serving.store import Store
 from towers.errors import BundleError, QueryError
 
@@ -26,6 +27,10 @@ FIGURES = {
     "mean pop.": "popularity",
 }
 """The columns of the table of figures, and their metrics, each at the deciding metric's K."""
+
+
+SHOWN_TRIALS = 3
+"""How many of a search's trials are shown: with their settings, they fit a narrow terminal."""
 
 
 def show_results(console: Console, results: Results) -> None:
@@ -50,6 +55,25 @@ def show_results(console: Console, results: Results) -> None:
             cells = [_figure(figures.get(f"{metric}@{k}")) for metric in FIGURES.values()]
             table.add_row(f"  {name}", *cells)
     _print(console, f"Test figures at {k}", table)
+
+
+def show_search(console: Console, found: Searched) -> None:
+    """Print the best trials and the first, with the settings and their importance."""
+    first, best = found.trials[0], found.ranked[:SHOWN_TRIALS]
+    trials = best if first in best else [*best, first]
+    names = [f"trial {trial.number}" for trial in trials]
+    table = _table()
+    table.add_column("setting", overflow="fold")
+    for name in (["importance"] if found.importance else []) + names:
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = {found.metric: [_figure(trial.value) for trial in trials]}
+    rows |= {name: [shown(trial.settings[name]) for trial in trials] for name in first.settings}
+    for name, cells in rows.items():
+        share = found.importance.get(name)
+        extra = ["" if share is None else f"{share:.0%}"] if found.importance else []
+        table.add_row(name, *extra, *cells)
+    title = f"The best of {len(found.trials)} trials on the validation split; trial 1 as it stands"
+    _print(console, title, table)
 
 
 def show_hits(
@@ -112,6 +136,17 @@ def show_versions(console: Console, store: Store) -> None:
             str(manifest.index["kind"]),
         )
     _print(console, str(store.root), table)
+
+
+def show_next_of_search(console: Console, found: Searched, *, program: str = "fm-recall") -> None:
+    """Print where the best settings are, and what to type next."""
+    lines = [
+        f"The best settings: {found.path}; every trial: {found.path.with_name(TRIALS)}",
+        "Next:",
+        f"  {program} run {shlex.quote(str(found.path))}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_next(console: Console, models: Path, *, program: str = "fm-recall") -> None:

@@ -18,7 +18,7 @@ from pipelines.fit import Fitted
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.results import AnnSetting
-from pipelines.tune import measure_recall, tune
+from pipelines.tune_index import measure_recall, tune_index
 from serving.directions import DIRECTIONS, Direction
 from serving.embeddings import Embeddings
 from serving.graph_search import ExactSearch, ScannSearch
@@ -157,7 +157,7 @@ def _build_search(
     if config.index.kind == "exact":
         return ExactSearch(corpus), DirectionIndex(settings=None, recall=1.0), []
     try:
-        index, tried = tune(corpus, queries, recall_k=k, recall=config.index.recall)
+        index, tried = tune_index(corpus, queries, recall_k=k, recall=config.index.recall)
     except RecallGateError as error:
         raise RecallGateError(f"{direction.name}: {error}; nothing was published") from None
     if index.settings.num_leaves is not None:

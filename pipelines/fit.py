@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,11 @@ from pipelines.dataset import Dataset
 from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import evaluate
 from pipelines.folds import FoldBatches
+from pipelines.model import build_model
 from pipelines.progress import Reporter
 from serving.atomic import write_text_atomic
 from towers.errors import TrainingError
 from towers.negatives import MinedNegatives, Source
-from towers.optimizers import LazyAdam
-from towers.towers import FIRST_ORDER, FeatureTable
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 STATE = "state.json"
@@ -46,6 +46,8 @@ class Fit:
     directory: Path
     logs: Path
     """Where TensorBoard finds the figures."""
+    on_epoch: Callable[[Record], None] | None = None
+    """Called with the figures of an epoch once its checkpoint and state are kept."""
 
 
 @dataclass(kw_only=True)
@@ -107,6 +109,8 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
                 tf.summary.scalar(name, value)
         _keep(checkpoint, state, record, job=job)
         reporter.say(_describe(record, job))
+        if job.on_epoch is not None:
+            job.on_epoch(record)
     best = str(job.directory / state.best)
     checkpoint.read(best).assert_existing_objects_matched()
     return Fitted(
@@ -116,28 +120,6 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
         checkpoint=best,
         mined=job.mined,
     )
-
-
-def build_model(config: RunConfig, batches: FoldBatches) -> TwoTower:
-    """Make an untrained model whose learning rate falls to zero over all epochs' batches."""
-    training = config.training
-    features = FeatureTable(
-        batches.dataset.vocabulary.n_rows,
-        embedding_dim=config.model.embedding_dim,
-        init_scale=config.model.init_scale,
-        seed=config.seed,
-    )
-    # an unknown token says nothing, until rare ones have taught its row something
-    oov_rows = batches.dataset.vocabulary.oov_rows
-    zeros = tf.zeros([len(oov_rows), config.model.embedding_dim])
-    features.v.scatter_update(tf.IndexedSlices(zeros, tf.constant(oov_rows, tf.int64)))
-    model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
-    steps = batches.n_batches * training.epochs
-    rate = keras.optimizers.schedules.CosineDecay(training.learning_rate, max(steps, 1))
-    optimizer = LazyAdam(rate, rates={FIRST_ORDER: training.first_order_rate})
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer)
-    return model
 
 
 def _is_over(state: FitState, job: Fit) -> bool:

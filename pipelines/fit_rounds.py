@@ -79,7 +79,9 @@ class RoundFits:
                 config=self._config,
                 epochs=self._config.training.epochs,
                 mined=self._mine_search(number, versions),
-                validation=self._sampled_validation(self._search_data),
+                validation=sample_validation(
+                    self._prepared.validation, self._search_data, config=self._config
+                ),
                 directory=self._work / f"round-{number}" / "search",
                 logs=self._logs(number, "search"),
             )
@@ -126,21 +128,22 @@ class RoundFits:
     def _mines(self, number: int) -> bool:
         return number > 0 and self._config.training.negatives.mined > 0
 
-    def _sampled_validation(self, data: Dataset) -> sparse.csr_array:
-        """The validation positives of a sample of users, [n_users, n_items]."""
-        matrix = interaction_matrix(
-            self._prepared.validation, user_ids=data.user_ids, item_ids=data.item_ids
-        )
-        users = np.flatnonzero(np.diff(matrix.indptr))
-        rng = np.random.default_rng(self._config.seed)
-        limit = self._config.evaluation.validation_users
-        if len(users) <= limit:
-            return matrix
-        keep = np.zeros(matrix.shape[0], dtype=np.float32)
-        keep[rng.choice(users, limit, replace=False)] = 1.0
-        matrix.data *= np.repeat(keep, np.diff(matrix.indptr))
-        matrix.eliminate_zeros()
-        return matrix
-
     def _logs(self, number: int, phase: str) -> Path:
         return self._store.root / "logs" / self._work.name.strip(".") / f"round-{number}-{phase}"
+
+
+def sample_validation(
+    validation: pd.DataFrame, data: Dataset, *, config: RunConfig
+) -> sparse.csr_array:
+    """The validation positives of a sample of users, [n_users, n_items]; the same for a seed."""
+    matrix = interaction_matrix(validation, user_ids=data.user_ids, item_ids=data.item_ids)
+    users = np.flatnonzero(np.diff(matrix.indptr))
+    rng = np.random.default_rng(config.seed)
+    limit = config.evaluation.validation_users
+    if len(users) <= limit:
+        return matrix
+    keep = np.zeros(matrix.shape[0], dtype=np.float32)
+    keep[rng.choice(users, limit, replace=False)] = 1.0
+    matrix.data *= np.repeat(keep, np.diff(matrix.indptr))
+    matrix.eliminate_zeros()
+    return matrix

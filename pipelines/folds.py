@@ -1,7 +1,8 @@
 """Fold training: the batches of one epoch.
 
 Each epoch cuts every user's items into folds at random. A fold's items are the positives of one
-query, whose history holds the user's other folds: a positive is never in its own history.
+query, whose history holds the user's other folds, or only those before it: a positive is never in
+its own history.
 """
 
 from __future__ import annotations
@@ -87,6 +88,13 @@ class FoldBatches:
         return max(FEWEST_HARDEST, round(HARDEST_PER_OWN * density * sampled))
 
     @property
+    def _only_past(self) -> bool:
+        """Whether a query's history ends where its positives begin."""
+        if self.config.contexts is None:
+            return self.dataset.has_times
+        return self.config.contexts == "past"
+
+    @property
     def _queries_of_users(self) -> NDArray[np.int64]:
         """How many folds of a user have an item, [n_users]."""
         return np.minimum(np.diff(self.dataset.interactions.indptr), self.config.folds)
@@ -94,7 +102,8 @@ class FoldBatches:
     def epoch(self, epoch: int) -> Iterator[Arrays]:
         """Yield the batches of one epoch; the same for the same seed and epoch."""
         rng = np.random.default_rng((self.seed, epoch))
-        folds = _assign_folds(self.dataset.interactions, self.config.folds, rng)
+        assign = _cut_folds if self._only_past else _deal_folds
+        folds = assign(self.dataset.interactions, self.config.folds, rng)
         sizes = self._queries_of_users
         users = np.repeat(np.arange(len(sizes)), sizes)
         fold = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -124,7 +133,8 @@ class FoldBatches:
         n_positive = int(kept.sum())
         mined_item = np.full(mined.shape, -1, dtype=np.int32)
         mined_item[mined >= 0] = codes[n_positive + len(shared) :]
-        is_past = ~is_positive & self._remembers(len(users), rng)[query]
+        is_context = folds[entry] < fold[query] if self._only_past else ~is_positive
+        is_past = is_context & self._remembers(len(users), rng)[query]
         bags = self._bags(users, query[is_past], item[is_past], items)
         return bags | {
             "n_queries": np.int64(len(users)),
@@ -188,16 +198,39 @@ class FoldBatches:
         }
 
 
-def _assign_folds(
+def _deal_folds(
     matrix: sparse.csr_array, n_folds: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Deal each user's entries to folds 0, 1, ... in random order; [n_entries]."""
-    sizes = np.diff(matrix.indptr)
-    users = np.repeat(np.arange(len(sizes)), sizes)
+    users, place = _places(matrix)
     order = np.lexsort((rng.random(len(users)), users))
     folds = np.empty(len(users), dtype=np.int64)
-    folds[order] = (np.arange(len(users)) - matrix.indptr[users]) % n_folds
+    folds[order] = place % n_folds
     return folds
+
+
+def _cut_folds(
+    matrix: sparse.csr_array, n_folds: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Cut each user's entries, in their order, at random places into folds 0, 1, ...; [n_entries].
+
+    A user with n entries has min(n, n_folds) folds, none of them empty.
+    """
+    users, place = _places(matrix)
+    draws = rng.random(len(users))
+    draws[place == 0] = 1.0  # there is nothing to cut before the first entry
+    order = np.lexsort((draws, users))
+    starts = np.zeros(len(users), dtype=np.int64)
+    starts[order] = place < np.minimum(np.diff(matrix.indptr), n_folds)[users] - 1
+    cuts = np.concatenate([[0], np.cumsum(starts)])
+    return np.asarray(cuts[1:] - cuts[matrix.indptr[users]])
+
+
+def _places(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The row of each entry, and its place within the row; [n_entries] each."""
+    sizes = np.diff(matrix.indptr)
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    return rows, np.arange(len(rows)) - matrix.indptr[rows]
 
 
 def _expand(

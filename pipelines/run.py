@@ -144,13 +144,13 @@ def _fingerprint(config: RunConfig, frames: Mapping[str, pd.DataFrame] | None) -
         text = frame.to_json(orient="split", double_precision=15, default_handler=str)
         digest.update(f"{name}{text}".encode())
     if frames is None:
-        for path in _input_files(config):
+        for path in input_files(config):
             status = path.stat()
             digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
     return digest.hexdigest()[:16]
 
 
-def _input_files(config: RunConfig) -> list[Path]:
+def input_files(config: RunConfig) -> list[Path]:
     """The files that the tables are read from, those that exist."""
     data = config.data
     tables: list[Any] = [data.interactions, data.users, data.items, config.split.test]

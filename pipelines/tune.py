@@ -1,152 +1,103 @@
-"""Tune an approximate index: the cheapest search that finds enough of the true neighbours."""
+"""Tune: search a run's settings on its validation split, and write the TOML file of the best."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Iterator
-from time import perf_counter
+from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipelines.results import AnnSetting
-from serving.index import ExactIndex, Found, Vectors
-from serving.scann_index import ScannIndex, ScannSettings
-from towers.errors import RecallGateError
-
-FEWEST_FOR_TREE = 20_000
-"""Scoring fewer vectors than this one by one takes a fraction of a millisecond, and is exact."""
-
-REORDER_FACTORS = (1, 2, 4, 8, 16)
-"""Vectors to reorder that are tried, in multiples of the k that recall is counted over."""
-
-TIMED_QUERIES = 50
-"""Queries asked one at a time, for the latency of one."""
-
-
-def choose_settings(n: int, *, recall_k: int = 100) -> ScannSettings:
-    """Say how to index `n` vectors: a tree of about 2 sqrt(n) leaves, or none for few vectors.
-
-    The search settings are a middle way, to begin with; `tune` measures which are needed.
-    """
-    reorder = 4 * recall_k
-    if n < max(FEWEST_FOR_TREE, 10 * recall_k):
-        return ScannSettings(num_leaves=None, reorder=reorder, recall_k=recall_k)
-    num_leaves = 2 * math.isqrt(n)
-    return ScannSettings(
-        num_leaves=num_leaves,
-        leaves_to_search=max(1, num_leaves // 20),
-        reorder=reorder,
-        recall_k=recall_k,
-    )
+from pipelines.config import RunConfig, load_config, read_toml
+from pipelines.fit_trials import TrialFits
+from pipelines.interactions import read_tables
+from pipelines.prepare import Prepared, prepare
+from pipelines.progress import Reporter
+from pipelines.search import Search
+from pipelines.search_folder import check_folder, claimed, identify
+from pipelines.search_space import choose_dimensions
+from pipelines.toml_file import moved
+from pipelines.trials import Searched
+from towers.errors import ConfigError
 
 
 def tune(
-    vectors: Vectors, queries: Vectors, *, recall_k: int, recall: float
-) -> tuple[ScannIndex, list[AnnSetting]]:
-    """Index `vectors` [n, d], and search as little of it as finds enough for `queries` [m, d].
+    path: str | Path,
+    out: str | Path,
+    *,
+    trials: int = 20,
+    minutes: float | None = None,
+    only: Sequence[str] = (),
+    dims: bool = False,
+    reporter: Reporter | None = None,
+) -> Searched:
+    """Search the settings of the TOML file `path`, and keep the trials in the folder `out`.
 
-    Leaves are added until enough neighbours are found with many vectors reordered; then as few are
-    reordered as still find enough. Enough is a share that is two standard errors above `recall`.
-
-    Returns:
-        The index, with the settings chosen; and each setting tried, as measured. Without a tree
-        there is nothing to choose and nothing is measured.
-
-    Raises:
-        RecallGateError: not even all leaves find enough.
-    """
-    settings = choose_settings(len(vectors), recall_k=recall_k)
-    index = ScannIndex.build(vectors, settings)
-    if settings.num_leaves is None:
-        return index, []
-    exact = ExactIndex(vectors).search(queries, recall_k)
-    tried: list[AnnSetting] = []
-
-    def is_enough(leaves: int, factor: int) -> bool:
-        changed = _with(index, leaves=leaves, reorder=factor * recall_k)
-        setting, lower_bound = _measure(changed, queries, exact=exact)
-        tried.append(setting)
-        return lower_bound >= recall
-
-    for leaves in _growing(settings.num_leaves):
-        if is_enough(leaves, REORDER_FACTORS[-1]):
-            break
-    else:
-        raise RecallGateError(
-            f"index: expected recall@{recall_k} of {recall} over {len(queries)} sampled queries, "
-            f"reached {tried[-1]['recall']:.4f} with all {settings.num_leaves} leaves; lower "
-            'index.recall, or choose index.kind = "exact"'
-        )
-    enough = (factor for factor in REORDER_FACTORS[:-1] if is_enough(leaves, factor))
-    reorder = next(enough, REORDER_FACTORS[-1]) * recall_k
-    for setting in tried:
-        setting["chosen"] = (setting["leaves_to_search"], setting["reorder"]) == (leaves, reorder)
-    return _with(index, leaves=leaves, reorder=reorder), tried
-
-
-def measure_recall(exact: Found, found: Found) -> NDArray[np.float64]:
-    """The share of each query's exact neighbours that were found; [n].
-
-    A row with the same score as the last exact neighbour is as good as that one, so that it does
-    not matter which of many equal vectors are found.
+    The first trial is the configuration as it stands, so that the best is never worse than it.
+    Interrupted, the same call goes on from the last finished epoch; with more `trials`, it adds to
+    those that are there. Each trial is fitted as a run's round 0, without mined negatives.
 
     Args:
-        exact: rows and scores [n, k] of an exact search.
-        found: rows and scores [n, at least k], best first; -1 where there is none.
+        path: the run's TOML file; its tables are read once, and the test split is not looked at.
+        out: a new folder, or that of the same search.
+        trials: how many trials to have in the end.
+        minutes: after how long to stop, once the epoch under way is done; None: not before the
+            last trial.
+        only: dotted names of the settings to search; by default, all but the dimension.
+        dims: whether to search the embedding dimension too.
+        reporter: shows progress; silent by default.
+
+    Raises:
+        ConfigError: a setting or the folder cannot be used.
+        DataError: rows break the rules of their table.
+        TrainingError: no trial could be completed, or the same search is going on elsewhere.
     """
-    (exact_rows, exact_scores), (rows, scores) = exact, found
-    n, k = exact_rows.shape
-    rows, scores = rows[:, :k], scores[:, :k]
-    query = np.arange(n)[:, np.newaxis]
-    above = max(exact_rows.max(initial=0), rows.max(initial=0)) + 1
-    is_neighbour = np.isin(query * above + rows, query * above + exact_rows)
-    rounding = 1e-5 * np.abs(exact_scores).max(axis=1, keepdims=True, initial=0.0)
-    is_tied = np.abs(scores - exact_scores[:, -1:]) <= rounding
-    good = (rows >= 0) & (is_neighbour | is_tied)
-    shares: NDArray[np.float64] = good.mean(axis=1)
-    return shares
+    path, out, reporter = Path(path), Path(out), reporter or Reporter()
+    config = load_config(path)
+    dimensions = choose_dimensions(config, only=only, dims=dims)
+    _check_request(config, trials=trials, minutes=minutes)
+    identity = identify(config, dimensions)
+    check_folder(out, identity)
+    fits = TrialFits(config, _prepare(config, reporter), folder=out)
+    reporter.say("What is searched, on the validation split:")
+    for dimension in dimensions:
+        reporter.say(f"  {dimension.describe()}")
+    with claimed(out, identity):
+        search = Search(
+            config,
+            moved(read_toml(path), path.parent, target=out),
+            out=out,
+            dimensions=dimensions,
+            fits=fits,
+            reporter=reporter,
+        )
+        return search.run(trials, minutes=minutes)
 
 
-def _growing(limit: int) -> Iterator[int]:
-    """Count up by steps of about a half: 1, 2, 3, 4, 6, 9, ..., and at last `limit` itself."""
-    number = 1
-    while number < limit:
-        yield number
-        number += (number + 1) // 2
-    yield limit
+def _check_request(config: RunConfig, *, trials: int, minutes: float | None) -> None:
+    """Refuse a search that cannot be done."""
+    if config.split.validation_fraction == 0.0:
+        raise ConfigError(
+            "split.validation_fraction: expected more than 0, for trials are compared on the "
+            "validation split, received 0; set it, for example to 0.1"
+        )
+    if trials < 1:
+        raise ConfigError(f"--trials: expected at least 1, received {trials}")
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"--minutes: expected more than 0, received {minutes:g}")
 
 
-def _with(index: ScannIndex, *, leaves: int, reorder: int) -> ScannIndex:
-    """The same index with other search settings."""
-    settings = dataclasses.replace(index.settings, leaves_to_search=leaves, reorder=reorder)
-    return dataclasses.replace(index, settings=settings)
-
-
-def _measure(index: ScannIndex, queries: Vectors, *, exact: Found) -> tuple[AnnSetting, float]:
-    """Measure one setting; and the recall less two standard errors.
-
-    What a search of all leaves would add for queries whose own have fewer than k vectors does not
-    count: it would hide how little the setting finds.
-    """
-    k = exact[0].shape[1]
-    start = perf_counter()
-    found = index.search_once(queries, k)
-    seconds = perf_counter() - start
-    latencies = []
-    for query in queries[:TIMED_QUERIES]:
-        start = perf_counter()
-        index.search_once(query[np.newaxis], k)
-        latencies.append(perf_counter() - start)
-    shares = measure_recall(exact, found)
-    mean = float(shares.mean())
-    setting = AnnSetting(
-        leaves_to_search=index.settings.leaves_to_search,
-        reorder=index.settings.reorder,
-        recall=mean,
-        latency_ms=1000 * float(np.median(latencies)),
-        queries_per_second=len(queries) / seconds,
-        chosen=False,
-    )
-    return setting, mean - 2 * float(shares.std()) / math.sqrt(len(shares))
+def _prepare(config: RunConfig, reporter: Reporter) -> Prepared:
+    """Read, check and split the tables, and drop the test split."""
+    with reporter.stage("read and check"):
+        tables = read_tables(config)
+    for line in tables.report.lines():
+        reporter.say(f"  {line}")
+    with reporter.stage("split"):
+        prepared = prepare(tables, config)
+    n_train, n_validation = len(prepared.train), len(prepared.validation)
+    if n_validation == 0:
+        raise ConfigError(
+            "split.validation_fraction: expected validation interactions, for trials are compared "
+            f"on them, received none beside {n_train:,} for training; raise it"
+        )
+    reporter.say(f"  {n_train:,} train, {n_validation:,} validation")
+    return dataclasses.replace(prepared, test=prepared.test.iloc[:0])

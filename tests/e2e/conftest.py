@@ -195,11 +195,11 @@ def make_config(*, index: IndexConfig, rounds: int, epochs: int = 2, dim: int = 
         user=USER_FEATURES,
         item=ITEM_FEATURES,
         split=SplitConfig(test_fraction=TEST_FRACTION, validation_fraction=0.0),
-        model=ModelConfig(embedding_dim=dim, init_scale=0.3),
+        model=ModelConfig(embedding_dim=dim, init_norm=0.7),
         training=TrainingConfig(
             epochs=epochs,
             rounds=rounds,
-            learning_rate=0.03,
+            learning_rate=0.0065,
             negatives=NegativesConfig(uniform=48, mined=4, mined_ranks=(3, 30)),
         ),
         evaluation=EvaluationConfig(k=(5, 10), metric="recall@10"),

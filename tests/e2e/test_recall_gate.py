@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines import tune
+from pipelines import tune_index
 from pipelines.run import run
 from serving.store import Store
 from towers.errors import RecallGateError
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even a small corpus into leaves, and reorder too little to find all neighbours."""
-    monkeypatch.setattr(tune, "FEWEST_FOR_TREE", 16)
-    monkeypatch.setattr(tune, "REORDER_FACTORS", (1,))
+    monkeypatch.setattr(tune_index, "FEWEST_FOR_TREE", 16)
+    monkeypatch.setattr(tune_index, "REORDER_FACTORS", (1,))
 
 
 def published_names(root: Path) -> set[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.tune import measure_recall
+from pipelines.tune_index import measure_recall
 from serving.directions import DIRECTIONS
 from serving.index import ExactIndex, search_without
 from serving.retriever import Retriever

@@ -51,7 +51,7 @@ SETTINGS: dict[str, Any] = {
         "batch_size": 64,
         "folds": 5,
         "history_dropout": 0.1,
-        "learning_rate": 0.05,
+        "learning_rate": 0.0125,
         "first_order_rate": 0.1,
         "margin": 0.5,
         "l2": 0.01,

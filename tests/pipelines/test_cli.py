@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 USER, ITEM = str(2**40), "item 3 é"
 COMMANDS = {
     "run": ["config", "--out"],
+    "tune": ["config", "--out", "--trials", "--minutes", "--only", "--dims"],
     "demo": ["--out"],
     "query": [
         *("direction", "--models", "-m", "--id", "--features", "-k", "--exclude"),
@@ -219,6 +220,14 @@ QUERY = ["query", "u2i", "-m", "MODELS"]
         (["run", "BAD.toml"], "not valid TOML"),
         (["run", "TYPO.toml"], "training.epoch: unknown key"),
         (["run", "NOWHERE.toml"], "nowhere.csv"),
+        (["tune", "MISSING.toml"], "MISSING.toml: no such configuration file"),
+        (["tune", "NOWHERE.toml"], "nowhere.csv"),
+        (
+            ["tune", "NOWHERE.toml", "--only", "l2"],
+            "received l2; choose from training.learning_rate",
+        ),
+        (["tune", "NOWHERE.toml", "--out", "BAD.toml"], "BAD.toml: expected a folder"),
+        (["tune", "NOWHERE.toml", "--out", "."], ".: expected a new or empty folder"),
     ],
 )
 def test_bad_input_is_named_and_leaves_nothing_behind(

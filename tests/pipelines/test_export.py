@@ -19,7 +19,7 @@ from pipelines.fit import Fitted
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.results import AnnSetting
-from pipelines.tune import measure_recall
+from pipelines.tune_index import measure_recall
 from serving.directions import DIRECTIONS
 from serving.embeddings import Embeddings
 from serving.index import ExactIndex
@@ -95,7 +95,7 @@ def exact(
 @pytest.fixture
 def small_trees(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even a small corpus into leaves."""
-    monkeypatch.setattr("pipelines.tune.FEWEST_FOR_TREE", 16)
+    monkeypatch.setattr("pipelines.tune_index.FEWEST_FOR_TREE", 16)
 
 
 def inputs(case: Case, side: Side) -> dict[str, tf.Tensor]:
@@ -254,13 +254,13 @@ def test_index_is_tuned_with_a_sample_of_those_that_exist(
 ) -> None:
     asked: list[tuple[int, ...]] = []
 
-    def tune(
+    def tune_index(
         corpus: NDArray[np.float32], queries: NDArray[np.float32], *, recall_k: int, recall: float
     ) -> tuple[ScannIndex, list[AnnSetting]]:
         asked.append((len(corpus), len(queries), len(np.unique(queries, axis=0)), recall_k))
         raise RecallGateError("seen enough")
 
-    monkeypatch.setattr(export, "tune", tune)
+    monkeypatch.setattr(export, "tune_index", tune_index)
     n_users, n_items = len(case.dataset.user_ids), len(case.dataset.item_ids)
     for size, recall_k in ((7, 5), (1000, 100)):
         index = {"kind": "scann", "sampled_queries": size, "recall_k": recall_k}
@@ -274,13 +274,13 @@ def test_saved_model_that_finds_too_little_is_refused(
 ) -> None:
     """What was tuned does not count: the graph that is exported is measured again."""
 
-    def tune(
+    def tune_index(
         corpus: NDArray[np.float32], queries: NDArray[np.float32], *, recall_k: int, recall: float
     ) -> tuple[ScannIndex, list[AnnSetting]]:
         few = ScannSettings(num_leaves=8, reorder=recall_k, recall_k=recall_k)
         return ScannIndex.build(corpus, few), []
 
-    monkeypatch.setattr(export, "tune", tune)
+    monkeypatch.setattr(export, "tune_index", tune_index)
     index = {"kind": "scann", "recall": 0.999, "recall_k": 3}
     with pytest.raises(RecallGateError, match=r"u2i: expected recall@3 .* reached 0\.\d{4}; noth"):
         case.write(tmp_path, tiny.config(index=index))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,11 +160,12 @@ def test_items_can_be_told_apart_by_their_bags() -> None:
     assert len(DATASET_ITEMS) == N_ITEMS
 
 
+@pytest.mark.parametrize("contexts", ["others", "past"])
 @pytest.mark.parametrize("number", [0, 1])
-def test_every_interaction_is_a_positive_exactly_once_an_epoch(number: int) -> None:
+def test_every_interaction_is_a_positive_exactly_once_an_epoch(number: int, contexts: str) -> None:
     found = [
         (user, item, weight)
-        for batch in map(decode, epoch(make_batches(), number))
+        for batch in map(decode, epoch(make_batches(contexts=contexts), number))
         for user, positives in zip(batch.users, batch.positives, strict=True)
         for item, weight in positives
     ]
@@ -184,16 +186,41 @@ def test_a_user_has_as_many_queries_as_folds_with_items_and_these_are_even() -> 
     assert all(max(sizes) - min(sizes) <= 1 for sizes in queries.values())
 
 
-def test_the_rest_of_a_user_s_items_is_its_history_as_the_graph_encodes_it() -> None:
-    """So a positive is never in its own history, and all of a user's items are in use."""
+def context(user: int, positives: list[tuple[int, float]], contexts: str) -> list[int]:
+    """The items that a query's history is cut from."""
+    items, mine = items_of(user), {item for item, _ in positives}
+    if contexts == "others":
+        return [item for item in items if item not in mine]
+    return items[: min(items.index(item) for item in mine)]
+
+
+def test_folds_of_past_contexts_are_stretches_of_time_that_leave_none_empty() -> None:
+    queries: dict[int, list[list[int]]] = {}
+    for batch in map(decode, epoch(make_batches(contexts="past"))):
+        for user, positives in zip(batch.users, batch.positives, strict=True):
+            places = [items_of(user).index(item) for item, _ in positives]
+            queries.setdefault(user, []).append(sorted(places))
+    for user, folds in queries.items():
+        assert len(folds) == min(SIZES[user], FOLDS)
+        assert [place for fold in sorted(folds) for place in fold] == list(range(SIZES[user]))
+
+
+def test_histories_hold_only_the_past_where_there_are_times() -> None:
+    timed = make_batches(dataset=dataclasses.replace(DATASET, has_times=True))
+    assert same(epoch(timed), epoch(make_batches(contexts="past")))
+    assert same(epoch(make_batches()), epoch(make_batches(contexts="others")))
+
+
+@pytest.mark.parametrize("contexts", ["others", "past"])
+def test_the_history_is_what_contexts_says_as_the_graph_encodes_it(contexts: str) -> None:
+    """So a positive is never in its own history, and with `past` nothing after it is either."""
     inputs = input_dtypes(DATASET.schema, DATASET.vocabulary, side="user")
     encoder = Encoder(DATASET.schema, DATASET.vocabulary, side="user")
     longest = 0
-    for batch in map(decode, epoch(make_batches())):
-        positives = [{item for item, _ in mine} for mine in batch.positives]
+    for batch in map(decode, epoch(make_batches(contexts=contexts))):
         past = [
-            [int(DATASET.item_ids[item]) for item in items_of(user) if item not in mine]
-            for user, mine in zip(batch.users, positives, strict=True)
+            [int(DATASET.item_ids[item]) for item in context(user, mine, contexts)]
+            for user, mine in zip(batch.users, batch.positives, strict=True)
         ]
         longest = max(longest, *map(len, past))
         numbers = [user + 1.0 for user in batch.users]

@@ -1,0 +1,61 @@
+"""Build an untrained model for a dataset: its table, its initial vectors and its optimizer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from numpy.typing import NDArray
+
+from pipelines.config import RunConfig
+from pipelines.dataset import Dataset
+from pipelines.folds import FoldBatches
+from towers.optimizers import LazyAdam
+from towers.spectral import spectral_vectors
+from towers.towers import FIRST_ORDER, FeatureTable
+from towers.two_tower import TwoTower
+
+REFERENCE_DIM = 128
+"""The number of dimensions that a learning rate is given for."""
+
+
+def build_model(config: RunConfig, batches: FoldBatches) -> TwoTower:
+    """Make an untrained model whose learning rate falls to zero over all epochs' batches."""
+    training = config.training
+    features = FeatureTable(
+        batches.dataset.vocabulary.n_rows,
+        embedding_dim=config.model.embedding_dim,
+        init_scale=config.model.init_norm / math.sqrt(config.model.embedding_dim),
+        seed=config.seed,
+    )
+    _initialize(features, batches.dataset, config=config)
+    model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
+    steps = batches.n_batches * training.epochs
+    # Adam moves every entry by about the rate, so a vector of k entries sqrt(k) times as far
+    rate = training.learning_rate * math.sqrt(REFERENCE_DIM / config.model.embedding_dim)
+    rate = keras.optimizers.schedules.CosineDecay(rate, max(steps, 1))
+    optimizer = LazyAdam(rate, rates={FIRST_ORDER: training.first_order_rate})
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer)
+    return model
+
+
+def _initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) -> None:
+    """Set the vectors that do not start at random."""
+    k = config.model.embedding_dim
+    # an unknown token says nothing, until rare ones have taught its row something
+    oov_rows = dataset.vocabulary.oov_rows
+    _set_columns(features.v, tf.zeros([len(oov_rows), k]), rows=np.array(oov_rows, dtype=np.int64))
+    if config.model.init == "spectral" and dataset.schema.history is not None:
+        known = dataset.history_rows >= 0
+        vectors = spectral_vectors(dataset.interactions, k, seed=config.seed)[known]
+        vectors *= np.float32(config.model.init_norm / math.sqrt(k))
+        _set_columns(features.v, vectors, rows=dataset.history_rows[known])
+
+
+def _set_columns(v: tf.Variable, values: tf.Tensor, *, rows: NDArray[np.int64]) -> None:
+    """Set the first columns of some rows of v to `values` [n_rows, at most k]."""
+    rest = tf.gather(v, rows)[:, values.shape[1] :]
+    v.scatter_update(tf.IndexedSlices(tf.concat([values, rest], axis=1), rows))

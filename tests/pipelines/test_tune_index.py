@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipelines import tune_index as tuning
+from pipelines.tune_index import choose_settings, measure_recall, tune_index
+from serving.index import ExactIndex
+from towers.errors import RecallGateError
+
+RANDOM = np.random.default_rng(9)
+CENTRES = RANDOM.normal(size=(100, 8))
+
+
+def near_centres(n: int) -> NDArray[np.float32]:
+    noise = 0.7 * RANDOM.normal(size=(n, 8))
+    return (CENTRES[RANDOM.integers(0, 100, n)] + noise).astype(np.float32)
+
+
+VECTORS, QUERIES = near_centres(20_000), near_centres(200)
+
+
+def test_few_vectors_need_no_tree() -> None:
+    assert choose_settings(19_999).num_leaves is None
+    assert choose_settings(20_000, recall_k=5000).num_leaves is None
+    index, tried = tune_index(VECTORS[:500], QUERIES, recall_k=10, recall=1.0)
+    assert index.is_exact
+    assert tried == []
+
+
+def test_tree_grows_with_the_root_of_the_number_of_vectors() -> None:
+    assert [choose_settings(n).num_leaves for n in (20_000, 1_000_000)] == [282, 2000]
+
+
+def test_the_chosen_setting_finds_enough_and_a_cheaper_one_did_not() -> None:
+    index, tried = tune_index(VECTORS, QUERIES, recall_k=50, recall=0.9)
+    chosen = [setting for setting in tried if setting["chosen"]]
+    assert len(chosen) == 1
+    assert chosen[0]["recall"] >= 0.9
+    assert index.settings.leaves_to_search == chosen[0]["leaves_to_search"]
+    assert index.settings.reorder == chosen[0]["reorder"]
+    assert index.settings.recall_k == 50
+    fewer_leaves = [s for s in tried if s["leaves_to_search"] < chosen[0]["leaves_to_search"]]
+    assert fewer_leaves
+    assert all(setting["recall"] < 0.93 for setting in fewer_leaves)
+    found = measure_recall(ExactIndex(VECTORS).search(QUERIES, 50), index.search(QUERIES, 50))
+    assert found.mean() >= 0.9
+
+
+def test_gate_says_what_was_reached_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "REORDER_FACTORS", (1,))
+    with pytest.raises(RecallGateError, match=r"recall@50 of 1.0 .* reached 0\.\d+ .*; lower"):
+        tune_index(VECTORS, QUERIES, recall_k=50, recall=1.0)
+
+
+def test_recall_counts_neighbours_and_those_tied_with_the_last() -> None:
+    exact = (np.array([[0, 1, 2], [3, 4, 5]]), np.array([[9, 5, 5], [8, 7, 6]], np.float32))
+    found = (np.array([[0, 2, 7], [3, 6, -1]]), np.array([[9, 5, 5], [8, 5, -np.inf]], np.float32))
+    np.testing.assert_allclose(measure_recall(exact, found), [1, 1 / 3])

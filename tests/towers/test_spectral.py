@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from towers.spectral import spectral_vectors
+
+
+def random_interactions(n_users: int, n_items: int, *, density: float) -> sparse.csr_array:
+    rng = np.random.default_rng(0)
+    return sparse.csr_array((rng.random((n_users, n_items)) < density).astype(np.float32))
+
+
+def test_gram_matrix_is_that_of_the_exact_decomposition() -> None:
+    matrix = random_interactions(60, 40, density=0.2)
+    dense = matrix.toarray()
+    scaled = dense / np.sqrt(np.maximum(dense.sum(1, keepdims=True), 1))
+    scaled = scaled / np.sqrt(np.maximum(dense.sum(0, keepdims=True), 1))
+    _, singular, right = np.linalg.svd(scaled)
+    expected = right[:8].T * singular[:8] @ right[:8]
+    vectors = spectral_vectors(matrix, 8, seed=0).astype(np.float64)
+    gram = vectors @ vectors.T
+    np.testing.assert_allclose(gram / np.trace(gram), expected / np.trace(expected), atol=2e-3)
+
+
+def test_two_camps_of_users_lie_apart() -> None:
+    block = np.ones((10, 5), dtype=np.float32)
+    camps = sparse.csr_array(np.block([[block, 0 * block], [0 * block, block]]))
+    vectors = spectral_vectors(camps, 2, seed=0)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(unit[:5] @ unit[:5].T, 1.0, atol=1e-5)
+    np.testing.assert_allclose(unit[:5] @ unit[5:].T, 0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("k", [3, 64])
+def test_root_mean_square_is_one_and_unseen_items_are_zero(k: int) -> None:
+    matrix = random_interactions(30, 20, density=0.3)
+    matrix = sparse.csr_array(sparse.hstack([matrix, sparse.csr_array((30, 4))]))
+    vectors = spectral_vectors(matrix, k, seed=1)
+    assert vectors.shape == (24, min(k, 24))
+    assert vectors.dtype == np.float32
+    assert np.sqrt(np.mean(np.square(vectors))) == pytest.approx(1.0, rel=1e-5)
+    np.testing.assert_array_equal(vectors[20:], 0.0)
+
+
+def test_same_seed_same_vectors() -> None:
+    matrix = random_interactions(30, 20, density=0.3)
+    first, again = (spectral_vectors(matrix, 4, seed=7) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
+def test_no_interactions_give_zeros() -> None:
+    empty = sparse.csr_array(np.zeros((4, 3), dtype=np.float32))
+    np.testing.assert_array_equal(spectral_vectors(empty, 2, seed=0), 0.0)
