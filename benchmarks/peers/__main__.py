@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -24,17 +25,18 @@ from towers.errors import RecallError
 
 BENCHMARKS = ROOT / "benchmarks"
 DATA = ("gowalla", "movielens-1m")
+BUILD = ROOT / "build" / "peers"
 PAGE = ROOT / "docs" / "benchmarks.md"
 
 FAILED = 2
 INTERRUPTED = 130
 
 
-def main() -> int:
-    """Do what the command line says; its exit code."""
-    given = _parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line, or `arguments`, says; the exit code."""
+    given = _parser().parse_args(arguments)
     console = Console()
-    bench = Bench(build=ROOT / "build" / "peers", reporter=Reporter(console))
+    bench = Bench(build=BUILD, reporter=Reporter(console))
     try:
         _run(given, bench)
     except RecallError as error:
@@ -72,7 +74,7 @@ def _run(given: argparse.Namespace, bench: Bench) -> None:
 
 def _data_set(name: str) -> DataSet:
     """The data set of a name or of a TOML file's path."""
-    return DataSet(Path(name) if name.endswith(".toml") else BENCHMARKS / f"{name}.toml")
+    return DataSet(Path(name).resolve() if name.endswith(".toml") else BENCHMARKS / f"{name}.toml")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,13 +12,24 @@ from serving.atomic import write_text_atomic
 
 BEGIN, END = "<!-- peers:begin -->", "<!-- peers:end -->"
 
-QUALITY: Mapping[str, tuple[str, str]] = {
-    "recall@20": ("recall@20", "warm_users"),
-    "NDCG@20": ("ndcg@20", "warm_users"),
+Columns = Mapping[str, tuple[str, str]]
+"""Columns of quality by title: the metric and the segment of each."""
+
+QUALITY: Columns = {"recall@20": ("recall@20", "all"), "NDCG@20": ("ndcg@20", "all")}
+"""Where every user that is measured has training interactions."""
+
+QUALITY_BY_SEGMENT: Columns = {
+    "warm users recall@20": ("recall@20", "warm_users"),
+    "warm users NDCG@20": ("ndcg@20", "warm_users"),
     "cold users recall@20": ("recall@20", "cold_users"),
     "cold items recall@20": ("recall@20", "cold_items"),
 }
-"""The columns of quality: metric and segment of each."""
+"""Where some have none."""
+
+LEGEND = (
+    "Training is wall time of training alone; the whole run, CPU seconds (of all threads) and peak "
+    "memory are of the whole process. `-`: the tool does not do it, or nothing is trained."
+)
 
 COST = ("training, s", "whole run, s", "CPU, s", "peak, GiB")
 
@@ -34,15 +45,13 @@ def render_tables(results: Sequence[Result]) -> str:
         rows.sort(key=lambda result: order.index(result.row))
         sections.append(f"### {DATA_TITLES.get(data, data)}\n\n{_table(rows)}")
     machines = "; ".join(dict.fromkeys(result.machine for result in results))
-    return "\n\n".join([*sections, f"Measured on: {machines}."])
+    return "\n\n".join([*sections, f"{LEGEND} Measured on: {machines}."])
 
 
 def _table(rows: Sequence[Result]) -> str:
-    """The table of one data set; a column of quality without users is left out."""
-    segments = rows[0].evaluation["segments"]
-    quality = {
-        title: place for title, place in QUALITY.items() if segments[place[1]]["n_users"] > 0
-    }
+    """The table of one data set."""
+    cold_users = rows[0].evaluation["segments"]["cold_users"]["n_users"]
+    quality = QUALITY_BY_SEGMENT if cold_users else QUALITY
     header = ["", *quality, *COST, "version", "command"]
     lines = [header, ["---", *["---:"] * (len(quality) + len(COST)), "---", "---"]]
     for row in rows:
