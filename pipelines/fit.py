@@ -139,7 +139,7 @@ def _train_epoch(
     epoch = len(state.records)
     start = time.perf_counter()
     with reporter.bar(f"epoch {epoch + 1}", batches.n_batches) as advance:
-        dataset = _as_tensors(batches, epoch=epoch)
+        dataset = as_tensors(batches, epoch=epoch)
         step = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: advance(1))
         history = model.fit(
             dataset, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[step]
@@ -156,7 +156,7 @@ def _train_epoch(
     return {"epoch": float(epoch + 1), "seconds": time.perf_counter() - start} | figures
 
 
-def _as_tensors(batches: FoldBatches, *, epoch: int) -> tf.data.Dataset:
+def as_tensors(batches: FoldBatches, *, epoch: int) -> tf.data.Dataset:
     """Prepare the batches of an epoch beside the steps."""
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread wakes ever less often, and the end waits for it

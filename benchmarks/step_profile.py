@@ -1,0 +1,107 @@
+"""Say where the time of a training step goes, and how far it is from its matrix products alone.
+
+Run: .venv/bin/python -m benchmarks.step_profile [--config benchmarks/gowalla.toml]
+
+Prints milliseconds a step: assembling a batch (in a thread beside the steps), the forward pass, the
+backward pass, the optimizer, and for comparison the three dense products of the scores (queries by
+negatives, and its two gradients) by themselves. Then an epoch as `fit` runs it: what a step takes
+there, and the share of it that is not spent in steps, which is what input costs at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.config import load_config
+from pipelines.dataset import build_dataset
+from pipelines.fit import as_tensors
+from pipelines.folds import FoldBatches
+from pipelines.interactions import read_tables
+from pipelines.model import build_model
+from pipelines.prepare import prepare
+from towers.two_tower import BATCH_SPEC, TwoTower
+
+WARM_UP = 5
+
+
+def milliseconds(call: Callable[[Any], object], inputs: list[Any]) -> float:
+    """The mean time of a call, after a few that are not counted."""
+    for one in inputs[:WARM_UP]:
+        call(one)
+    start = time.perf_counter()
+    for one in inputs[WARM_UP:]:
+        call(one)
+    return (time.perf_counter() - start) / len(inputs[WARM_UP:]) * 1e3
+
+
+def gradients(model: TwoTower, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
+    """The forward and the backward pass."""
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(batch)
+    return [found.values for found in tape.gradient(loss, model.trainable_variables)]
+
+
+def products(batch: dict[str, tf.Tensor], *, dim: int) -> list[tf.Tensor]:
+    """The dense products of one step, forward and backward."""
+    queries = tf.ones([batch["n_queries"], 1 + dim])
+    negatives = tf.ones([tf.size(batch["shared_item"]), 1 + dim])
+    scores = tf.matmul(queries, negatives, transpose_b=True)
+    return [tf.matmul(scores, negatives), tf.matmul(scores, queries, transpose_a=True)]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("gowalla.toml"))
+    parser.add_argument("--steps", type=int, default=60)
+    given = parser.parse_args()
+    config = load_config(given.config)
+    prepared = prepare(read_tables(config), config)
+    dataset = build_dataset(
+        config.schema,
+        users=prepared.users,
+        items=prepared.items,
+        interactions=prepared.everything_but_test,
+    )
+    batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
+    model = build_model(config, batches)
+
+    start = time.perf_counter()
+    arrays = list(islice(batches.epoch(0), given.steps))
+    assembly = (time.perf_counter() - start) / len(arrays) * 1e3
+    tensors = [{name: tf.constant(value) for name, value in batch.items()} for batch in arrays]
+    graph = {"input_signature": [BATCH_SPEC]}
+    dim = config.model.embedding_dim
+    forward = milliseconds(tf.function(model.compute_loss, **graph), tensors)
+    both = milliseconds(tf.function(lambda batch: gradients(model, batch), **graph), tensors)
+    step = milliseconds(tf.function(model.train_step, **graph), tensors)
+    alone = milliseconds(tf.function(lambda batch: products(batch, dim=dim), **graph), tensors)
+    start = time.perf_counter()
+    model.fit(as_tensors(batches, epoch=1), verbose=0)
+    epoch = (time.perf_counter() - start) / batches.n_batches * 1e3
+
+    rows = int(np.mean([len(batch["rows"]) for batch in arrays]))
+    print(f"{batches.batch_size} queries a step, {rows:,} rows touched, {dim} dimensions")
+    for name, value in (
+        ("forward", forward),
+        ("backward", both - forward),
+        ("optimizer", step - both),
+        ("a step in all", step),
+        ("the dense products alone", alone),
+        ("assembling a batch, beside the steps", assembly),
+        ("a step within an epoch of fit", epoch),
+    ):
+        print(f"{name:38} {value:7.1f} ms  {value / step:5.2f} of a step")
+    print(f"not spent in steps: {max(0.0, 1.0 - step / epoch):.0%} of an epoch")
+
+
+if __name__ == "__main__":
+    main()
