@@ -154,7 +154,7 @@ class TrainingConfig:
     patience: PositiveInt = 3
     """Stop after this many epochs without a better validation metric."""
     batch_size: PositiveInt | None = None
-    """Queries (a user without one fold of its items) in a step. Default: between 64 and 1024, so
+    """Queries (a user without one fold of its items) in a step. Default: between 64 and 256, so
     that an epoch has at least 100 steps where the data allow it."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Each epoch cuts every user's items into this many folds at random: a fold's items are the
@@ -165,7 +165,7 @@ class TrainingConfig:
     all others. Default: `past` where the interactions have timestamps."""
     history_dropout: Fraction = 0.1
     """The share of queries that are trained without their history, as a newcomer comes."""
-    learning_rate: PositiveFloat = 1.4e-3
+    learning_rate: PositiveFloat = 8e-4
     """Of lazy Adam at the start, with 128 dimensions; with k it is sqrt(128 / k) times that, so
     that vectors move as far. A cosine takes it to zero over `epochs`."""
     first_order_rate: PositiveFloat = 0.1
@@ -173,7 +173,7 @@ class TrainingConfig:
     before, and in place of, what tells users apart."""
     margin: PositiveFloat = 0.3
     """The hinge's margin between a positive's score and a negative's."""
-    l2: NonNegativeFloat = 1e-3
+    l2: NonNegativeFloat = 5e-3
     """Weight of the mean squared norm of a batch's query and item vectors."""
     positive_suppression: NonNegativeFloat = 0.0
     """t in word2vec's keep probability sqrt(t/f) + t/f of a positive whose item has share f of the

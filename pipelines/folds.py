@@ -21,7 +21,7 @@ from towers.negatives import MinedNegatives, SharedSampler, keep_probability
 
 SMALLEST_EPOCH = 100
 """Steps that an epoch should have at least, by choice of the batch size."""
-BATCH_SIZES = (64, 1024)
+BATCH_SIZES = (64, 256)
 """The smallest and the largest batch size that are chosen unasked."""
 
 LEAST_DRAWS = 4
