@@ -78,7 +78,7 @@ def evaluate(
     train: scipy.sparse.csr_array,
     test: scipy.sparse.csr_array,
     config: EvaluationConfig,
-    batch_size: int = 1024,
+    batch_size: int = 256,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Rank the full corpus for every user with test items, and measure the lists.
