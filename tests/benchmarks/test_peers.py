@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 import re
 import sys
@@ -14,8 +13,7 @@ import pytest
 from scipy import sparse
 
 from benchmarks.peers import __main__ as command
-from benchmarks.peers import environments
-from benchmarks.peers.environments import REQUIREMENTS, ensure_environment
+from benchmarks.peers.environments import REQUIREMENTS
 from benchmarks.peers.peer import factor_scorer, run_peer
 from benchmarks.peers.processes import ROOT, PeerError, run_measured
 from benchmarks.peers.product import run_product
@@ -23,9 +21,10 @@ from benchmarks.peers.rerun import Bench
 from benchmarks.peers.results import Cost, Result, load_result, result_path
 from benchmarks.peers.rows import PEERS, POPULARITY, PRODUCT, TITLES, Peer
 from benchmarks.peers.splits import DataSet
-from benchmarks.peers.table import BEGIN, END, render_tables, write_table
+from benchmarks.peers.table import BEGIN, END
 from benchmarks.peers.workers.contract import with_ids
 from pipelines.progress import Reporter
+from tests.benchmarks.peers_support import result
 from towers.errors import ConfigError
 
 N_USERS, N_ITEMS, N_COLD = 12, 8, 3
@@ -110,24 +109,6 @@ def train(tiny: DataSet, folder: Path, **settings: Any) -> Result:
         settings=settings,
     )
     return run_peer(peer, tiny, row="test", python=Path(sys.executable), folder=folder / "work")
-
-
-def result(**changes: Any) -> Result:
-    segments = {
-        name: {"n_users": 5, "figures": {"recall@20": 0.12345, "ndcg@20": 0.25}}
-        for name in ("all", "warm_users", "cold_users", "cold_items")
-    }
-    given = Result(
-        data="tiny",
-        row="implicit-als",
-        settings={"alpha": 1.0},
-        evaluation={"segments": segments},
-        ranks_cold_users=True,
-        cost=Cost(training_s=1.26, run_s=2.0, cpu_s=3.0, peak_gib=0.126),
-        versions={"implicit": "0.7.3"},
-        machine="a machine",
-    )
-    return dataclasses.replace(given, **changes)
 
 
 # the split
@@ -254,55 +235,6 @@ def test_every_peer_has_a_worker_and_pinned_requirements(peer: Peer) -> None:
     assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.+!]+", pin)] == []
 
 
-# environments
-
-
-def make_environments(monkeypatch: pytest.MonkeyPatch, *, failing: bool = False) -> list[Path]:
-    """Make folders that only look like environments; the list grows with each that is made."""
-    made: list[Path] = []
-
-    def make(folder: Path, *, requirements: Path) -> None:
-        assert list(folder.iterdir()) == []
-        made.append(folder)
-        (folder / "half-made").touch()
-        if failing:
-            raise PeerError("pip: no index")
-
-    monkeypatch.setattr(environments, "_make", make)
-    return made
-
-
-def test_an_environment_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make_environments(monkeypatch)
-    for _ in range(2):
-        python = ensure_environment("implicit", folder=tmp_path / "env", reporter=Reporter())
-    assert python == tmp_path / "env" / "bin" / "python"
-    assert made == [tmp_path / "env"]
-
-
-def test_a_half_made_environment_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        make_environments(patch, failing=True)
-        with pytest.raises(
-            PeerError, match=r"(?s)env: .*implicit\.txt.*pip: no index.*starts anew"
-        ):
-            ensure_environment("implicit", folder=tmp_path / "env", reporter=Reporter())
-    made = make_environments(monkeypatch)
-    ensure_environment("implicit", folder=tmp_path / "env", reporter=Reporter())
-    assert made == [tmp_path / "env"]
-
-
-def test_an_environment_of_other_requirements_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = make_environments(monkeypatch)
-    for name in ("implicit", "lightfm"):
-        ensure_environment(name, folder=tmp_path / "env", reporter=Reporter())
-    assert len(made) == 2
-
-
 # results
 
 
@@ -329,59 +261,6 @@ def test_a_result_of_other_settings_is_out_of_date(tiny: DataSet, tmp_path: Path
     assert bench(tmp_path).current(tiny, "implicit-als") is not None
     result(settings=settings | {"alpha": -1.0}).save(tmp_path / "results")
     assert bench(tmp_path).current(tiny, "implicit-als") is None
-
-
-# the table
-
-
-def test_table_has_a_line_a_row_in_order() -> None:
-    tools = [
-        result(row=PRODUCT, versions={"fm-recall": "0.1.0", "tensorflow": "2.20.0"}),
-        result(ranks_cold_users=False),
-        result(row=POPULARITY, cost=None, versions={}),
-    ]
-    lines = render_tables(tools).splitlines()
-    assert lines[0] == "### tiny"
-    assert lines[2].startswith("|  | warm users recall@20 | warm users NDCG@20 | cold users")
-    command = "python -m benchmarks.peers --data tiny --row"
-    assert lines[4:7] == [
-        "| popularity | 0.1235 | 0.2500 | 0.1235 | 0.1235 | - | - | - | - | - "
-        f"| `{command} popularity` |",
-        "| implicit ALS | 0.1235 | 0.2500 | - | 0.1235 | 1.3 | 2.0 | 3.0 | 0.13 "
-        f"| implicit 0.7.3 | `{command} implicit-als` |",
-        "| fm-recall (this product) | 0.1235 | 0.2500 | 0.1235 | 0.1235 | 1.3 | 2.0 | 3.0 | 0.13 "
-        f"| fm-recall 0.1.0, tensorflow 2.20.0 | `{command} fm-recall` |",
-    ]
-    assert lines[-1].endswith("Measured on: a machine.")
-    assert len({line.count("|") for line in lines[2:7]}) == 1
-
-
-def test_table_without_cold_users_has_no_columns_of_segments() -> None:
-    evaluation = result().evaluation
-    segments = evaluation["segments"] | {"cold_users": {"n_users": 0, "figures": {}}}
-    lines = render_tables([result(evaluation={"segments": segments})]).splitlines()
-    assert lines[2].startswith("|  | recall@20 | NDCG@20 | training, s | whole run, s | CPU, s |")
-
-
-def test_table_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\n{END}\nafter\n", encoding="utf-8")
-    write_table(page, "old")
-    write_table(page, "new")
-    text = page.read_text(encoding="utf-8")
-    assert text == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-
-
-@pytest.mark.parametrize(
-    "text", [None, "", BEGIN, END, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"]
-)
-def test_a_page_without_the_two_markers_is_left_alone(text: str | None, tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    if text is not None:
-        page.write_text(text, encoding="utf-8")
-    with pytest.raises(PeerError, match=r"page\.md: expected the lines"):
-        write_table(page, "new")
-    assert (page.read_text(encoding="utf-8") if page.exists() else None) == text
 
 
 # the command

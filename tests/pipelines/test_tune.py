@@ -2,11 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +16,7 @@ from pipelines.fit import STATE, Fit, FitState
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.trials import Searched, Trial, best_of
+from tests.pipelines.tune_support import Listening, kill_when
 from towers.errors import ConfigError, DataError, TrainingError
 from towers.schema import Features, History
 
@@ -29,20 +26,6 @@ if TYPE_CHECKING:
 METRIC = "recall@5"
 EPOCHS = 3
 RATE = "training.learning_rate"
-
-
-class Listening(Reporter):
-    """Remembers what it was told; stops as Ctrl-C does after a number of epochs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines = list[str]()
-
-    def say(self, text: str) -> None:
-        self.lines.append(text.strip())
-
-    def starting(self, text: str) -> list[str]:
-        return [line for line in self.lines if line.startswith(text)]
 
 
 class Fits:
@@ -404,18 +387,3 @@ def test_a_killed_search_ends_as_if_it_had_not_been(path: Path, tmp_path: Path) 
     assert line in {f"Going on with trial 2, epochs done: {n}" for n in (1, 2)}
     assert load_config(out / "best.toml") == load_config(tmp_path / "whole" / "best.toml")
     assert not any((out / ".fits").iterdir())
-
-
-def kill_when(is_time: Callable[[], bool], path: Path, out: Path) -> None:
-    """Start a search of three trials in a process of its own; kill it once it has come so far."""
-    command = ["-c", "from pipelines.cli import main; main()", "tune", str(path), "--trials", "3"]
-    with subprocess.Popen(
-        [sys.executable, *command, "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        while not is_time():
-            assert process.poll() is None, process.communicate()[0].decode()
-            time.sleep(0.005)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
