@@ -12,8 +12,9 @@ from scipy import sparse
 
 from benchmarks.ablation_cells import METRICS, SEGMENTS, Cell, settings_of
 from benchmarks.ablation_variants import VARIANTS, Variant
+from benchmarks.final import final_parts
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.dataset import Dataset
 from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import evaluate
 from pipelines.fit import Fit, Fitted, fit, sampling_report
@@ -43,15 +44,7 @@ class Bench:
     @classmethod
     def build(cls, name: str, config: RunConfig, *, prepared: Prepared) -> Bench:
         """Encode tables that are split already."""
-        dataset = build_dataset(
-            config.schema,
-            users=prepared.users,
-            items=prepared.items,
-            interactions=prepared.everything_but_test,
-        )
-        test = interaction_matrix(
-            prepared.test, user_ids=dataset.user_ids, item_ids=dataset.item_ids
-        )
+        dataset, test = final_parts(config, prepared)
         return cls(name=name, config=config, dataset=dataset, test=test)
 
     def configure(self, variant: Variant, *, seed: int) -> RunConfig:

@@ -20,13 +20,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.final import read_final
 from pipelines.config import load_config
-from pipelines.dataset import build_dataset
 from pipelines.fit import as_tensors
 from pipelines.folds import FoldBatches
-from pipelines.interactions import read_tables
 from pipelines.model import build_model
-from pipelines.prepare import prepare
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 WARM_UP = 5
@@ -64,13 +62,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     given = parser.parse_args()
     config = load_config(given.config)
-    prepared = prepare(read_tables(config), config)
-    dataset = build_dataset(
-        config.schema,
-        users=prepared.users,
-        items=prepared.items,
-        interactions=prepared.everything_but_test,
-    )
+    dataset, _ = read_final(config)
     batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
     model = build_model(config, batches)
 

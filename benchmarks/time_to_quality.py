@@ -21,15 +21,14 @@ from pathlib import Path
 from rich.console import Console
 from scipy import sparse
 
+from benchmarks.final import read_final
 from pipelines.config import RunConfig, load_config
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.dataset import Dataset
 from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import evaluate
 from pipelines.fit import Fit, Record, fit
 from pipelines.folds import FoldBatches
-from pipelines.interactions import read_tables
 from pipelines.model import build_model
-from pipelines.prepare import prepare
 from pipelines.progress import Reporter
 
 METRIC = "recall@20"
@@ -125,14 +124,7 @@ def main() -> None:
     given = parser.parse_args()
     console = Console(highlight=False)
     config = load_config(given.config)
-    prepared = prepare(read_tables(config), config)
-    dataset = build_dataset(
-        config.schema,
-        users=prepared.users,
-        items=prepared.items,
-        interactions=prepared.everything_but_test,
-    )
-    test = interaction_matrix(prepared.test, user_ids=dataset.user_ids, item_ids=dataset.item_ids)
+    dataset, test = read_final(config)
     curves = []
     for seed in given.seeds:
         seeded = dataclasses.replace(config, seed=seed)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers.processes import PeerError
+from benchmarks.peers.rows import POPULARITY, PRODUCT
 from benchmarks.peers.table import BEGIN, END, render_tables, write_table
 from tests.benchmarks.peers_support import result
 

@@ -1,0 +1,27 @@
+"""What the final figures are measured on: everything but the test, and the test."""
+
+from __future__ import annotations
+
+from scipy import sparse
+
+from pipelines.config import RunConfig
+from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.interactions import read_tables
+from pipelines.prepare import Prepared, prepare
+
+
+def read_final(config: RunConfig) -> tuple[Dataset, sparse.csr_array]:
+    """Read the tables that `config` names, and split them as `fm-recall run` does."""
+    return final_parts(config, prepare(read_tables(config), config))
+
+
+def final_parts(config: RunConfig, prepared: Prepared) -> tuple[Dataset, sparse.csr_array]:
+    """All interactions but the test's as a dataset, and the test's [n_users, n_items]."""
+    dataset = build_dataset(
+        config.schema,
+        users=prepared.users,
+        items=prepared.items,
+        interactions=prepared.everything_but_test,
+    )
+    test = interaction_matrix(prepared.test, user_ids=dataset.user_ids, item_ids=dataset.item_ids)
+    return dataset, test
