@@ -77,7 +77,7 @@ def main() -> None:
     given = parser.parse_args()
     config = RunConfig(
         data=DataConfig(interactions=InteractionsTable()),
-        model=ModelConfig(embedding_dim=given.embedding_dim),
+        model=ModelConfig(embedding_dim=given.embedding_dim, init="normal"),
     )
     jobs = []
     for n_items in given.rows:
