@@ -195,7 +195,7 @@ def make_config(*, index: IndexConfig, rounds: int, epochs: int = 2, dim: int = 
         user=USER_FEATURES,
         item=ITEM_FEATURES,
         split=SplitConfig(test_fraction=TEST_FRACTION, validation_fraction=0.0),
-        model=ModelConfig(embedding_dim=dim, init_norm=0.7),
+        model=ModelConfig(embedding_dim=dim, init="normal", init_norm=0.7),
         training=TrainingConfig(
             epochs=epochs,
             rounds=rounds,
