@@ -63,15 +63,17 @@ def parse_ids(column: pd.Series, *, kind: IdKind) -> Parsed:
     """Parse ids into int64 (0 where there is none) or text (object, None where there is none)."""
     column = plain(column)
     missing = is_missing(column)
-    codes, uniques = pd.factorize(column)
-    found = uniques.to_numpy()
     if kind == "text":
-        texts = np.array([None if value == "" else value for value in found] + [None], dtype=object)
+        # not by way of factorize, which takes a text of one NUL for the empty text
+        texts = column.to_numpy(dtype=object, copy=True)
+        texts[missing] = None
         return Parsed(
-            values=pd.Series(texts[codes], dtype=object),
+            values=pd.Series(texts, dtype=object),
             missing=missing,
             faulty=np.zeros(len(column), dtype=bool),
         )
+    codes, uniques = pd.factorize(column)
+    found = uniques.to_numpy()
     integers = [_integer(value) for value in found]
     faulty = np.array([value is None for value in integers] + [False])
     values = np.array([value or 0 for value in integers] + [0], dtype=np.int64)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.ids import IdColumn, IdKind, decide_id_kind, parse_ids
@@ -72,6 +72,7 @@ def test_integers_are_never_narrowed(values: list[int | None]) -> None:
         assert not parsed.faulty.any()
 
 
+@example(["", "\x00"])
 @given(st.lists(st.one_of(st.none(), st.text(max_size=3))))
 def test_text_stays_as_it_is(values: list[str | None]) -> None:
     parsed = parse_ids(pd.Series(values, dtype=object), kind="text")
