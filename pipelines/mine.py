@@ -26,7 +26,7 @@ def mine_published(
     retriever: Retriever, *, ranks: tuple[int, int], advance: Advance
 ) -> MinedNegatives:
     """Take ranks from..to of a published version's own u2i retrieval, for all its users."""
-    ids = retriever.users.ids
+    ids = retriever.catalogue("user").ids
 
     def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
         return retriever.retrieve_batch("u2i", ids=ids[users].tolist(), k=k, exclude_seen=True).rows
@@ -54,8 +54,14 @@ def mine_fitted(
     known = Seen(dataset.interactions)
 
     def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        excluded = [known.of("user", user) for user in users]
-        return search_without(index, queries[users], k, excluded=excluded)[0]
+        found, _ = search_without(
+            index,
+            queries[users],
+            k=np.full(len(users), k),
+            width=k,
+            unwanted=known.pairs("user", users),
+        )
+        return found
 
     return _mine(retrieve, n_users=len(queries), ranks=ranks, version=version, advance=advance)
 

@@ -19,7 +19,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from towers.schema import Side
 
@@ -53,6 +55,19 @@ class Direction:
         """What each query's scores [n] lack after the search: an item's own quality in i2u."""
         own = tf.convert_to_tensor(sources)[:, 0]
         return own if self.name == "i2u" else tf.zeros_like(own)
+
+    def project(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same as `corpus` and `queries` by NumPy, which is quicker for a few vectors."""
+        if self.name == "u2i":
+            return vectors
+        pooled = vectors[:, 1:]
+        if not self.is_similarity:
+            return pooled
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+            largest = np.abs(pooled).max(axis=1, keepdims=True, initial=0.0)
+            scaled = pooled / np.where(largest > 0, largest, 1)
+            norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+            return (scaled / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
 
     def _project(self, vectors: tf.Tensor) -> tf.Tensor:
         """Bring vectors to where the inner product is what the direction ranks by."""

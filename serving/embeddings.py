@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from serving.index import Rows, Vectors
 from towers.errors import BundleError, QueryError
+from towers.inputs import INT64
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
 
 VECTOR = "vector"
@@ -88,26 +89,45 @@ class Embeddings:
                 f"{self.id_column}: expected an integer, as in training, received {text!r}"
             ) from None
 
+    def checked_ids(self, ids: Sequence[Any]) -> NDArray[Any]:
+        """Bring ids to an array of the type of `ids`.
+
+        Raises:
+            QueryError: one is of another type.
+        """
+        integer = self.ids.dtype == np.int64
+        kinds = (int, np.integer) if integer else (str,)
+        for given in ids:
+            fits = isinstance(given, kinds) and not isinstance(given, bool)
+            if not fits or (integer and not INT64.min <= given <= INT64.max):
+                raise QueryError(
+                    f"{self.id_column}: expected {'a 64-bit integer' if integer else 'text'}, as "
+                    f"in training, received {given!r}"
+                )
+        return np.array(ids, dtype=self.ids.dtype)
+
     def rows(self, ids: Sequence[Any]) -> Rows:
         """The row of each id; -1 for one that is not here.
 
         Raises:
             QueryError: an id is not of the type of the ids.
         """
-        integer = self.ids.dtype == np.int64
-        kinds = (int, np.integer) if integer else (str,)
-        for given in ids:
-            if not isinstance(given, kinds) or isinstance(given, bool):
-                raise QueryError(
-                    f"{self.id_column}: expected {'an integer' if integer else 'text'}, as in "
-                    f"training, received {given!r}"
-                )
-        return self.find(np.array(ids, dtype=self.ids.dtype))
+        return self.find(self.checked_ids(ids))
+
+    def column(self, name: str) -> pa.Array:
+        """One of the table's columns."""
+        if name not in self._columns:
+            self._columns[name] = pa.Array.from_pandas(self.table[name])
+        return self._columns[name]
 
     def find(self, ids: NDArray[Any]) -> Rows:
         """The row of each id [n], which are of the right type; -1 for one that is not here."""
         rows: Rows = self._positions.get_indexer(pd.Index(ids)).astype(np.int64)
         return rows
+
+    @cached_property
+    def _columns(self) -> dict[str, pa.Array]:
+        return {}
 
     @cached_property
     def _positions(self) -> pd.Index[Any]:

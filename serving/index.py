@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,12 @@ Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Rows [n, m] and their scores, each query's best first; -1 and -inf pad a list that ends early."""
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Numbers of queries, and a row for each."""
+
+STRIDE = 2**40
+"""More than there are rows, so that query * STRIDE + row names a pair."""
 
 LARGEST_BATCH = 1024
 """Queries searched together at most."""
@@ -63,38 +69,77 @@ class ExactIndex:
 
     def search(self, queries: Vectors, k: int) -> Found:
         """Find the min(k, size) rows of the highest inner products; see `Index.search`."""
-        check_queries(queries, k, width=self._vectors.shape[1])
-        block = max(1, LARGEST_BLOCK // max(self.size, 1))
-        starts = range(0, max(len(queries), 1), block)
-        found = [top_k(queries[i : i + block] @ self._vectors.T, k) for i in starts]
-        return np.concatenate([rows for rows, _ in found]), np.concatenate([s for _, s in found])
+        return search_rows(self._vectors, queries, k)
 
 
-def search_without(index: Index, queries: Vectors, k: int, *, excluded: Sequence[Rows]) -> Found:
-    """Find k rows for each query that are not among its excluded rows.
+def search_rows(vectors: Vectors, queries: Vectors, k: int) -> Found:
+    """Score every row of `vectors` [size, d] for each query, a block of queries at a time.
 
-    A query is searched deeper by the number of rows it excludes, so queries that exclude about as
-    many are searched together.
-
-    Args:
-        index: what to search.
-        queries: [n, d] float32.
-        k: how many rows; fewer come only where no more are left, padded to min(k, size) columns.
-        excluded: for each query, the rows to leave out, in any order.
+    Returns:
+        min(k, size) rows a query and their scores; ties go to the lower row.
 
     Raises:
         QueryError: as `Index.search`.
     """
-    check_k(k)
-    counts = np.array([len(rows) for rows in excluded], dtype=np.int64)
-    rows = np.full((len(queries), min(k, index.size)), -1, dtype=np.int64)
+    check_queries(queries, k, width=vectors.shape[1])
+    block = max(1, LARGEST_BLOCK // max(len(vectors), 1))
+    starts = range(0, max(len(queries), 1), block)
+    found = [top_k(queries[i : i + block] @ vectors.T, k) for i in starts]
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([s for _, s in found])
+
+
+def search_without(
+    index: Index, queries: Vectors, *, k: Rows, width: int, unwanted: Pairs
+) -> Found:
+    """Find for each query its k best rows but those that are not wanted for it.
+
+    A query is searched deeper by the number of its unwanted rows; those of about the same depth are
+    searched together.
+
+    Args:
+        index: what to search.
+        queries: [n, d] float32.
+        k: [n] how many rows, each query's own, 0 for none; fewer come only where no more are left.
+        width: the columns of the answer; at least the largest k.
+        unwanted: rows to leave out.
+
+    Returns:
+        Rows [n, min(width, size)] and their scores, of which a query has k at most.
+
+    Raises:
+        QueryError: as `Index.search`.
+    """
+    width = min(width, index.size)
+    rows = np.full((len(queries), width), -1, dtype=np.int64)
     scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-    n_blocks = -(-len(queries) // LARGEST_BATCH)
-    for block in np.array_split(np.argsort(counts, kind="stable"), n_blocks) if n_blocks else ():
-        found = index.search(queries[block], k + int(counts[block].max()))
-        kept = _keep(*found, [excluded[query] for query in block], size=index.size)
-        rows[block], scores[block] = (values[:, :k] for values in kept)
+    keys = number_pairs(unwanted)
+    counts = np.bincount(keys // STRIDE, minlength=len(queries))
+    for block in _alike(np.where(k > 0, k + counts, 0)):
+        found = index.search(queries[block], int((k + counts)[block].max()))
+        if counts[block].any():
+            found = _drop(*found, block=block, keys=keys)
+        n_columns = min(width, found[0].shape[1])
+        rows[block, :n_columns], scores[block, :n_columns] = (x[:, :n_columns] for x in found)
+    beyond = np.arange(width) >= k[:, np.newaxis]
+    if beyond.any():
+        rows[beyond], scores[beyond] = -1, -np.inf
     return rows, scores
+
+
+def no_pairs() -> Pairs:
+    """Nothing is unwanted."""
+    return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+
+
+def number_pairs(pairs: Pairs) -> Rows:
+    """The numbers query * STRIDE + row of pairs, in order and none twice.
+
+    By a sort, which is many times faster here than the hashing of `np.unique`.
+    """
+    keys = np.sort(pairs[0] * STRIDE + pairs[1])
+    differs = np.ones(len(keys), dtype=np.bool_)
+    differs[1:] = keys[1:] != keys[:-1]
+    return keys[differs]
 
 
 def check_k(k: int) -> None:
@@ -126,12 +171,21 @@ def check_queries(queries: Vectors, k: int, *, width: int) -> None:
         )
 
 
-def _keep(rows: Rows, scores: Vectors, excluded: Sequence[Rows], *, size: int) -> Found:
-    """Move each query's excluded rows behind the others, as -1 and -inf; order stays otherwise."""
-    query = np.arange(len(rows))
-    counts = [len(some) for some in excluded]
-    unwanted = np.repeat(query, counts) * size + np.concatenate(excluded)
-    out = np.isin(query[:, np.newaxis] * size + rows, unwanted)
+def _alike(depth: Rows) -> Iterator[Rows]:
+    """Cut the queries into blocks, of depths that differ fourfold at most; depth 0 is left out."""
+    order = np.argsort(depth, kind="stable")
+    start = len(order) - int(np.count_nonzero(depth))
+    while start < len(order):
+        limit = np.searchsorted(depth[order], 4 * depth[order[start]], side="right")
+        stop = min(start + LARGEST_BATCH, int(limit))
+        yield order[start:stop]
+        start = stop
+
+
+def _drop(rows: Rows, scores: Vectors, *, block: Rows, keys: Rows) -> Found:
+    """Move the rows of unwanted pairs behind the others, as -1 and -inf; order stays otherwise."""
+    found = block[:, np.newaxis] * STRIDE + rows
+    out = keys[np.minimum(np.searchsorted(keys, found), len(keys) - 1)] == found
     order = np.argsort(out, axis=1, kind="stable")
     rows, scores = np.where(out, -1, rows), np.where(out, np.float32(-np.inf), scores)
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,80 +10,67 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from serving.answers import answer
 from serving.bundle import Bundle
-from serving.directions import DIRECTIONS, Direction
-from serving.embeddings import Embeddings
-from serving.index import ExactIndex, Index, Rows, Vectors, search_without
-from serving.index_record import IndexRecord
-from serving.manifest import MANIFEST
-from serving.scann_index import ScannIndex
-from serving.seen import Seen
+from serving.catalogue import Catalogue
+from serving.changes import Change, apply_change, check_change
+from serving.directions import DIRECTIONS
+from serving.explain import Explanation, Given, explain
+from serving.explain_fields import FieldImportance, draw_users, explain_fields
+from serving.filters import parse_filter
+from serving.index import Rows, Vectors, check_k
+from serving.parts import OpenIndex, Parts, find_direction
+from serving.questions import Hits, Question
 from serving.store import Store, open_bundle
 from serving.tower import Tower
 from towers.errors import QueryError
-from towers.schema import History, Side
+from towers.schema import Side
 
-NOTHING: Rows = np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True, eq=False)
-class Hits:
-    """What was found for n queries, best first; `""` (the smallest int64), -inf and -1 pad."""
-
-    ids: NDArray[Any]
-    """[n, k] int64 or str objects."""
-    scores: NDArray[np.float32]
-    """[n, k]."""
-    rows: NDArray[np.int64]
-    """[n, k] rows of the target's table."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Sources:
-    """The n users or items that are asked about."""
-
-    vectors: Vectors
-    """[n, 1 + d]."""
-    rows: Rows
-    """[n], -1 for those that the version does not know."""
-    histories: Rows
-    """[n, m] items of the histories given as features, -1 for unknown ones."""
+NOTHING: Rows = np.empty((0, 0), dtype=np.int64)
 
 
 class Retriever:
-    """One version. Each part of it is read when it is first needed."""
+    """One version. Each part of it is read when it is first needed.
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Answer from `bundle`."""
+    Questions may come from several threads as long as nothing is changed; `apply` must have the
+    retriever to itself.
+    """
+
+    def __init__(self, bundle: Bundle, *, index: OpenIndex | None = None) -> None:
+        """Answer from `bundle`; `index` opens indexes that are not in it."""
         self.bundle = bundle
-        self._index = cache(self._open_index)
-        self._tower = cache(self._open_tower)
+        self.parts = Parts(bundle, index=index)
 
     @classmethod
-    def open(cls, path: str | Path, *, version: int | None = None) -> Retriever:
+    def open(
+        cls, path: str | Path, *, version: int | None = None, index: OpenIndex | None = None
+    ) -> Retriever:
         """Open the current version of a models directory, or another; or one bundle by its folder.
+
+        Args:
+            path: the directory or the folder.
+            version: which, if not the current.
+            index: opens indexes that are not in the bundle, such as those in Milvus.
 
         Raises:
             BundleError: there is no such version, or it is damaged.
         """
         path = Path(path)
-        return cls(open_bundle(path) if version is None else Store(path).open(version))
+        bundle = open_bundle(path) if version is None else Store(path).open(version)
+        return cls(bundle, index=index)
 
-    @cached_property
-    def users(self) -> Embeddings:
-        """All users."""
-        return Embeddings.read(self.bundle.users)
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.bundle.version
 
-    @cached_property
-    def items(self) -> Embeddings:
-        """All items."""
-        return Embeddings.read(self.bundle.items)
+    def catalogue(self, side: Side) -> Catalogue:
+        """The users or the items, by row."""
+        return self.parts.catalogue(side)
 
-    @cached_property
-    def seen(self) -> Seen:
-        """The training positives."""
-        shape = (len(self.users.vectors), len(self.items.vectors))
-        return Seen.read(self.bundle.seen, shape=shape)
+    def tower(self, side: Side) -> Tower:
+        """What turns features into vectors."""
+        return self.parts.tower(side)
 
     def retrieve(
         self,
@@ -96,6 +81,8 @@ class Retriever:
         k: int = 10,
         exclude: Sequence[int | str] = (),
         exclude_seen: bool = False,
+        where: Any = None,
+        min_score: float | None = None,
     ) -> pd.DataFrame:
         """Find the k best targets for one source, given by its id or, if it is new, by features.
 
@@ -108,22 +95,30 @@ class Retriever:
             exclude: ids of targets to leave out; unknown ones do no harm.
             exclude_seen: in u2i, leave out the items that the user has in training or in the
                 history given; in i2u, the users that have the item.
+            where: which targets may be found, by the columns of their table; see
+                `serving.filters`.
+            min_score: leave out targets that score less.
 
         Returns:
             The targets, best first: their id, `score`, and the other columns of their table.
 
         Raises:
-            QueryError: the direction, the id, a feature or k is none that can be answered.
+            QueryError: the direction, the id, a feature, k or the filter is none that can be
+                answered.
         """
-        chosen = find_direction(direction)
-        columns = None if features is None else {name: [value] for name, value in features.items()}
-        sources = self._sources(chosen.source, None if id is None else [id], columns)
-        target = self.embeddings(chosen.target)
-        hits = self._search(
-            chosen, sources, k=k, exclude=target.rows(exclude), exclude_seen=exclude_seen
+        question = self.ask(
+            direction,
+            ids=None if id is None else [id],
+            features=None if features is None else {name: [x] for name, x in features.items()},
+            k=k,
+            exclude=exclude,
+            exclude_seen=exclude_seen,
+            where=where,
+            min_score=min_score,
         )
+        hits = self.answer([question])[0]
         found = hits.rows[0] >= 0
-        frame: pd.DataFrame = target.table.iloc[hits.rows[0][found]].reset_index(drop=True)
+        frame = self.catalogue(question.direction.target).show(hits.rows[0][found])
         frame = frame.drop(columns="score", errors="ignore")
         frame.insert(1, "score", hits.scores[0][found])
         return frame
@@ -136,131 +131,230 @@ class Retriever:
         features: Mapping[str, Sequence[Any]] | None = None,
         k: int = 10,
         exclude_seen: bool = False,
+        where: Any = None,
+        min_score: float | None = None,
     ) -> Hits:
         """Find the k best targets for each of n sources; as `retrieve`, with n values a feature.
 
         Raises:
             QueryError: as `retrieve`.
         """
-        chosen = find_direction(direction)
-        sources = self._sources(chosen.source, ids, features)
-        return self._search(chosen, sources, k=k, exclude=NOTHING, exclude_seen=exclude_seen)
-
-    def _search(
-        self, direction: Direction, sources: _Sources, *, k: int, exclude: Rows, exclude_seen: bool
-    ) -> Hits:
-        """Search for all sources, each without the targets that are not wanted for it."""
-        rows, scores = search_without(
-            self._index(direction),
-            direction.queries(sources.vectors).numpy(),
-            k,
-            excluded=self._excluded(direction, sources, exclude=exclude, exclude_seen=exclude_seen),
+        question = self.ask(
+            direction,
+            ids=ids,
+            features=features,
+            k=k,
+            exclude_seen=exclude_seen,
+            where=where,
+            min_score=min_score,
         )
-        scores = scores + direction.constant(sources.vectors).numpy()[:, np.newaxis]
-        target = self.embeddings(direction.target)
-        return Hits(np.where(rows < 0, target.missing_id, target.ids[rows]), scores, rows)
+        return self.answer([question])[0]
 
-    def _excluded(
-        self, direction: Direction, sources: _Sources, *, exclude: Rows, exclude_seen: bool
-    ) -> list[Rows]:
-        """List, for each source, the rows of the targets that are not wanted."""
-        if exclude_seen and direction.is_similarity:
+    def ask(
+        self,
+        direction: str,
+        *,
+        ids: Sequence[int | str] | None = None,
+        features: Mapping[str, Sequence[Any]] | None = None,
+        k: int = 10,
+        exclude: Sequence[int | str] = (),
+        exclude_seen: bool = False,
+        where: Any = None,
+        min_score: float | None = None,
+    ) -> Question:
+        """Check a question about n sources, without answering it; see `retrieve`.
+
+        Raises:
+            QueryError: as `retrieve`.
+        """
+        chosen = find_direction(direction)
+        check_k(k)
+        if exclude_seen and chosen.is_similarity:
             raise QueryError(
-                f"exclude_seen: expected u2i or i2u, received {direction.name}; a user and an item "
+                f"exclude_seen: expected u2i or i2u, received {chosen.name}; a user and an item "
                 "can have seen each other, two items or two users cannot"
             )
-        excluded = []
-        for row, history in zip(sources.rows, sources.histories, strict=True):
-            unwanted = [exclude]
-            if direction.is_similarity:
-                unwanted.append(np.array([row]))
-            if exclude_seen:
-                unwanted.append(self.seen.of(direction.source, row))
-            if exclude_seen and direction.target == "item":
-                unwanted.append(history)
-            rows = np.unique(np.concatenate(unwanted))
-            excluded.append(rows[rows >= 0])
-        return excluded
-
-    def _sources(
-        self,
-        side: Side,
-        ids: Sequence[int | str] | None,
-        columns: Mapping[str, Sequence[Any]] | None,
-    ) -> _Sources:
-        """Look the sources up by their ids, or compute them from their features."""
-        if ids is not None and columns is None:
-            return self._known(side, ids)
-        if columns is not None and ids is None:
-            return self._described(side, columns)
-        raise QueryError(
-            f"query: expected either the id or the features of the {side}, received "
-            f"{'neither' if ids is None else 'both'}"
+        if where is not None:
+            where = parse_filter(where)
+            self.catalogue(chosen.target).check_filter(where)
+        if (ids is None) == (features is None):
+            raise QueryError(
+                f"query: expected either the id or the features of the {chosen.source}, received "
+                f"{'neither' if ids is None else 'both'}"
+            )
+        if ids is not None:
+            packed, rows = None, self._known(chosen.source, ids)
+        else:
+            packed, rows = self._described(chosen.source, features or {})
+        return Question(
+            direction=chosen,
+            rows=rows,
+            packed=packed,
+            histories=self._histories(chosen.source, rows, packed) if exclude_seen else NOTHING,
+            k=np.full(len(rows), k, dtype=np.int64),
+            width=k,
+            exclude=self.catalogue(chosen.target).rows(exclude)[np.newaxis].repeat(len(rows), 0),
+            exclude_seen=exclude_seen,
+            where=where,
+            min_score=min_score,
         )
 
-    def _known(self, side: Side, ids: Sequence[int | str]) -> _Sources:
-        """Look up the stored vectors."""
-        embeddings = self.embeddings(side)
-        rows = embeddings.rows(ids)
+    def ask_packed(
+        self,
+        direction: str,
+        packed: Mapping[str, NDArray[Any]],
+        *,
+        k: NDArray[Any],
+        exclude: NDArray[Any] | None = None,
+    ) -> Question:
+        """Take a question about n sources whose features are dense arrays already.
+
+        Args:
+            direction: u2i, i2i, u2u or i2u.
+            packed: every feature of the source's tower, as `Tower.pack` gives them.
+            k: [n] integers, how many targets, each source's own.
+            exclude: [n, m] ids of targets, of their type, that are not wanted.
+
+        Raises:
+            QueryError: there is no such direction, or k is below 1.
+        """
+        chosen = find_direction(direction)
+        check_k(int(k.min(initial=1)))
+        size = len(next(iter(packed.values())))
+        unwanted: Rows = np.empty((size, 0), dtype=np.int64)
+        if exclude is not None and exclude.size:
+            found = self.catalogue(chosen.target).find(exclude.ravel())
+            unwanted = found.reshape(exclude.shape)
+        return Question(
+            direction=chosen,
+            rows=self._own_rows(chosen.source, packed, size=size),
+            packed=packed,
+            histories=NOTHING,
+            k=k.astype(np.int64),
+            width=int(k.max(initial=1)),
+            exclude=unwanted,
+            exclude_seen=False,
+            where=None,
+            min_score=None,
+        )
+
+    def answer(self, questions: Sequence[Question]) -> list[Hits]:
+        """Answer questions, those of one direction together."""
+        return answer(self.parts, questions)
+
+    def explain(self, direction: str, *, source: Given, target: Given) -> Explanation:
+        """Say why a target has its score for a source: the terms that sum to it.
+
+        Args:
+            direction: u2i, i2i, u2u or i2u.
+            source: `{"id": 1}`, a user or an item of the version, or `{"features": {...}}`, any
+                by raw values.
+            target: likewise.
+
+        Raises:
+            QueryError: the direction, an id or a feature is none that can be explained.
+            BundleError: the version was published before towers could tell, or what it keeps of a
+                user or an item does not give its vector.
+        """
+        return explain(self.parts, direction, source=source, target=target)
+
+    def explain_fields(self, *, n_users: int = 1000, k: int = 10, seed: int = 0) -> FieldImportance:
+        """Say which fields carry the scores of u2i, over what a sample of users would be shown.
+
+        Args:
+            n_users: how many users to draw.
+            k: how many items each is shown, none that it has seen.
+            seed: decides the draw.
+
+        Raises:
+            QueryError: n_users or k is below 1.
+            BundleError: as `explain`.
+        """
+        users = draw_users(self.parts, n_users, seed=seed)
+        ids = self.catalogue("user").ids[users].tolist()
+        shown = self.retrieve_batch("u2i", ids=ids, k=k, exclude_seen=True).rows
+        return explain_fields(self.parts, users, shown=shown)
+
+    def encode(self, side: Side, packed: Mapping[str, NDArray[Any]]) -> Vectors:
+        """Compute the vectors [n, 1 + d] of packed features."""
+        return self.tower(side)(packed)
+
+    def change(
+        self,
+        side: Side,
+        *,
+        upsert: Sequence[Mapping[str, Any]] = (),
+        delete: Sequence[int | str] = (),
+    ) -> Change:
+        """Check a change of what can be found, without making it.
+
+        Args:
+            side: user or item.
+            upsert: to add or replace; each as a row of the side's table: the id, columns, and
+                values of features. Columns that are not given are missing values. Of several with
+                one id, the last counts.
+            delete: ids to remove first; unknown ones do no harm.
+
+        Raises:
+            QueryError: an id, a column or a value does not fit the table or the features.
+        """
+        return check_change(self.parts, side, upsert=upsert, delete=delete)
+
+    def apply(self, change: Change) -> None:
+        """Make a change; the next question finds what was added, and not what was removed."""
+        apply_change(self.parts, change)
+
+    def warm(self) -> None:
+        """Read all that questions need, and answer one in each direction; call the towers."""
+        self.answer([self.ask(name, features={}) for name in DIRECTIONS])
+        for tower in (self.tower("user"), self.tower("item")):
+            if tower.explains:
+                tower.bags(tower.pack({}, size=1))
+        _ = self.parts.seen
+
+    def index_sizes(self) -> dict[str, int]:
+        """How many targets each direction finds, by its name."""
+        return {name: self.parts.index(name).size for name in DIRECTIONS}
+
+    def _known(self, side: Side, ids: Sequence[int | str]) -> Rows:
+        """The rows of sources that must be known."""
+        catalogue = self.catalogue(side)
+        rows = catalogue.rows(ids)
         if (rows < 0).any():
             raise QueryError(
-                f"{embeddings.id_column}: version {self.bundle.version} has no {side} "
+                f"{catalogue.id_column}: version {self.version} has no {side} "
                 f"{ids[int(np.argmin(rows))]!r}; ask by features instead"
             )
-        return _Sources(embeddings.vectors[rows], rows, np.empty((len(rows), 0), np.int64))
+        return rows
 
-    def _described(self, side: Side, columns: Mapping[str, Sequence[Any]]) -> _Sources:
-        """Compute vectors from raw features, among which may be the id and the history.
+    def _described(
+        self, side: Side, columns: Mapping[str, Sequence[Any]]
+    ) -> tuple[Mapping[str, NDArray[Any]], Rows]:
+        """Pack raw features, among which may be the id, and find the rows of those that are known.
 
         No features at all describe one source of which nothing is known.
         """
-        tower, embeddings = self._tower(side), self.embeddings(side)
         size = next((len(values) for values in columns.values()), 1)
-        packed = tower.pack(columns, size=size)
-        rows = np.full(size, -1)
-        if embeddings.id_column in packed:
-            rows = embeddings.find(packed[embeddings.id_column])
-        histories: Rows = np.empty((size, 0), np.int64)
-        history = history_column(self.bundle.manifest.config)
-        if side == "user" and history in packed:
-            items = packed[history]
-            histories = self.items.find(items.ravel()).reshape(items.shape)
-        return _Sources(tower(packed), rows, histories)
+        packed = self.tower(side).pack(columns, size=size)
+        return packed, self._own_rows(side, packed, size=size)
 
-    def embeddings(self, side: Side) -> Embeddings:
-        """All users, or all items."""
-        return self.users if side == "user" else self.items
+    def _own_rows(self, side: Side, packed: Mapping[str, NDArray[Any]], *, size: int) -> Rows:
+        """The rows of sources whose features include their id; -1 where it is unknown."""
+        catalogue = self.catalogue(side)
+        if catalogue.id_column in packed:
+            return catalogue.find(packed[catalogue.id_column])
+        return np.full(size, -1, dtype=np.int64)
 
-    def _open_tower(self, side: Side) -> Tower:
-        return Tower(self.bundle.model(f"{side}_tower"))
-
-    def _open_index(self, direction: Direction) -> Index:
-        """Load the direction's tree; where it has none, search its vectors exactly."""
-        where = str(self.bundle.path / MANIFEST)
-        record = IndexRecord.from_dict(self.bundle.manifest.index, where=where)
-        vectors = self.embeddings(direction.target).vectors
-        settings = record.directions[direction.name].settings
-        if settings is None or settings.num_leaves is None:
-            return ExactIndex(direction.corpus(vectors).numpy())
-        folder = self.bundle.index(direction.name)
-        width = direction.corpus(vectors[:1]).shape[1]
-        return ScannIndex.load(folder, settings=settings, width=width)
-
-
-def history_column(config: Mapping[str, Any]) -> str | None:
-    """The feature that holds a user's history, by a run's configuration; None if there is none."""
-    if config.get("user") is None:
-        return History().column
-    found = [f["column"] for f in config["user"]["features"] if f["kind"] == History().kind]
-    return found[0] if found else None
-
-
-def find_direction(name: str) -> Direction:
-    """The direction called `name`.
-
-    Raises:
-        QueryError: there is none.
-    """
-    if name not in DIRECTIONS:
-        raise QueryError(f"direction: expected one of {list(DIRECTIONS)}, received {name!r}")
-    return DIRECTIONS[name]
+    def _histories(self, side: Side, rows: Rows, packed: Mapping[str, NDArray[Any]] | None) -> Rows:
+        """The items in the histories given, now or when a user was added, [n, m]."""
+        column = self.parts.history_column
+        if side == "item" or column is None:
+            return NOTHING
+        if packed is None:
+            records = [self.catalogue(side).record(int(row)) for row in rows]
+            if not any(records):
+                return NOTHING
+            given = {column: [record.get(column) for record in records]}
+            packed = self.tower(side).pack(given, size=len(rows))
+        items = packed[column]
+        return self.catalogue("item").find(items.ravel()).reshape(items.shape)

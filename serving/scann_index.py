@@ -10,6 +10,7 @@ ICML 2020.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from scann import scann_ops_pybind
 
-from serving.index import Found, Vectors, check_queries
+from serving.index import Found, Rows, Vectors, check_queries
 from towers.errors import BundleError, ConfigError
 from towers.typed import STRICT
 
@@ -28,6 +29,12 @@ ASSETS = "scann_assets.pbtxt"
 
 FEWEST = 16
 """A tree's quantization has this many centres, so that it needs as many vectors to learn from."""
+
+
+N_CPUS = len(os.sched_getaffinity(0))
+
+LARGEST_SHARE = 256
+"""Queries that one thread takes at a time."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -143,6 +150,16 @@ class ScannIndex:
         """Whether every vector is scored."""
         return self.settings.num_leaves is None
 
+    def upsert(self, slots: Rows, vectors: Vectors) -> None:
+        """Replace the vectors [n, d] in `slots`; a slot of -1 adds one at the end."""
+        if len(slots):
+            numbers = [int(slot) if slot >= 0 else None for slot in slots]
+            self.searcher.searcher.upsert(numbers, np.ascontiguousarray(vectors), len(numbers))
+
+    def delete(self, slot: int) -> None:
+        """Remove the vector in `slot`, to which the last one moves."""
+        self.searcher.searcher.delete([slot])
+
     def search(self, queries: Vectors, k: int) -> Found:
         """Find min(k, size) rows of high inner products; see `Index.search`.
 
@@ -171,6 +188,12 @@ class ScannIndex:
         leaves, reorder = None, None
         if self.settings.num_leaves is not None:
             leaves, reorder = self.settings.effort(k, size=self.size)
-        rows, scores = self.searcher.search_batched_parallel(queries, k, reorder, leaves)
-        found = ~np.isnan(scores)
-        return np.where(found, rows.astype(np.int64), -1), np.where(found, scores, -np.inf)
+        share = -(-len(queries) // N_CPUS)
+        rows, scores = self.searcher.search_batched_parallel(
+            queries, k, reorder, leaves, batch_size=min(share, LARGEST_SHARE)
+        )
+        rows = rows.astype(np.int64)
+        missing = np.isnan(scores)
+        if missing.any():
+            rows[missing], scores[missing] = -1, -np.inf
+        return rows, scores

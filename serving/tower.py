@@ -11,8 +11,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.index import Vectors
+from serving.signature import FEATURES
 from towers.errors import BundleError
-from towers.inputs import pack
+from towers.inputs import missing_marker, pack
 
 
 class Tower:
@@ -31,6 +32,7 @@ class Tower:
                 f"{path}: expected a SavedModel, received {error}; publish again, or roll back to "
                 "another version"
             ) from None
+        self._path = path
         self._call = self._model.signatures["serving_default"]
         self.inputs = {
             name: (
@@ -51,6 +53,51 @@ class Tower:
 
     def __call__(self, packed: Mapping[str, NDArray[Any]]) -> Vectors:
         """Compute vectors [size, 1 + d] float32 of packed features."""
-        inputs = {name: tf.constant(values) for name, values in packed.items()}
-        vectors: Vectors = self._call(**inputs)["vector"].numpy()
+        vectors: Vectors = self._call(**_tensors(packed))["vector"].numpy()
         return vectors.astype(np.float32, copy=False)
+
+    @property
+    def explains(self) -> bool:
+        """Whether the version was published with what `bags` needs."""
+        return FEATURES in self._model.signatures
+
+    def bags(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """List the features that each vector is a sum of; see `serving.graphs.padded_bags`.
+
+        Raises:
+            BundleError: the version was published before towers could tell.
+        """
+        if not self.explains:
+            raise BundleError(
+                f"{self._path}: expected a signature {FEATURES!r}, from which scores are "
+                "explained, received a version published without it; publish again"
+            )
+        answer = self._model.signatures[FEATURES](**_tensors(packed))
+        return {name: values.numpy() for name, values in answer.items()}
+
+
+def _tensors(packed: Mapping[str, NDArray[Any]]) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(values) for name, values in packed.items()}
+
+
+def join_packed(batches: Sequence[Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
+    """Put batches of packed features one after another; lists are padded to the longest."""
+    if len(batches) == 1:
+        return batches[0]
+    joined = {}
+    for name in batches[0]:
+        arrays = [batch[name] for batch in batches]
+        if arrays[0].ndim == 2:  # noqa: PLR2004
+            longest = max(array.shape[1] for array in arrays)
+            arrays = [_padded(array, longest) for array in arrays]
+        joined[name] = np.concatenate(arrays)
+    return joined
+
+
+def _padded(array: NDArray[Any], length: int) -> NDArray[Any]:
+    """Make lists longer, by missing markers."""
+    if array.shape[1] == length:
+        return array
+    wide = np.full((len(array), length), missing_marker(array.dtype), dtype=array.dtype)
+    wide[:, : array.shape[1]] = array
+    return wide

@@ -26,7 +26,10 @@ def second_order(x: tf.SparseTensor, v: tf.Tensor, *, pool: tf.Tensor) -> tf.Ten
 
     1/2 sum_f [ (sum_i v_if x_i)^2 - sum_i v_if^2 x_i^2 ], where `pool` is `pooled(x, v)`.
     """
-    squares = linear(tf.sparse.map_values(tf.square, x), tf.reduce_sum(tf.square(v), axis=1))
+    query, feature = x.indices[:, 0], x.indices[:, 1]
+    # Gathering from a variable itself would have every other reading of it make a copy of it.
+    norms = tf.reduce_sum(tf.square(tf.gather(tf.convert_to_tensor(v), feature)), axis=1)
+    squares = tf.math.unsorted_segment_sum(tf.square(x.values) * norms, query, tf.shape(pool)[0])
     return 0.5 * (tf.reduce_sum(tf.square(pool), axis=1) - squares)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from towers.schema import History, MultiValued, Numeric, Schema, Side, space_of
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING, Tokens, Vocabulary
 
 INT64 = np.iinfo(np.int64)
+PLAIN: Mapping[Any, set[type]] = {np.int64: {int}, object: {str}, np.float32: {float, int}}
+"""By an input's type, the types of Python's that need no conversion one by one."""
+
 LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
@@ -54,7 +57,7 @@ def pack(
         raise QueryError(f"unknown features {unknown}; expected some of {sorted(inputs)}")
     packed = {}
     for name, (dtype, rank) in inputs.items():
-        values = list(columns[name]) if name in columns else [None] * size
+        values = _listed(columns[name]) if name in columns else [None] * size
         if len(values) != size:
             raise QueryError(f"feature {name!r}: expected {size} values, received {len(values)}")
         pack_one = _pack_values if rank == 1 else _pack_lists
@@ -62,9 +65,26 @@ def pack(
     return packed
 
 
-def _pack_values(name: str, values: Iterable[Any], dtype: Any) -> NDArray[Any]:
-    """Fill one dense array, missing markers included."""
+def _listed(values: Sequence[Any] | pd.Series[Any]) -> list[Any]:
+    """Python's own values, where there are such."""
+    return values.tolist() if isinstance(values, (np.ndarray, pd.Series)) else list(values)
+
+
+def _pack_values(name: str, values: Sequence[Any], dtype: Any) -> NDArray[Any]:
+    """Fill one dense array, missing markers included; values of one plain type all at once."""
+    if {type(value) for value in values} <= PLAIN[dtype]:
+        try:
+            array = np.array(values, dtype=np.float64 if dtype is np.float32 else dtype)
+        except OverflowError:
+            array = None
+        if array is not None and (dtype is not np.float32 or _fits_float(array)):
+            return array.astype(dtype, copy=False)
     return np.array([_value(name, value, dtype) for value in values], dtype=dtype)
+
+
+def _fits_float(values: NDArray[np.float64]) -> bool:
+    """Whether no number is beyond those of 32 bits."""
+    return not (np.abs(values) > LARGEST_FLOAT).any()
 
 
 def _pack_lists(name: str, values: Sequence[Any], dtype: Any) -> NDArray[Any]:
@@ -73,17 +93,17 @@ def _pack_lists(name: str, values: Sequence[Any], dtype: Any) -> NDArray[Any]:
     for value in lists:
         if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
             raise QueryError(f"feature {name!r}: expected a list, received {value!r}")
-    longest = max((len(value) for value in lists), default=0)
-    packed = np.full((len(lists), longest), _missing(dtype), dtype=dtype)
-    for row, value in enumerate(lists):
-        packed[row, : len(value)] = [_value(name, token, dtype) for token in value]
+    lengths = np.array([len(value) for value in lists], dtype=np.int64)
+    packed = np.full((len(lists), lengths.max(initial=0)), missing_marker(dtype), dtype=dtype)
+    tokens = [token for value in lists for token in _listed(value)]
+    packed[np.arange(packed.shape[1]) < lengths[:, np.newaxis]] = _pack_values(name, tokens, dtype)
     return packed
 
 
 def _value(name: str, value: Any, dtype: Any) -> Any:
     """Check and convert one value to its input's type."""
     if _is_missing(value):
-        return _missing(dtype)
+        return missing_marker(dtype)
     if dtype is object:
         return _text(name, value)
     integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
@@ -114,8 +134,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or value is pd.NA or value is pd.NaT
 
 
-def _missing(dtype: Any) -> Any:
+def missing_marker(dtype: Any) -> Any:
     """The marker of a missing value of this type."""
-    if dtype is object:
-        return MISSING_STRING
-    return MISSING_INTEGER if dtype is np.int64 else np.nan
+    kind = np.dtype(dtype).kind
+    return {"O": MISSING_STRING, "i": MISSING_INTEGER, "f": np.nan}[kind]

@@ -20,7 +20,7 @@ from towers.errors import QueryError
 
 SIZE, WIDTH = 400, 9
 BRUTE_FORCE = ScannSettings(num_leaves=None)
-TREE = ScannSettings(num_leaves=20, leaves_to_search=4, reorder=60, recall_k=20)
+TREE = ScannSettings(num_leaves=20, leaves_to_search=6, reorder=60, recall_k=20)
 
 
 class InGraph:
@@ -65,6 +65,11 @@ def by_full_sort(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], k: int
 ) -> NDArray[np.int64]:
     return np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :k]
+
+
+def pairs(excluded: list[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    queries = np.repeat(np.arange(len(excluded)), [len(rows) for rows in excluded])
+    return queries, np.concatenate([np.empty(0, np.int64), *excluded])
 
 
 @pytest.mark.parametrize("k", [1, 20, 77, SIZE - 1, SIZE, SIZE + 50])
@@ -142,25 +147,28 @@ def test_search_without_leaves_out_as_many_as_are_excluded(
     index = indexes[name]
     best, _ = index.search(QUERIES, 60)
     excluded = [found[: 2 * query] for query, found in enumerate(best)]
-    rows, scores = search_without(index, QUERIES, 10, excluded=excluded)
+    tens = np.full(len(QUERIES), 10)
+    rows, scores = search_without(index, QUERIES, k=tens, width=10, unwanted=pairs(excluded))
     for query, found in enumerate(rows):
         assert len(set(found.tolist()) - set(excluded[query].tolist())) == 10
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
-@given(data=st.data(), size=st.integers(1, 20), n=st.integers(0, 3), k=st.integers(1, 30))
-def test_search_without_is_a_search_of_the_others(
-    data: st.DataObject, size: int, n: int, k: int
-) -> None:
+@given(data=st.data(), size=st.integers(1, 20), n=st.integers(0, 3))
+def test_search_without_is_a_search_of_the_others(data: st.DataObject, size: int, n: int) -> None:
     values = st.integers(-2, 2).map(float)
     vectors = data.draw(hnp.arrays(np.float32, (size, 2), elements=values))
     queries = data.draw(hnp.arrays(np.float32, (n, 2), elements=values))
     unwanted = data.draw(hnp.arrays(np.bool_, (n, size)))
     excluded = [np.flatnonzero(row)[::-1] for row in unwanted]
-    rows, scores = search_without(ExactIndex(vectors), queries, k, excluded=excluded)
-    assert rows.shape == scores.shape == (n, min(k, size))
+    k = data.draw(hnp.arrays(np.int64, n, elements=st.integers(0, 30)))
+    width = int(k.max(initial=0)) + data.draw(st.integers(0, 5))
+    rows, scores = search_without(
+        ExactIndex(vectors), queries, k=k, width=width, unwanted=pairs(excluded)
+    )
+    assert rows.shape == scores.shape == (n, min(width, size))
     for query, found in enumerate(rows):
         ranked = by_full_sort(vectors, queries[[query]], size)[0].tolist()
-        others = [row for row in ranked if not unwanted[query, row]][:k]
+        others = [row for row in ranked if not unwanted[query, row]][: k[query]]
         assert found.tolist() == others + [-1] * (len(found) - len(others))
         assert np.isneginf(scores[query, len(others) :]).all()

@@ -70,8 +70,8 @@ def test_a_versions_ranks_are_those_of_its_own_u2i_answers(
 ) -> None:
     retriever = Retriever.open(published[0], version=1)
     mined = mine_published(retriever, ranks=ranks, advance=lambda _: None)
-    scores = retriever.users.vectors @ retriever.items.vectors.T
-    known = sparse.csr_array(retriever.seen.matrix)
+    scores = retriever.catalogue("user").vectors @ retriever.catalogue("item").vectors.T
+    known = sparse.csr_array(retriever.parts.seen.matrix)
     assert known.nnz > 0
     assert unpadded(mined.items) == ranked(scores, known, ranks=ranks)
     assert (mined.version, mined.ranks) == (1, ranks)

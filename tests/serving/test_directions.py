@@ -12,6 +12,11 @@ from serving.directions import DIRECTIONS
 RANDOM = np.random.default_rng(2)
 USERS = np.c_[np.ones(20), RANDOM.normal(size=(20, 4))].astype(np.float32)
 ITEMS = RANDOM.normal(size=(30, 5)).astype(np.float32)
+SOME_VECTORS = hnp.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 5), st.integers(2, 5)),
+    elements=st.floats(-(2.0**127), 2.0**127, width=32, allow_subnormal=False),
+)
 
 
 def scores(name: str) -> NDArray[np.float32]:
@@ -46,13 +51,14 @@ def test_similarity_is_the_cosine_of_the_pooled_parts(
     np.testing.assert_allclose(scores(name), expected, rtol=1e-5, atol=1e-6)
 
 
-@given(
-    vectors=hnp.arrays(
-        np.float32,
-        st.tuples(st.integers(1, 5), st.integers(2, 5)),
-        elements=st.floats(-(2.0**127), 2.0**127, width=32, allow_subnormal=False),
-    )
-)
+@given(vectors=SOME_VECTORS)
+def test_numpy_brings_vectors_to_the_same_place(vectors: NDArray[np.float32]) -> None:
+    for direction in DIRECTIONS.values():
+        expected = direction.queries(vectors).numpy()
+        np.testing.assert_allclose(direction.project(vectors), expected, rtol=1e-5, atol=1e-6)
+
+
+@given(vectors=SOME_VECTORS)
 def test_unit_vectors_whatever_the_scale_and_zero_stays_zero(vectors: NDArray[np.float32]) -> None:
     unit = DIRECTIONS["i2i"].corpus(vectors).numpy()
     zero = (vectors[:, 1:] == 0).all(axis=1)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from serving.retriever import Retriever, history_column
+from serving.parts import history_column
+from serving.retriever import Retriever
 from towers.errors import BundleError, QueryError
 
 ROW = 3
@@ -60,7 +61,7 @@ def test_answers_are_those_of_the_saved_models(
     tensors = {name: tf.constant(x, signature[name].dtype) for name, x in features.items()}
     unwanted = [USER] if direction == "u2u" else []
     exclude = tf.constant([unwanted], tf.int64 if direction[-1] == "u" else tf.string)
-    answer = model(tensors, k=tf.constant(20), exclude=exclude)
+    answer = model(tensors, k=tf.constant([20]), exclude=exclude)
     names = [x.decode() if isinstance(x, bytes) else x for x in answer["ids"][0].numpy()]
     for query in ({"id": SOURCES[direction]}, {"features": single(features)}):
         frame = retriever.retrieve(direction, k=20, exclude=unwanted, **query)
@@ -107,14 +108,14 @@ def test_history_given_counts_as_seen(exact: Retriever) -> None:
 
 def test_nothing_known_still_has_an_answer(exact: Retriever) -> None:
     """By the items' own quality; nobody is like a user of whom nothing is known."""
-    own = exact.items.vectors[:, 0]
+    own = exact.catalogue("item").vectors[:, 0]
     assert ids(exact.retrieve("u2i", features={}, k=1)) == [f"item {own.argmax()}"]
     assert exact.retrieve("u2u", features={}, k=3)["score"].tolist() == [0.0] * 3
 
 
 @pytest.mark.parametrize("direction", SOURCES)
 def test_batch_gives_the_answers_of_single_queries(exact: Retriever, direction: str) -> None:
-    side = exact.users if direction[0] == "u" else exact.items
+    side = exact.catalogue("user") if direction[0] == "u" else exact.catalogue("item")
     some = side.ids[[7, 0, 31]].tolist()
     seen = direction in {"u2i", "i2u"}
     hits = exact.retrieve_batch(direction, ids=some, k=50, exclude_seen=seen)
@@ -149,7 +150,7 @@ def test_batch_of_features(exact: Retriever) -> None:
         (
             "u2i",
             {"id": str(USER)},
-            f"user_id: expected an integer, as in training, received '{USER}'",
+            f"user_id: expected a 64-bit integer, as in training, received '{USER}'",
         ),
         ("i2i", {"id": 7}, "item_id: expected text, as in training, received 7"),
         ("u2i", {"id": USER, "exclude": [7]}, "item_id: expected text"),
@@ -187,3 +188,70 @@ def test_history_column_is_that_of_the_configuration() -> None:
     features = [{"kind": "categorical", "column": "a"}, {"kind": "history", "column": "past"}]
     assert history_column({"user": {"features": features}}) == "past"
     assert history_column({"user": {"features": features[:1]}}) is None
+
+
+def test_only_what_matches_and_scores_enough(exact: Retriever) -> None:
+    where = {"and": [{"column": "genres", "equals": "y"}, {"column": "price", "range": {"gt": 0}}]}
+    frame = exact.retrieve("u2i", id=USER, k=1000, where=where)
+    everything = exact.retrieve("u2i", id=USER, k=1000)
+    fits = [
+        ("y" in genres) and price > 0 for genres, price in everything[["genres", "price"]].values
+    ]
+    assert ids(frame) == ids(everything[fits])
+    assert 0 < len(frame) < 40
+    limit = float(frame["score"].iloc[5])
+    assert ids(exact.retrieve("u2i", id=USER, k=8, where=where, min_score=limit)) == ids(frame)[:6]
+    seen = set(ids(frame)) - set(
+        ids(exact.retrieve("u2i", id=USER, where=where, exclude_seen=True, k=99))
+    )
+    assert seen == set(ids(frame)) & set(
+        exact.catalogue("item").ids[exact.parts.seen.of("user", ROW)]
+    )
+    with pytest.raises(QueryError, match="'gernes'"):
+        exact.retrieve("u2i", id=USER, where={"column": "gernes", "equals": "y"})
+
+
+@pytest.mark.parametrize("kind", ["exact", "scann"])
+def test_questions_answered_together_are_answered_as_alone(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
+    retriever: Retriever = request.getfixturevalue(kind)
+    where = {"column": "genres", "equals": "x"}
+    history = ["item 5", "item 9"]
+    questions = [
+        retriever.ask("u2i", ids=[USER], k=3),
+        retriever.ask("i2i", ids=[ITEM, "item 8"], k=9),
+        retriever.ask("u2i", features={"history": [history, None]}, k=40, exclude_seen=True),
+        retriever.ask("u2i", ids=[USER, USER + 1], k=7, where=where, exclude=["item 0"]),
+        retriever.ask("u2i", ids=[], k=5),
+        retriever.ask("i2u", features={"price": [1.0]}, k=1000, min_score=0.2),
+        retriever.ask_packed(
+            "u2i",
+            retriever.tower("user").pack({"history": [["item 1"], []]}, size=2),
+            k=np.array([2, 6]),
+            exclude=np.array([["item 3", "none"], ["none", "none"]], dtype=object),
+        ),
+    ]
+    together = retriever.answer(questions)
+    for question, hits in zip(questions, together, strict=True):
+        (alone,) = retriever.answer([question])
+        assert hits.ids.shape == alone.ids.shape
+        if kind == "exact":
+            assert hits.ids.tolist() == alone.ids.tolist()
+        assert (np.isneginf(hits.scores) == (hits.rows < 0)).all()
+        for row, found in zip(hits.rows, hits.ids, strict=True):
+            assert len(set(row[row >= 0])) == (row >= 0).sum()
+            assert (
+                found[row < 0] == retriever.catalogue(question.direction.target).missing_id
+            ).all()
+    assert [hits.ids.shape for hits in together] == [
+        (1, 3), (2, 9), (2, 40), (2, 7), (0, 5), (1, 60), (2, 6),
+    ]  # fmt: skip
+    assert (together[6].rows >= 0).sum(axis=1).tolist() == [2, 6]
+    assert "item 3" not in together[6].ids[0]
+
+
+def test_warm_reads_everything(models: Path) -> None:
+    retriever = Retriever.open(models)
+    retriever.warm()
+    assert retriever.index_sizes() == {"u2i": 120, "i2i": 120, "u2u": 60, "i2u": 60}

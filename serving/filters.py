@@ -1,0 +1,272 @@
+"""Filters: which users or items may be found, by the columns of their tables.
+
+As JSON, and as Python's own values:
+
+    {"column": "year", "equals": 1999}
+    {"column": "genres", "in": ["Drama", "Comedy"]}
+    {"column": "year", "range": {"gte": 1990, "lt": 2000}}
+    {"and": [...]}, {"or": [...]}, {"not": ...}
+
+A column of lists matches where any of its elements does. A missing value matches no
+condition, and so every `not` of one.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from towers.errors import QueryError
+
+MOST_CONDITIONS = 1000
+"""Conditions in one filter at most."""
+
+Value = StrictBool | StrictInt | StrictFloat | StrictStr
+Column = Callable[[str], pa.Array]
+"""Answers the values of a column by its name.
+
+Raises:
+    QueryError: there is no such column.
+"""
+
+
+class _Node(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Equals(_Node):
+    """The column's value is this one."""
+
+    column: str
+    equals: Value
+
+
+class In(_Node):
+    """The column's value is one of these."""
+
+    column: str
+    values: tuple[Value, ...] = Field(alias="in", max_length=100_000)
+
+
+class Bounds(_Node):
+    """Limits of a range: greater than, greater or equal, less than, less or equal."""
+
+    gt: Value | None = None
+    gte: Value | None = None
+    lt: Value | None = None
+    lte: Value | None = None
+
+    @model_validator(mode="after")
+    def _has_one(self) -> Bounds:
+        if all(bound is None for _, bound in self):
+            raise ValueError("expected at least one of gt, gte, lt and lte")
+        return self
+
+
+class Range(_Node):
+    """The column's value lies within bounds."""
+
+    column: str
+    bounds: Bounds = Field(alias="range")
+
+
+class And(_Node):
+    """All of these match."""
+
+    all: tuple[Filter, ...] = Field(alias="and", min_length=1)
+
+
+class Or(_Node):
+    """At least one of these matches."""
+
+    any: tuple[Filter, ...] = Field(alias="or", min_length=1)
+
+
+class Not(_Node):
+    """This does not match."""
+
+    no: Filter = Field(alias="not")
+
+
+_KINDS: dict[str, str] = {key: key for key in ("equals", "in", "range", "and", "or", "not")} | {
+    "values": "in",
+    "bounds": "range",
+    "all": "and",
+    "any": "or",
+    "no": "not",
+}
+
+
+def _kind(raw: Any) -> str | None:
+    """Tell a filter's kind by the one key that only this kind has."""
+    keys = raw if isinstance(raw, dict) else getattr(raw, "model_fields_set", ())
+    return next((_KINDS[key] for key in keys if isinstance(key, str) and key in _KINDS), None)
+
+
+Filter = Annotated[
+    Annotated[Equals, Tag("equals")]
+    | Annotated[In, Tag("in")]
+    | Annotated[Range, Tag("range")]
+    | Annotated[And, Tag("and")]
+    | Annotated[Or, Tag("or")]
+    | Annotated[Not, Tag("not")],
+    Discriminator(
+        _kind,
+        custom_error_type="filter",
+        custom_error_message="expected one of the keys equals, in, range, and, or, not",
+    ),
+]
+for _model in (And, Or, Not):
+    _model.model_rebuild()
+_FILTER: TypeAdapter[Any] = TypeAdapter(Filter)
+
+
+def parse_filter(raw: Any) -> Filter:
+    """Read a filter from plain values; one that is read already stays as it is.
+
+    Raises:
+        QueryError: it is none, or has too many conditions.
+    """
+    try:
+        chosen: Filter = _FILTER.validate_python(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(["where", *(str(part) for part, _ in groupby(first["loc"]))])
+        message = first["msg"].removeprefix("Value error, ")
+        raise QueryError(f"{where}: {message}, received {reprlib.repr(first['input'])}") from None
+    count = sum(1 for _ in _conditions(chosen))
+    if count > MOST_CONDITIONS:
+        raise QueryError(
+            f"where: expected at most {MOST_CONDITIONS} conditions, received {count}; "
+            "use `in` for many values of one column"
+        )
+    return chosen
+
+
+def matches(chosen: Filter, column: Column, *, size: int) -> NDArray[np.bool_]:
+    """Which of `size` rows match, [size].
+
+    Raises:
+        QueryError: a column does not exist, or a value is not of its type.
+    """
+    if isinstance(chosen, Not):
+        return ~matches(chosen.no, column, size=size)
+    if isinstance(chosen, And | Or):
+        each = [matches(one, column, size=size) for one in inner(chosen)]
+        combine = np.logical_and if isinstance(chosen, And) else np.logical_or
+        found: NDArray[np.bool_] = combine.reduce(each)
+        return found
+    values = column(chosen.column)
+    if not pa.types.is_list(values.type) and not pa.types.is_large_list(values.type):
+        return _flags(_test(chosen, values))
+    found = np.zeros(size, dtype=np.bool_)
+    parents = pc.list_parent_indices(values).to_numpy()
+    found[parents[_flags(_test(chosen, pc.list_flatten(values)))]] = True
+    return found
+
+
+def inner(chosen: Filter) -> tuple[Filter, ...]:
+    """The filters that a filter is made of."""
+    if isinstance(chosen, And):
+        return chosen.all
+    if isinstance(chosen, Or):
+        return chosen.any
+    return (chosen.no,) if isinstance(chosen, Not) else ()
+
+
+def _test(chosen: Equals | In | Range, values: pa.Array) -> pa.Array:
+    """Compare each value; null where there is none."""
+
+    def typed(value: Value) -> pa.Scalar:
+        return typed_value(value, values.type, where=chosen.column)
+
+    if isinstance(chosen, Equals):
+        return pc.equal(values, typed(chosen.equals))
+    if isinstance(chosen, In):
+        return pc.is_in(values, value_set=_typed_all(chosen, values.type))
+    compare = {
+        "gt": pc.greater,
+        "gte": pc.greater_equal,
+        "lt": pc.less,
+        "lte": pc.less_equal,
+    }
+    tests = [
+        compare[name](values, typed(bound)) for name, bound in chosen.bounds if bound is not None
+    ]
+    result = tests[0]
+    for test in tests[1:]:
+        result = pc.and_(result, test)
+    return result
+
+
+def typed_value(value: Value, kind: pa.DataType, *, where: str) -> pa.Scalar:
+    """Bring a value to a column's type.
+
+    Raises:
+        QueryError: it is of another.
+    """
+    if pa.types.is_boolean(kind):
+        fits = isinstance(value, bool)
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        fits = isinstance(value, str)
+    if fits:
+        try:
+            return pa.scalar(value).cast(kind)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass
+    raise QueryError(
+        f"where: column {where!r}: expected a value of type {kind}, received {value!r}"
+    )
+
+
+def _typed_all(chosen: In, kind: pa.DataType) -> pa.Array:
+    """Bring the values of an `in` to a column's type; all at once where they are of one plain type.
+
+    Raises:
+        QueryError: one is of another.
+    """
+    plain = {int: pa.types.is_integer, str: pa.types.is_string}
+    kinds = {type(value) for value in chosen.values}
+    if len(kinds) == 1 and (is_like := plain.get(kinds.pop())) and is_like(kind):
+        try:
+            return pa.array(chosen.values, kind)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass  # the first of those that do not fit is found below
+    typed = [typed_value(value, kind, where=chosen.column).as_py() for value in chosen.values]
+    return pa.array(typed, kind)
+
+
+def _flags(found: pa.Array) -> NDArray[np.bool_]:
+    """Null counts as no match."""
+    flags: NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
+    return flags
+
+
+def _conditions(chosen: Filter) -> Iterator[Filter]:
+    """Every node of a filter."""
+    yield chosen
+    for one in inner(chosen):
+        yield from _conditions(one)
