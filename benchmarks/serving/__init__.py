@@ -1,0 +1,1 @@
+"""How fast a large version is served: `python -m benchmarks.serving`."""

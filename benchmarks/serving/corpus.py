@@ -1,0 +1,162 @@
+"""A published version of a million items, made from nothing: only its size means something.
+
+Vectors have the shape of a factorization machine's: items of a category lie together, an item's
+own quality is on another scale than the rest, and a user's vector is the sum of its features and
+of the items of its history.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipelines.config import DataConfig, ExportConfig, InteractionsTable, ModelConfig, RunConfig
+from pipelines.dataset import Dataset, build_dataset
+from pipelines.embed import embed
+from pipelines.export import export_bundle
+from pipelines.fit import Fitted
+from pipelines.folds import FoldBatches
+from pipelines.model import build_model
+from pipelines.prepare import Prepared
+from pipelines.progress import Reporter
+from serving.bundle import Bundle
+from serving.manifest import Provenance
+from serving.store import Store
+from towers.schema import Categorical, Features, History, Numeric
+
+N_CATEGORIES, N_BRANDS, N_CITIES, N_AGES = 1000, 10_000, 500, 7
+HISTORY = 20
+"""Items that each user has."""
+
+SPREAD = 0.6
+"""How far an item lies from the centre of its category, against how far that lies from zero."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large to make it."""
+
+    items: int = 1_000_000
+    users: int = 100_000
+    dim: int = 64
+
+
+def publish_corpus(root: Path, size: Size, reporter: Reporter) -> Bundle:
+    """Publish a version of that size to the models directory `root`, and make it current."""
+    rng = np.random.default_rng(0)
+    prepared = _tables(size, rng)
+    config = RunConfig(
+        name="corpus",
+        data=DataConfig(interactions=InteractionsTable(path="interactions.parquet")),
+        model=ModelConfig(embedding_dim=size.dim, init="normal"),
+        export=ExportConfig(k=100),
+        user=Features(
+            features=(History(latest=50), Categorical(column="age"), Categorical(column="city"))
+        ),
+        item=Features(
+            features=(
+                Categorical(column="item_id"),
+                Categorical(column="category"),
+                Categorical(column="brand"),
+                Numeric(column="price"),
+            )
+        ),
+    )
+    dataset = build_dataset(
+        config.schema,
+        users=prepared.users,
+        items=prepared.items,
+        interactions=prepared.everything_but_test,
+    )
+    store = Store(root)
+    with store.staging() as staged:
+        fitted = _untrained(dataset, prepared, config, checkpoint=staged / "start", rng=rng)
+        exported = export_bundle(
+            fitted,
+            dataset,
+            vectors=embed(fitted.model, dataset),
+            prepared=prepared,
+            config=config,
+            folder=staged,
+            version=store.version_of(staged),
+            reporter=reporter,
+        )
+        for path in staged.glob("start*"):
+            path.unlink()
+        bundle = store.publish(
+            staged,
+            Provenance(
+                name=config.name,
+                schema_fingerprint=config.schema.fingerprint(),
+                config=json.loads(json.dumps(dataclasses.asdict(config))),
+                parent_version=None,
+                mined=None,
+                index=exported.index.to_dict(),
+                metrics={},
+            ),
+        )
+    store.activate(bundle.version)
+    return bundle
+
+
+def _tables(size: Size, rng: np.random.Generator) -> Prepared:
+    """Make items, users, and a history for each user, out of three categories."""
+    category = np.sort(rng.zipf(1.2, size.items) % N_CATEGORIES)
+    items = pd.DataFrame(
+        {
+            "item_id": np.arange(size.items),
+            "category": category,
+            "brand": category * 10 + rng.integers(10, size=size.items),
+            "price": rng.lognormal(size=size.items).astype(np.float32),
+        }
+    )
+    users = pd.DataFrame(
+        {
+            "user_id": np.arange(size.users),
+            "age": rng.integers(N_AGES, size=size.users),
+            "city": rng.integers(N_CITIES, size=size.users),
+        }
+    )
+    first = np.searchsorted(category, np.arange(N_CATEGORIES))
+    count = np.diff(np.append(first, size.items))
+    liked = rng.choice(np.flatnonzero(count), (size.users, 3))
+    chosen = np.take_along_axis(liked, rng.integers(3, size=(size.users, HISTORY)), axis=1)
+    item = first[chosen] + (rng.random(chosen.shape) * count[chosen]).astype(np.int64)
+    pairs = pd.DataFrame(
+        {"user_id": users["user_id"].repeat(HISTORY), "item_id": item.ravel(), "weight": 1.0}
+    ).drop_duplicates(ignore_index=True)
+    nothing = pairs.iloc[:0]
+    return Prepared(
+        users=users, items=items, train=pairs, validation=nothing, test=nothing, lines=()
+    )
+
+
+def _untrained(
+    dataset: Dataset,
+    prepared: Prepared,
+    config: RunConfig,
+    *,
+    checkpoint: Path,
+    rng: np.random.Generator,
+) -> Fitted:
+    """A model whose items lie around the centres of their categories."""
+    batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
+    model = build_model(config, batches)
+    n_rows, dim = dataset.vocabulary.n_rows, config.model.embedding_dim
+    v = rng.normal(scale=1 / np.sqrt(dim), size=(n_rows, dim)).astype(np.float32)
+    centres = rng.normal(scale=1 / np.sqrt(dim), size=(N_CATEGORIES, dim)).astype(np.float32)
+    rows = dataset.history_rows
+    known = rows >= 0
+    categories: NDArray[np.int64] = prepared.items["category"].to_numpy()[known]
+    v[rows[known]] = centres[categories] + SPREAD * v[rows[known]]
+    model.features.v.assign(v)
+    model.features.w.assign(rng.normal(scale=0.3, size=n_rows).astype(np.float32))
+    path = tf.train.Checkpoint(model=model).write(str(checkpoint))
+    return Fitted(model=model, best_epoch=0, records=(), checkpoint=path, mined=None)

@@ -1,0 +1,130 @@
+"""The retriever beside the bare index: what encoding, exclusion and naming cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.serving.corpus import N_AGES, N_CITIES
+from serving.index import ExactIndex
+from serving.live_index import LiveScannIndex
+from serving.retriever import Retriever
+from serving.scann_index import ScannIndex
+
+BATCH, K = 1024, 100
+CHECKED = 500
+"""Queries whose exact neighbours are counted."""
+REPEATS = 3
+"""Each rate is the best of so many, in turn."""
+
+
+def make_queries(n: int, *, n_items: int, seed: int = 1) -> dict[str, list[Any]]:
+    """Make the raw features of `n` users, with histories of neighbouring items as in the corpus."""
+    rng = np.random.default_rng(seed)
+    starts = rng.integers(n_items - 50, size=(n, 3, 1))
+    items = starts + rng.integers(50, size=(n, 3, 7))
+    return {
+        "history": items.reshape(n, 21)[:, :20].tolist(),
+        "age": rng.integers(N_AGES, size=n).tolist(),
+        "city": rng.integers(N_CITIES, size=n).tolist(),
+    }
+
+
+def measure(retriever: Retriever, *, n: int) -> Iterable[tuple[str, str]]:
+    """Yield the lines of a table: what was measured, and how much it was."""
+    index = retriever.parts.index("u2i")
+    if not isinstance(index, LiveScannIndex):
+        raise TypeError("the corpus has no tree; make it larger")
+    settings = index.settings
+    yield (
+        "leaves, searched, reordered",
+        f"{settings.num_leaves}, {settings.leaves_to_search}, " + (str(settings.reorder)),
+    )
+    features = make_queries(n, n_items=len(retriever.catalogue("item").ids))
+    packed = retriever.tower("user").pack(features, size=n)
+    vectors = retriever.encode("user", packed)
+    exact, _ = ExactIndex(retriever.catalogue("item").vectors).search(vectors[:CHECKED], K)
+    found, _ = index.search(vectors[:CHECKED], K)
+    recall = np.mean([np.isin(f, e).mean() for f, e in zip(found, exact, strict=True)])
+    yield f"recall@{K}", f"{recall:.3f}"
+
+    searcher = ScannIndex.load(
+        retriever.bundle.index("u2i"), settings=settings, width=vectors.shape[1]
+    ).searcher
+    leaves, reorder = settings.effort(K, size=index.size)
+
+    def bare(part: slice) -> None:
+        searcher.search_batched_parallel(vectors[part], K, reorder, leaves)
+
+    def from_packed(part: slice) -> None:
+        some = _cut(packed, part)
+        retriever.answer([retriever.ask_packed("u2i", some, k=np.full(BATCH, K))])
+
+    def from_raw(part: slice) -> None:
+        retriever.retrieve_batch("u2i", features=_cut(features, part), k=K)
+
+    rates = _rates({"bare": bare, "packed": from_packed, "raw": from_raw}, n=n)
+    yield f"bare ScaNN, batches of {BATCH}", f"{rates['bare']:,.0f} queries/s"
+    for name, label in (("packed", "arrays to ids"), ("raw", "raw features to ids")):
+        yield label, f"{rates[name]:,.0f} queries/s, {rates[name] / rates['bare']:.2f} of it"
+    yield "  of a query: packing", f"{_us(lambda p: _pack(retriever, features, p), n):.1f} us"
+    yield "  encoding", f"{_us(lambda p: retriever.encode('user', _cut(packed, p)), n):.1f} us"
+    yield "  search", f"{1e6 / rates['bare']:.1f} us"
+    singles = [slice(i, i + 1) for i in range(300)]
+    yield "one at a time, bare ScaNN", _latency(bare, singles)
+    yield (
+        "one at a time, encoding",
+        _latency(lambda part: retriever.encode("user", _cut(packed, part)), singles),
+    )
+    yield "one at a time, raw features to ids", _latency(from_raw, singles)
+
+
+def _cut(columns: Mapping[str, Any], part: slice) -> dict[str, Any]:
+    return {name: values[part] for name, values in columns.items()}
+
+
+def _pack(retriever: Retriever, features: Mapping[str, Any], part: slice) -> Any:
+    return retriever.tower("user").pack(_cut(features, part), size=BATCH)
+
+
+def _batches(n: int) -> list[slice]:
+    return [slice(start, start + BATCH) for start in range(0, n - BATCH + 1, BATCH)]
+
+
+def _rates(calls: Mapping[str, Callable[[slice], None]], *, n: int) -> dict[str, float]:
+    """Queries a second of each, run in turn so that what else runs disturbs all alike."""
+    best = dict.fromkeys(calls, np.inf)
+    for _ in range(REPEATS):
+        for name, call in calls.items():
+            start = perf_counter()
+            for part in _batches(n):
+                call(part)
+            best[name] = min(best[name], perf_counter() - start)
+    return {name: len(_batches(n)) * BATCH / seconds for name, seconds in best.items()}
+
+
+def _us(call: Callable[[slice], Any], n: int) -> float:
+    """Microseconds a query, in batches."""
+    start = perf_counter()
+    for part in _batches(n):
+        call(part)
+    return (perf_counter() - start) / (len(_batches(n)) * BATCH) * 1e6
+
+
+def _latency(call: Callable[[slice], Any], parts: Iterable[slice]) -> str:
+    seconds = []
+    for part in parts:
+        start = perf_counter()
+        call(part)
+        seconds.append(perf_counter() - start)
+    return percentiles(seconds)
+
+
+def percentiles(seconds: Iterable[float] | NDArray[np.float64]) -> str:
+    """The median and the 99th percentile, in milliseconds."""
+    p50, p99 = np.percentile(list(seconds), [50, 99]) * 1000
+    return f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"

@@ -1,0 +1,96 @@
+"""Ids and the values of records as a request brings them: checked, and described for OpenAPI.
+
+A fault is named by its first place. pydantic's own unions name one a member and an element, which
+takes seconds where a hostile request has a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+from pydantic import FailFast, Field, PlainValidator, WithJsonSchema
+
+from serving.server.errors import TooLargeError
+
+LONGEST_LIST, MOST_NAMES = 10_000, 1000
+"""Values in one list, and names in one record."""
+MOST_CELLS = 1_000_000
+"""Of one request: its records times the longest list, as all lists are padded to one length."""
+MOST = 10_000
+"""Parts of one list of a request; how many a server takes may be less."""
+
+INT64 = range(-(2**63), 2**63)
+T = TypeVar("T")
+
+
+def _check_id(raw: Any) -> int | str:
+    if isinstance(raw, str) or (type(raw) is int and raw in INT64):
+        return raw
+    raise ValueError("expected a 64-bit integer or text")
+
+
+def _check_values(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, dict):
+        raise ValueError("expected values by name")
+    if len(raw) > MOST_NAMES:
+        raise ValueError(f"expected at most {MOST_NAMES} names")
+    for name, value in raw.items():
+        listed = value if isinstance(value, list) else [value]
+        if len(listed) > LONGEST_LIST:
+            raise ValueError(f"{name!r}: expected at most {LONGEST_LIST} values in a list")
+        if any(isinstance(one, (list, dict)) for one in listed):
+            raise ValueError(f"{name!r}: expected a value, or a list of values")
+    return raw
+
+
+_SCALAR = {"type": ["boolean", "integer", "number", "string", "null"]}
+
+Id = Annotated[
+    int | str,
+    PlainValidator(_check_id),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": INT64.start, "exclusiveMaximum": INT64.stop},
+                {"type": "string"},
+            ],
+            "description": "As in training: an integer, or text.",
+        }
+    ),
+]
+
+Values = Annotated[
+    dict[str, Any],
+    PlainValidator(_check_values),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_NAMES,
+            "additionalProperties": {
+                "anyOf": [
+                    _SCALAR,
+                    {"type": "array", "items": _SCALAR, "maxItems": LONGEST_LIST},
+                ]
+            },
+            "description": "Values by name: one or, of what has many, a list; null is missing.",
+        }
+    ),
+]
+
+Many = Annotated[list[T], FailFast(), Field(max_length=MOST)]
+
+
+def check_lists(records: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse lists that would take too much room once they are padded to one length.
+
+    Raises:
+        TooLargeError: they would.
+    """
+    lists = (len(x) for record in records for x in record.values() if isinstance(x, list))
+    longest = max(lists, default=0)
+    if longest * len(records) > MOST_CELLS:
+        raise TooLargeError(
+            f"lists: expected at most {MOST_CELLS} values once all are as long as the longest, "
+            f"received {len(records)} records with one of {longest}; send several requests"
+        )

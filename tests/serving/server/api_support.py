@@ -1,0 +1,62 @@
+"""A host and its app on an event loop of their own, for tests that are no coroutines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastapi import FastAPI
+
+from serving.journal import Journal
+from serving.server.app import build_app
+from serving.server.host import Host
+from serving.server.settings import ServerSettings
+
+
+@dataclass(frozen=True)
+class Api:
+    """Sends requests to the app, as a client would."""
+
+    portal: BlockingPortal
+    client: httpx.AsyncClient
+    host: Host
+    app: FastAPI
+
+    def request(self, method: str, path: str, **given: Any) -> httpx.Response:
+        return self.portal.call(partial(self.client.request, method, path, **given))
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+    def post(self, path: str, body: Any) -> httpx.Response:
+        return self.request("POST", path, json=body)
+
+
+@contextmanager
+def running_api(
+    models: Path, *, journal: Path | None = None, wait: bool = True, **settings: Any
+) -> Iterator[Api]:
+    """Serve a models directory in this process, without a port."""
+
+    @asynccontextmanager
+    async def serving() -> AsyncIterator[tuple[Host, FastAPI, httpx.AsyncClient]]:
+        async with AsyncExitStack() as stack:
+            kept = stack.enter_context(Journal(journal)) if journal else None
+            chosen = ServerSettings(**{"poll_s": 0.05} | settings)
+            host = await stack.enter_async_context(Host(models, settings=chosen, journal=kept))
+            if wait:
+                await host.ready()
+            app = build_app(host)
+            transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+            client = httpx.AsyncClient(transport=transport, base_url="http://server", timeout=30)
+            yield host, app, await stack.enter_async_context(client)
+
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving()) as served:
+        host, app, client = served
+        yield Api(portal, client, host, app)

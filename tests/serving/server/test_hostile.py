@@ -1,0 +1,266 @@
+"""Whatever is sent, the answer is no 5xx, is what the OpenAPI page says, and the server goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import resource
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.serving.server.api_support import Api, running_api
+
+USER = 2**40 + 3
+JSON = {"content-type": "application/json"}
+LEAF = '{"column":"genres","equals":"x"}'
+"""A condition."""
+
+
+@pytest.fixture(scope="module")
+def api(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with running_api(published, journal=tmp_path_factory.mktemp("journal")) as api:
+        yield api
+
+
+def send(api: Api, body: Any, path: str = "/v1/retrieve/u2i", **headers: str) -> Any:
+    return api.request("POST", path, content=body, headers=JSON | headers)
+
+
+def with_filter(where: str) -> str:
+    return f'{{"id":{USER},"where":{where}}}'
+
+
+def still_answers(api: Api) -> bool:
+    answer = api.post("/v1/retrieve/u2i", {"id": USER, "k": 3})
+    return answer.status_code == 200 and len(answer.json()["results"]) == 3
+
+
+HOSTILE: dict[str, tuple[str | bytes, int]] = {
+    "nothing": ("", 400),
+    "null": ("null", 400),
+    "a list": ("[]", 400),
+    "half": ('{"id":', 400),
+    "two": (f'{{"id":{USER}}}' * 2, 400),
+    "NaN": ('{"features":{"price":NaN}}', 400),
+    "Infinity": (f'{{"id":{USER},"min_score":-Infinity}}', 400),
+    "beyond a double": (f'{{"id":{USER},"min_score":1e400}}', 400),
+    "beyond a float": (f'{{"id":{USER},"min_score":1e300}}', 400),
+    "k of 10**9": (f'{{"id":{USER},"k":1000000000}}', 400),
+    "k of 10**30": (f'{{"id":{USER},"k":{10**30}}}', 400),
+    "k with a point": (f'{{"id":{USER},"k":1e1}}', 400),
+    "id of 2**63": (f'{{"id":{2**63}}}', 400),
+    "id of 5000 digits": ('{"id":' + "9" * 5000 + "}", 400),
+    "the id that stands for none": (f'{{"id":{-(2**63)}}}', 404),
+    "a lone surrogate": ('{"features":{"city":"\\ud800"}}', 400),
+    "an encoded surrogate": (b'{"features":{"city":"\xed\xa0\x80"}}', 400),
+    "no UTF-8": (b'{"features":{"city":"\xff"}}', 400),
+    "a NUL": ('{"features":{"city":"\\u0000"}}', 200),
+    "a million of brackets": ("[" * 1_000_000, 400),
+    "100,000 lists": ("[" * 100_000 + "]" * 100_000, 400),
+    "100,000 objects": ('{"id":' * 100_000 + "1" + "}" * 100_000, 400),
+    "a deep feature": ('{"features":{"city":' + "[" * 500 + "]" * 500 + "}}", 400),
+    "a long history": (json.dumps({"features": {"history": ["a"] * 10_001}}), 400),
+    "a longest history": (json.dumps({"features": {"history": ["a"] * 10_000}}), 200),
+    "200,000 unknown fields": (json.dumps({f"field {n}": n for n in range(200_000)}), 400),
+    "200,000 features": (json.dumps({"features": {f"x{n}": n for n in range(200_000)}}), 400),
+    "200,000 exclusions": (json.dumps({"id": USER, "exclude": [[]] * 200_000}), 400),
+    "the same column often": (json.dumps({"id": USER, "columns": ["title"] * 100}), 200),
+    "filter: too deep": (with_filter('{"not":' * 33 + LEAF + "}" * 33), 400),
+    "filter: 200 deep": (with_filter('{"and":[' * 200 + LEAF + "]}" * 200), 400),
+    "filter: 10,000 deep": (with_filter('{"not":' * 10_000 + LEAF + "}" * 10_000), 400),
+    "filter: deep": (with_filter('{"not":' * 31 + LEAF + "}" * 31), 200),
+    "filter: 300,000 wide": (with_filter('{"or":[' + ",".join([LEAF] * 300_000) + "]}"), 400),
+    "filter: 300,000 faults": (with_filter('{"or":[' + ",".join(["{}"] * 300_000) + "]}"), 400),
+    "filter: 300,000 values": (
+        with_filter('{"column":"genres","in":[' + ",".join(["{}"] * 300_000) + "]}"),
+        400,
+    ),
+    "filter: a long text": (with_filter('{"column":"%s","equals":1}' % ("x" * 100_000)), 400),
+    "filter: none": (with_filter('{"and":[]}'), 400),
+    "filter: no bound": (with_filter('{"column":"price","range":{}}'), 400),
+    "filter: null": (with_filter('{"column":"price","range":{"gt":null}}'), 400),
+    "filter: huge": (with_filter(f'{{"column":"price","equals":{10**30}}}'), 200),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bodies(api: Api, name: str) -> None:
+    body, status = HOSTILE[name]
+    response = send(api, body)
+    assert response.status_code == status, response.text[:500]
+    if status != 200:
+        assert set(response.json()["error"]) == {"code", "message"}
+        assert len(response.content) < 10_000
+    assert still_answers(api)
+
+
+@pytest.mark.parametrize(("direction", "price"), [("i2i", 3.4e38), ("i2u", 3.4e38), ("i2u", -1e30)])
+def test_features_that_make_no_finite_vector_are_refused(
+    api: Api, direction: str, price: float
+) -> None:
+    response = api.post(f"/v1/retrieve/{direction}", {"features": {"price": price}})
+    assert response.status_code == 400
+    assert "expected finite numbers" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "a/b/c;;"])
+def test_another_content_type_is_refused(api: Api, kind: str) -> None:
+    response = send(api, f'{{"id":{USER}}}', **{"content-type": kind})
+    assert response.status_code == 400
+    assert "Content-Type: application/json" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("length", ["20971520", "9" * 40])
+@pytest.mark.parametrize("path", ["/v1/retrieve/u2i", "/v1/items", "/v1/models/u2i:predict"])
+def test_a_length_that_is_too_large_is_refused_unread(api: Api, path: str, length: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        raise AssertionError("read")
+        yield b""
+
+    response = send(api, body(), path, **{"content-length": length})
+    assert response.status_code == 413
+    error = response.json()["error"]
+    assert isinstance(error, str) == path.startswith("/v1/models")
+    assert "expected at most 16777216 bytes" in str(error)
+
+
+@pytest.mark.parametrize("path", ["/v1/retrieve/u2i", "/v1/items", "/v1/models/u2i:predict"])
+def test_a_body_of_no_known_length_is_counted(api: Api, path: str) -> None:
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while sent < 2**30:
+            sent += 2**20
+            yield b" " * 2**20
+
+    response = send(api, body(), path)
+    assert response.status_code == 413
+    assert sent <= 18 * 2**20
+    assert still_answers(api)
+
+
+@pytest.mark.parametrize("path", ["/v1/retrieve/u2i", "/v1/models/u2i:predict"])
+def test_a_body_that_does_not_end_is_given_up(published: Path, path: str) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        while True:
+            yield b" "
+            await asyncio.sleep(0.02)
+
+    with running_api(published, timeout_s=0.3) as api:
+        response = send(api, body(), path)
+        assert response.status_code == 504
+        assert "the whole of it within 0.3 s" in str(response.json()["error"])
+        assert still_answers(api)
+
+
+@pytest.mark.parametrize("path", ["/v1/items/%FF%FE", "/v1/items/%00", "/v1/items/" + "a" * 60_000])
+def test_hostile_paths(api: Api, path: str) -> None:
+    response = api.get(path)
+    assert response.status_code == 404
+    assert len(response.content) < 10_000
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=10,
+)
+records = st.dictionaries(
+    st.sampled_from(["item_id", "genres", "price", "title", "other"]), values, max_size=5
+)
+
+
+@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(items=st.lists(records, max_size=3))
+def test_any_record_is_put_in_or_refused(api: Api, items: list[dict[str, Any]]) -> None:
+    response = send(api, json.dumps({"items": items}), "/v1/items")
+    assert response.status_code in {200, 400}, response.text
+    if response.status_code == 200:
+        api.post("/v1/items/delete", {"ids": [item["item_id"] for item in items]})
+
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+def fuzz(api: Api, *, max_examples: int) -> int:
+    """Send what the OpenAPI page allows and what it does not; each answer must be one it has."""
+    schema = schemathesis.openapi.from_dict(api.get("/openapi.json").json())
+    n_sent = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()  # type: ignore[union-attr]  # or raises, if the page is wrong
+        # Any text is an id in a path, so only a body can be wrong.
+        for mode in GenerationMode if operation.body else [GenerationMode.POSITIVE]:
+
+            @settings(
+                max_examples=max_examples,
+                derandomize=True,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(mode))
+            def check(case: schemathesis.Case[Any]) -> None:
+                nonlocal n_sent
+                n_sent += 1
+                kwargs = case.as_transport_kwargs(base_url="http://server")
+                sent = requests.Request(**kwargs).prepare()
+                response = api.request(
+                    str(sent.method), str(sent.url), content=sent.body, headers=dict(sent.headers)
+                )
+                case.validate_response(response, checks=CHECKS)
+
+            check()
+    return n_sent
+
+
+def test_every_answer_is_one_that_the_openapi_page_has(api: Api) -> None:
+    assert fuzz(api, max_examples=10) > 100
+    assert still_answers(api)
+
+
+@pytest.mark.slow
+def test_every_answer_to_much_is_one_that_the_openapi_page_has(api: Api) -> None:
+    assert fuzz(api, max_examples=150) > 1000
+    assert still_answers(api)
+
+
+@pytest.mark.slow
+def test_memory_is_steady(published: Path) -> None:
+    """After a first round, which fills what is cached and pooled, 2,000 more take no more room."""
+    bodies = [body for body, _ in HOSTILE.values() if len(body) < 10**6]
+    with running_api(published) as api:
+        before = 0
+        for number in range(2500):
+            send(api, bodies[number % len(bodies)])
+            if number == 500:
+                before = resident_bytes()
+        assert still_answers(api)
+        assert resident_bytes() - before < 32 * 2**20
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now."""
+    gc.collect()
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * resource.getpagesize()
