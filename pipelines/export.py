@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,14 +22,17 @@ from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.results import AnnSetting
 from pipelines.tune_index import measure_recall, tune_index
+from pipelines.warm_up import retrieval_queries, sample_features
 from serving.directions import DIRECTIONS, Direction
 from serving.embeddings import Embeddings
 from serving.graph_search import ExactSearch, ScannSearch
-from serving.graphs import RetrievalModel, TowerModel
+from serving.graphs import RetrievalModel, TowerModel, padded_bags
 from serving.index import ExactIndex
 from serving.index_record import DirectionIndex, IndexRecord
 from serving.seen import Seen
+from serving.signature import FEATURES
 from serving.vocabulary_files import write_vocabulary
+from serving.warmup import write_warmup
 from towers import fm
 from towers.encoder import Encoder
 from towers.errors import RecallGateError
@@ -51,9 +57,9 @@ class TowerGraph(tf.Module):
         self._side = side
         self._encoder = Encoder(dataset.schema, dataset.vocabulary, side=side)
         features = fitted.model.features
-        self._v = tf.Variable(features.v.numpy(), trainable=False, name="v")
+        self._v = features.v
         if side == "item":
-            self._w = tf.Variable(features.w.numpy(), trainable=False, name="w")
+            self._w = features.w
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:
@@ -66,6 +72,11 @@ class TowerGraph(tf.Module):
         if self._side == "user":
             return fm.user_vector(x, self._v)
         return fm.item_vector(x, self._w, self._v)
+
+    def bags(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Encode a batch, and list what its vectors are made of."""
+        w = self._w if self._side == "item" else None
+        return padded_bags(self._encoder(features), self._v, w=w)
 
 
 def export_bundle(
@@ -94,30 +105,56 @@ def export_bundle(
     Raises:
         RecallGateError: an index finds less than the configured share of the exact neighbours.
     """
-    write_vocabulary(dataset.vocabulary, folder / "vocabulary")
-    tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}
-    for side, table in tables.items():
-        Embeddings(table, vectors[side]).write(folder / f"{side}s.parquet")
-    Seen(dataset.interactions).write(folder / "seen.parquet")
+    _write_tables(dataset, vectors, prepared=prepared, folder=folder)
     _copy_checkpoint(fitted, folder / "checkpoint")
     towers = {side: TowerGraph(dataset, fitted, side=side) for side in vectors}
     directions: dict[str, DirectionIndex] = {}
     ann: list[AnnSetting] = []
+    features = {
+        side: sample_features(dataset, prepared, side=side, seed=config.seed) for side in towers
+    }
     with reporter.bar("export", len(DIRECTIONS) + len(towers)) as advance:
         for side, tower in towers.items():
-            model = TowerModel(tower, signature=tower.signature)
-            model.save(folder / "models" / f"{side}_tower" / str(version))
+            queries = {"serving_default": features[side], FEATURES: features[side]}
+            path = folder / "models" / f"{side}_tower" / str(version)
+            _save(TowerModel(tower, signature=tower.signature), path, queries=queries)
             advance(1)
         for name, direction in DIRECTIONS.items():
             search, directions[name], tried = _build_search(
                 direction, vectors, config=config, folder=folder / "index" / name
             )
             ann = tried if name == "u2i" else ann
-            _retrieval_model(
+            model = _retrieval_model(
                 towers[direction.source], search, direction, dataset=dataset, config=config
-            ).save(folder / "models" / name / str(version))
+            )
+            queries = retrieval_queries(
+                features[direction.source], ids=_ids(dataset, direction), k=config.export.k
+            )
+            _save(model, folder / "models" / name / str(version), queries=queries)
+            del search, model
+            gc.collect()  # graphs refer to themselves, and hold their index
             advance(1)
     return Exported(index=IndexRecord(kind=config.index.kind, directions=directions), ann=ann)
+
+
+def _write_tables(dataset: Dataset, vectors: Vectors, *, prepared: Prepared, folder: Path) -> None:
+    """Write the vocabulary, users and items with their vectors, and who has seen what."""
+    write_vocabulary(dataset.vocabulary, folder / "vocabulary")
+    tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}
+    for side, table in tables.items():
+        Embeddings(table, vectors[side]).write(folder / f"{side}s.parquet")
+    Seen(dataset.interactions).write(folder / "seen.parquet")
+
+
+def _save(
+    model: TowerModel | RetrievalModel,
+    path: Path,
+    *,
+    queries: Mapping[str, Mapping[str, NDArray[Any]]],
+) -> None:
+    """Write a SavedModel to `path`, <name>/<version>, with the requests that warm it up."""
+    model.save(path)
+    write_warmup(path, model=path.parent.name, signatures=queries)
 
 
 def _retrieval_model(
@@ -135,10 +172,15 @@ def _retrieval_model(
         signature=tower.signature,
         direction=direction,
         search=search,
-        ids=dataset.user_ids if direction.target == "user" else dataset.item_ids,
+        ids=_ids(dataset, direction),
         k=config.export.k,
         own_id=own if direction.is_similarity and own in tower.signature else None,
     )
+
+
+def _ids(dataset: Dataset, direction: Direction) -> NDArray[Any]:
+    """The ids of a direction's targets by row."""
+    return dataset.user_ids if direction.target == "user" else dataset.item_ids
 
 
 def _build_search(

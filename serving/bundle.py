@@ -73,6 +73,11 @@ class Bundle:
         """The folder of the index of `direction`: u2i, i2i, u2u or i2u."""
         return self.path / "index" / direction
 
+    @property
+    def models(self) -> list[str]:
+        """The names of the SavedModels, in order."""
+        return sorted(path.parent.name for path in self.path.glob(f"models/*/{self.version}"))
+
     def model(self, name: str) -> Path:
         """The folder of the SavedModel `name`: user_tower, item_tower or a direction."""
         return self.path / "models" / name / str(self.version)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serving.directions import Direction
 from serving.graph_search import Search
-from serving.signature import EXCLUDE, K, check_input_names
+from serving.signature import EXCLUDE, FEATURES, K, check_input_names
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
 
 Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
@@ -24,10 +24,27 @@ Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 variables and tables."""
 
 
-class TowerModel(tf.Module):
-    """Features to vectors: one signature, `serving_default`, that answers `vector` [b, 1 + d]."""
+class TowerFunction(Protocol):
+    """One side's tower. A `tf.Module` that holds its variables and tables."""
 
-    def __init__(self, encode: Encode, *, signature: Mapping[str, tf.TensorSpec]) -> None:
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Answer raw features with their vectors [b, 1 + d]."""
+        ...
+
+    def bags(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        """Answer raw features with what their vectors are sums of; see `padded_bags`."""
+        ...
+
+
+class TowerModel(tf.Module):
+    """Features to vectors, and to what the vectors are made of.
+
+    - `serving_default` answers `vector` [b, 1 + d].
+    - `features` answers the bags that the features are encoded as, with the parameters of their
+      entries: `row`, `x` and `v`, and of items `w`; see `padded_bags`.
+    """
+
+    def __init__(self, encode: TowerFunction, *, signature: Mapping[str, tf.TensorSpec]) -> None:
         """Export `encode`.
 
         Args:
@@ -44,19 +61,57 @@ class TowerModel(tf.Module):
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
         vectors = tf.function(lambda features: {"vector": self._encode(features)})
-        signatures = {"serving_default": vectors.get_concrete_function(self._inputs)}
+        bags = tf.function(self._encode.bags)
+        signatures = {
+            "serving_default": vectors.get_concrete_function(self._inputs),
+            FEATURES: bags.get_concrete_function(self._inputs),
+        }
         tf.saved_model.save(self, str(path), signatures=signatures)
+
+
+def padded_bags(
+    x: tf.SparseTensor, v: tf.Tensor, *, w: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """List the entries of bags x [b, n_rows] with their parameters, padded to the longest.
+
+    Padded, and not one after another, so that TF Serving can batch requests and cut answers.
+
+    Args:
+        x: each bag's columns in order.
+        v: the vectors of the feature table, [n_rows, d].
+        w: its first-order weights, [n_rows], where the side has them.
+
+    Returns:
+        `row` [b, m] int64, -1 in padding; `x` [b, m], `v` [b, m, d] and `w` [b, m], 0 in padding.
+    """
+    bag, row = x.indices[:, 0], x.indices[:, 1]
+
+    def padded(values: tf.Tensor, padding: int = 0) -> tf.Tensor:
+        lists = tf.RaggedTensor.from_value_rowids(
+            values, bag, nrows=x.dense_shape[0], validate=False
+        )
+        return lists.to_tensor(tf.constant(padding, values.dtype))
+
+    # Gathering from a variable itself would have every other reading of it make a copy of it.
+    bags = {
+        "row": padded(row, -1),
+        "x": padded(x.values),
+        "v": padded(tf.gather(tf.convert_to_tensor(v), row)),
+    }
+    if w is not None:
+        bags["w"] = padded(tf.gather(tf.convert_to_tensor(w), row))
+    return bags
 
 
 class RetrievalModel(tf.Module):
     """Features to candidates: the tower of the source and an index of the targets, in one graph.
 
-    Both signatures answer `ids` and `scores` [b, min(k, size)], best first, padded with `""` (the
-    smallest int64) and -inf:
+    Both signatures answer `ids` and `scores` [b, min(largest k, size)], best first, padded with
+    `""` (the smallest int64) and -inf:
 
     - `serving_default`: the features; k is that of the export.
-    - `top_k`: the features, `k` (int32 scalar), and `exclude` [b, m], ids that are not to come,
-      padded with any id that does not exist. As many others come as there are, up to k.
+    - `top_k`: the features, `k` [b] int32, each query's own, and `exclude` [b, m], ids that are not
+      to come, padded with any id that does not exist. As many others come as there are, up to k.
     """
 
     def __init__(
@@ -98,27 +153,29 @@ class RetrievalModel(tf.Module):
     ) -> dict[str, tf.Tensor]:
         """Find candidates; see the class."""
         tf.debugging.assert_positive(k, f"{K}: expected at least 1")
-        k = tf.minimum(k, self._ids.shape[0])
+        tf.debugging.assert_equal(tf.size(k), tf.shape(exclude)[0], f"{K}: expected one a query")
+        width = tf.minimum(tf.reduce_max(tf.concat([k, [1]], axis=0)), self._ids.shape[0])
         if self._own_id is not None:
             exclude = tf.concat([exclude, features[self._own_id][:, tf.newaxis]], axis=1)
         vectors = self._encode(features)
         queries = self._direction.queries(vectors)
-        rows, scores = self._search(queries, k + tf.shape(exclude)[1])
+        rows, scores = self._search(queries, width + tf.shape(exclude)[1])
         scores += self._direction.constant(vectors)[:, tf.newaxis]
         ids = tf.gather(self._ids, tf.maximum(rows, 0))
         unwanted = (rows < 0) | self._is_among(ids, exclude)
-        order = tf.argsort(tf.cast(unwanted, tf.int32), axis=1, stable=True)[:, :k]
-        ids, scores = tf.where(unwanted, self._no_id, ids), tf.where(unwanted, -np.inf, scores)
+        order = tf.argsort(tf.cast(unwanted, tf.int32), axis=1, stable=True)[:, :width]
+        unwanted = tf.gather(unwanted, order, batch_dims=1) | (tf.range(width) >= k[:, tf.newaxis])
+        ids, scores = (tf.gather(found, order, batch_dims=1) for found in (ids, scores))
         return {
-            "ids": tf.gather(ids, order, batch_dims=1),
-            "scores": tf.gather(scores, order, batch_dims=1),
+            "ids": tf.where(unwanted, self._no_id, ids),
+            "scores": tf.where(unwanted, -np.inf, scores),
         }
 
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
         default = tf.function(self._default).get_concrete_function(self._inputs)
         given = {
-            K: tf.TensorSpec([], tf.int32, name=K),
+            K: tf.TensorSpec([None], tf.int32, name=K),
             EXCLUDE: tf.TensorSpec([None, None], self._ids.dtype, name=EXCLUDE),
         }
         top_k = tf.function(self._top_k).get_concrete_function(self._inputs | given)
@@ -128,7 +185,7 @@ class RetrievalModel(tf.Module):
     def _default(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         batch = tf.shape(next(iter(inputs.values())))[0]
         nothing = tf.zeros([batch, 0], self._ids.dtype)
-        return self(inputs, k=tf.constant(self._k), exclude=nothing)
+        return self(inputs, k=tf.fill([batch], self._k), exclude=nothing)
 
     def _top_k(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         features = {name: inputs[name] for name in self._inputs}

@@ -1,4 +1,4 @@
-"""What the inputs of a SavedModel may be called."""
+"""The names in a SavedModel: its signatures, their inputs, and what a feature may be called."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ K = "k"
 
 EXCLUDE = "exclude"
 """The input that lists the ids that are not."""
+
+FEATURES = "features"
+"""The signature of a tower that answers what its vectors are sums of."""
 
 
 def check_input_names(names: Iterable[str]) -> None:

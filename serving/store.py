@@ -4,6 +4,7 @@
       versions/3/                one bundle; renamed into place whole, never touched afterwards
       models/u2i/3 -> ../../versions/3/models/u2i/3     what TF Serving polls
       current -> versions/3      the version that answers queries
+      models.config ...          TF Serving's configuration; see `serving.deployment`
       .staging-4/                a bundle being written; `.staging-4.lock` keeps its number for it
       .lock                      held while a number is taken or the current version is switched
 
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from serving.atomic import locked, move_directory, symlink_atomic, sync, write_text_atomic
 from serving.bundle import Bundle, list_versions, parse_version
+from serving.deployment import write_configs
 from serving.manifest import MANIFEST, Manifest, Provenance
 from towers.errors import BundleError
 
@@ -121,15 +123,16 @@ class Store:
     def activate(self, version: int) -> None:
         """Make a version current, and the latest that TF Serving finds.
 
-        The links for TF Serving change first and `current` last, so repeating what was interrupted
-        finishes it.
+        The links and the configuration for TF Serving change first and `current` last, so repeating
+        what was interrupted finishes it.
 
         Raises:
             BundleError: there is no such version, or its manifest cannot be read.
         """
-        self.open(version, verify=False)
+        bundle = self.open(version, verify=False)
         with locked(self.root / ".lock"):
             self._link_models(version)
+            write_configs(self.root, bundle.models)
             symlink_atomic(self.root / "current", _folder_of(version))
 
     def rollback(self, *, to: int | None = None) -> int:

@@ -17,6 +17,9 @@ from typing import Any
 
 import tensorflow as tf
 
+PYTHON_ONLY = {"EagerPyFunc", "PyFunc", "PyFuncStateless"}
+"""Registered with the others, but they call back into the Python process that made the graph."""
+
 
 def main() -> None:
     request = json.load(sys.stdin)
@@ -57,12 +60,16 @@ def answer_in_session(folder: str, signature: str, inputs: dict[str, Any]) -> di
 
 
 def custom_operations(folder: str) -> list[str]:
-    """List the operations, functions included, that stock TensorFlow does not register."""
+    """List the operations, functions included, that a stock server does not have."""
     graph = open_session(folder)[1].graph_def
     functions = attrgetter("library.function")(graph)
     used = {node.op for nodes in (graph.node, *(f.node_def for f in functions)) for node in nodes}
     own = {function.signature.name for function in functions}
-    return sorted(name for name in used - own if not hasattr(tf.raw_ops, name))
+    return sorted(name for name in used - own if lacks(name))
+
+
+def lacks(operation: str) -> bool:
+    return operation in PYTHON_ONLY or not hasattr(tf.raw_ops, operation)
 
 
 @cache

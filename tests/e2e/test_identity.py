@@ -77,7 +77,7 @@ def test_scores_of_u2i_are_the_products_of_the_stored_vectors(
     published: Published, scores: Floats
 ) -> None:
     retriever = published.open()
-    users, items = retriever.users.vectors[USERS], retriever.items.vectors
+    users, items = retriever.catalogue("user").vectors[USERS], retriever.catalogue("item").vectors
     np.testing.assert_allclose(scores, users @ items.T, rtol=1e-5, atol=1e-5)
 
 
@@ -86,10 +86,10 @@ def test_stored_vectors_are_the_towers_own(machine: Machine, published: Publishe
     users, items = machine.bags["user"] @ v, machine.bags["item"] @ v
     nothing = np.zeros_like(machine.w)
     own = [machine.score(nothing, item) for item in machine.bags["item"]]
-    stored = retriever.users.vectors[USERS]
+    stored = retriever.catalogue("user").vectors[USERS]
     np.testing.assert_array_equal(stored[:, 0], 1.0)
     np.testing.assert_allclose(stored[:, 1:], users, rtol=1e-4, atol=1e-5)
-    stored = retriever.items.vectors
+    stored = retriever.catalogue("item").vectors
     np.testing.assert_allclose(stored, np.column_stack([own, items]), rtol=1e-4, atol=1e-5)
 
 
@@ -123,12 +123,12 @@ def scores(published: Published) -> Floats:
     model = tf.saved_model.load(str(retriever.bundle.model("u2i")))
     inputs = {name: tf.constant(x) for name, x in published.packed("user", USERS).items()}
     nothing = tf.zeros([len(USERS), 0], tf.string)
-    n_items = tf.constant(len(retriever.items.ids))
+    n_items = tf.fill([len(USERS)], len(retriever.catalogue("item").ids))
     answer = model.signatures["top_k"](**inputs, k=n_items, exclude=nothing)
     found = []
     for ids, of_user in zip(answer["ids"].numpy(), answer["scores"].numpy(), strict=True):
         by_id = dict(zip([item.decode() for item in ids], of_user.astype(float), strict=True))
-        found.append([by_id[item] for item in retriever.items.ids])
+        found.append([by_id[item] for item in retriever.catalogue("item").ids])
     return np.array(found)
 
 

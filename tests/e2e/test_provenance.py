@@ -78,8 +78,10 @@ def test_metrics_are_those_of_the_vectors_published(exact: Published, version: i
 
 def test_seen_pairs_are_the_interactions_learned_from(published: Published) -> None:
     retriever = published.open()
-    rows, columns = retriever.seen.matrix.nonzero()
-    pairs = zip(retriever.users.ids[rows], retriever.items.ids[columns], strict=True)
+    rows, columns = retriever.parts.seen.matrix.nonzero()
+    pairs = zip(
+        retriever.catalogue("user").ids[rows], retriever.catalogue("item").ids[columns], strict=True
+    )
     kept = zip(published.kept["user_id"], published.kept["item_id"], strict=True)
     assert set(pairs) == set(kept)
 
@@ -109,9 +111,9 @@ def recall_of_test_items(published: Published, retriever: Retriever, *, k: int) 
         held_out[user].add(item)
     shares = []
     for user, wanted in held_out.items():
-        row = retriever.users.rows([user])[0]
-        scores = retriever.items.vectors @ retriever.users.vectors[row]
-        scores[retriever.seen.of("user", row)] = -np.inf
-        best = retriever.items.ids[np.argsort(-scores)[:k]]
+        row = retriever.catalogue("user").rows([user])[0]
+        scores = retriever.catalogue("item").vectors @ retriever.catalogue("user").vectors[row]
+        scores[retriever.parts.seen.of("user", row)] = -np.inf
+        best = retriever.catalogue("item").ids[np.argsort(-scores)[:k]]
         shares.append(len(wanted & set(best)) / len(wanted))
     return float(np.mean(shares))

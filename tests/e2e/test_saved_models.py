@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from serving.catalogue import Catalogue
 from serving.directions import DIRECTIONS
-from serving.embeddings import Embeddings
-from serving.retriever import Hits, Retriever
+from serving.questions import Hits
+from serving.retriever import Retriever
 from towers.schema import Side
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
 
@@ -69,11 +70,11 @@ class Asked:
     questions: Mapping[tuple[Side, str], Question]
     fresh: Fresh
 
-    def source(self, direction: str) -> Embeddings:
-        return self.retriever.embeddings(DIRECTIONS[direction].source)
+    def source(self, direction: str) -> Catalogue:
+        return self.retriever.catalogue(DIRECTIONS[direction].source)
 
-    def target(self, direction: str) -> Embeddings:
-        return self.retriever.embeddings(DIRECTIONS[direction].target)
+    def target(self, direction: str) -> Catalogue:
+        return self.retriever.catalogue(DIRECTIONS[direction].target)
 
     def answer(self, direction: str, name: str, variant: str) -> Mapping[str, NDArray[Any]]:
         return self.fresh.answers[f"{direction}: {name}, {variant}"]
@@ -235,7 +236,8 @@ def variants(question: Question, unwanted: NDArray[Any]) -> dict[str, dict[str, 
     """The ways to ask one question."""
 
     def top_k(k: int, exclude: NDArray[Any]) -> dict[str, Any]:
-        return {"signature": "top_k", "inputs": {**question.inputs, "k": k, "exclude": exclude}}
+        given = {"k": [k] * len(exclude), "exclude": exclude}
+        return {"signature": "top_k", "inputs": {**question.inputs, **given}}
 
     without = top_k(4, unwanted)
     return {

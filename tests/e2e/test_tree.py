@@ -52,7 +52,7 @@ def test_saved_model_finds_enough_of_the_exact_neighbours(asked: Asked, directio
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_saved_model_answers_as_python_does(asked: Asked, direction: str) -> None:
-    source = asked.retriever.embeddings(DIRECTIONS[direction].source)
+    source = asked.retriever.catalogue(DIRECTIONS[direction].source)
     hits = asked.retriever.retrieve_batch(direction, ids=source.ids[ROWS].tolist(), k=50)
     answer = asked.answers[f"{direction}: 50 of them"]
     check_nearly_all(answer["scores"], hits.scores)
@@ -65,7 +65,7 @@ def test_excluded_ids_are_left_out_and_the_best_others_come(asked: Asked, direct
     for ids, left_out in zip(answer["ids"].tolist(), best.tolist(), strict=True):
         assert len(set(ids)) == 10
         assert not set(ids) & set(left_out)
-    target = asked.retriever.embeddings(DIRECTIONS[direction].target)
+    target = asked.retriever.catalogue(DIRECTIONS[direction].target)
     excluded = list(target.find(best.ravel()).reshape(best.shape))
     check_recall(asked, direction, "without", k=10, excluded=excluded)
 
@@ -73,7 +73,7 @@ def test_excluded_ids_are_left_out_and_the_best_others_come(asked: Asked, direct
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_k_above_the_corpus_lists_everyone_once(asked: Asked, direction: str) -> None:
     chosen, answer = DIRECTIONS[direction], asked.answers[f"{direction}: all of them"]
-    target = asked.retriever.embeddings(chosen.target)
+    target = asked.retriever.catalogue(chosen.target)
     everyone = set(target.ids.tolist())
     if chosen.is_similarity:
         everyone = everyone - {target.ids[0]} | {target.missing_id}
@@ -90,13 +90,13 @@ def asked(tree: Published, ask_fresh: AskFresh) -> Asked:
     firsts: dict[str, NDArray[Any]] = {}
     for direction, chosen in DIRECTIONS.items():
         inputs = tree.packed(chosen.source, ROWS)
-        known = retriever.embeddings(chosen.source).ids[ROWS].tolist()
+        known = retriever.catalogue(chosen.source).ids[ROWS].tolist()
         best = firsts[direction] = retriever.retrieve_batch(direction, ids=known, k=3).ids
         one = {name: values[:1] for name, values in inputs.items()}
         variants: dict[str, dict[str, Any]] = {
-            "50 of them": inputs | {"k": 50, "exclude": best[:, :0]},
-            "without": inputs | {"k": 10, "exclude": best},
-            "all of them": one | {"k": MORE_THAN_ALL, "exclude": best[:1, :0]},
+            "50 of them": inputs | {"k": [50] * len(ROWS), "exclude": best[:, :0]},
+            "without": inputs | {"k": [10] * len(ROWS), "exclude": best},
+            "all of them": one | {"k": [MORE_THAN_ALL], "exclude": best[:1, :0]},
         }
         for name, given in variants.items():
             call = {"model": direction, "signature": "top_k", "inputs": given}
@@ -115,12 +115,19 @@ def check_recall(
 ) -> None:
     """Compare with an exact search, for other queries than those that the index was tuned with."""
     chosen, answer = DIRECTIONS[direction], asked.answers[f"{direction}: {variant}"]
-    target = asked.retriever.embeddings(chosen.target)
-    vectors = asked.retriever.embeddings(chosen.source).vectors[ROWS]
+    target = asked.retriever.catalogue(chosen.target)
+    vectors = asked.retriever.catalogue(chosen.source).vectors[ROWS]
     if chosen.is_similarity:
         excluded = [np.append(rows, own) for rows, own in zip(excluded, ROWS, strict=True)]
     corpus, queries = chosen.corpus(target.vectors).numpy(), chosen.queries(vectors).numpy()
-    exact = search_without(ExactIndex(corpus), queries, k, excluded=excluded)
+    places = np.repeat(np.arange(len(queries)), [len(rows) for rows in excluded])
+    exact = search_without(
+        ExactIndex(corpus),
+        queries,
+        k=np.full(len(queries), k),
+        width=k,
+        unwanted=(places, np.concatenate(excluded)),
+    )
     ids = answer["ids"].astype(target.ids.dtype)
     scores = answer["scores"] - chosen.constant(vectors).numpy()[:, np.newaxis]
     found = target.find(ids.ravel()).reshape(ids.shape), scores

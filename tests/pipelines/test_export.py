@@ -141,18 +141,6 @@ def test_tower_turns_raw_features_into_the_vectors(
     np.testing.assert_allclose(tower(given).numpy(), vectors[side], rtol=1e-5, atol=1e-6)
 
 
-def test_towers_keep_the_weights_of_their_time(case: Case) -> None:
-    tower = TowerGraph(case.dataset, case.fitted, side="item")
-    given = inputs(case, "item")
-    before = tower(given).numpy()
-    v = case.fitted.model.features.v
-    kept = v.numpy()
-    v.assign(tf.zeros_like(v))
-    after = tower(given).numpy()
-    v.assign(kept)
-    np.testing.assert_array_equal(after, before)
-
-
 @pytest.mark.parametrize("side", SIDES)
 def test_vectors_are_stored_with_the_columns_of_their_table(
     exact: tuple[Path, Exported],

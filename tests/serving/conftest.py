@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 from serving.directions import DIRECTIONS
 from serving.embeddings import Embeddings
 from serving.graph_search import ExactSearch, ScannSearch
-from serving.graphs import RetrievalModel, TowerModel
+from serving.graphs import RetrievalModel, TowerModel, padded_bags
 from serving.index_record import DirectionIndex, IndexRecord
 from serving.manifest import Provenance
 from serving.scann_index import ScannIndex, ScannSettings
 from serving.seen import Seen
 from serving.store import Store
+from serving.vocabulary_files import write_vocabulary
 from towers import fm
 from towers.encoder import Encoder
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
-from towers.vocabulary import fit_vocabulary
+from towers.vocabulary import Vocabulary, fit_vocabulary
 
 Kind = Literal["scann", "exact"]
 Publish = Callable[..., None]
@@ -62,6 +63,10 @@ class Tower(tf.Module):
             return fm.user_vector(x, self.v)
         return fm.item_vector(x, self.w, self.v)
 
+    def bags(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        w = self.w if self.side == "item" else None
+        return padded_bags(self.encoder(features), self.v, w=w)
+
 
 @dataclass(frozen=True, eq=False)
 class World:
@@ -69,6 +74,7 @@ class World:
     in its table, but `seen` has it."""
 
     sides: dict[Side, Embeddings]
+    vocabulary: Vocabulary
     towers: dict[Side, Tower]
     seen: Seen
 
@@ -169,6 +175,7 @@ def world() -> World:
             "user": Embeddings(users, vectors["user"].numpy()),
             "item": Embeddings(items, vectors["item"].numpy()),
         },
+        vocabulary=vocabulary,
         towers=towers,
         seen=Seen(scipy.sparse.csr_array(pairs)),
     )
@@ -187,6 +194,7 @@ def publish(world: World) -> Publish:
                 tower = world.towers[side]
                 model = TowerModel(tower, signature=tower.encoder.signature)
                 model.save(staged / "models" / f"{side}_tower" / str(version))
+            write_vocabulary(world.vocabulary, staged / "vocabulary")
             world.seen.write(staged / "seen.parquet")
             for name in DIRECTIONS:
                 if kind == "scann":
@@ -206,7 +214,7 @@ def provenance(kind: Kind) -> Provenance:
     return Provenance(
         name="world",
         schema_fingerprint=SCHEMA.fingerprint(),
-        config={"user": None},
+        config={"user": None, "export": {"k": DEFAULT_K}},
         parent_version=None,
         mined=None,
         index=record.to_dict(),

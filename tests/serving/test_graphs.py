@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from serving.directions import DIRECTIONS
 from serving.graph_search import ExactSearch
-from serving.graphs import RetrievalModel, TowerModel
+from serving.graphs import RetrievalModel, TowerModel, padded_bags
 from towers.errors import ConfigError
 
 SIZE = 12
@@ -35,6 +35,9 @@ class Lookup(tf.Module):
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return tf.gather(self.vectors, features["row"])
 
+    def bags(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        return {"row": features["row"]}
+
 
 def retrieval_model(direction: str, ids: Any, *, own_id: str | None = None) -> RetrievalModel:
     own = {own_id: tf.TensorSpec([None], tf.convert_to_tensor(ids).dtype)} if own_id else {}
@@ -51,10 +54,11 @@ def retrieval_model(direction: str, ids: Any, *, own_id: str | None = None) -> R
 
 @pytest.mark.parametrize("ids", [INTEGERS, TEXTS], ids=["integers", "texts"])
 @settings(max_examples=40)
-@given(data=st.data(), k=st.integers(1, SIZE + 3), n=st.integers(0, 3), m=st.integers(0, 5))
-def test_excluded_ids_never_come_and_all_others_do(
-    data: st.DataObject, ids: Any, k: int, n: int, m: int
+@given(data=st.data(), n=st.integers(0, 3), m=st.integers(0, 5))
+def test_excluded_ids_never_come_and_each_query_gets_its_own_k_others(
+    data: st.DataObject, ids: Any, n: int, m: int
 ) -> None:
+    ks = data.draw(st.lists(st.integers(1, SIZE + 3), min_size=n, max_size=n))
     nobody = "" if ids is TEXTS else -1
     listed = data.draw(
         st.lists(
@@ -65,12 +69,12 @@ def test_excluded_ids_never_come_and_all_others_do(
     )
     answer = retrieval_model("u2i", ids)(
         {"row": tf.range(n, dtype=tf.int64)},
-        k=tf.constant(k),
+        k=tf.constant(ks, tf.int32),
         exclude=tf.constant(listed, tf.convert_to_tensor(ids).dtype, shape=[n, m]),
     )
     scores = VECTORS @ VECTORS.T
-    assert answer["ids"].shape == answer["scores"].shape == (n, min(k, SIZE))
-    for query in range(n):
+    assert answer["ids"].shape == answer["scores"].shape == (n, min(max(ks, default=1), SIZE))
+    for query, k in enumerate(ks):
         ranked = np.argsort(-scores[query], kind="stable")
         others = [row for row in ranked if ids[row] not in listed[query]][:k]
         found = len(others)
@@ -85,7 +89,7 @@ def test_excluded_ids_never_come_and_all_others_do(
 def test_own_id_is_left_out(direction: str) -> None:
     model = retrieval_model(direction, TEXTS, own_id="name")
     features = {"row": tf.constant([3, 4], tf.int64), "name": tf.constant(["item 3", "new"])}
-    answer = model(features, k=tf.constant(SIZE), exclude=tf.constant([["item 5"], [""]]))
+    answer = model(features, k=tf.constant([SIZE, SIZE]), exclude=tf.constant([["item 5"], [""]]))
     first, second = answer["ids"].numpy()
     assert {*first} == {name.encode() for name in TEXTS} - {b"item 3", b"item 5"} | {b""}
     assert {*second} == {name.encode() for name in TEXTS}
@@ -94,7 +98,16 @@ def test_own_id_is_left_out(direction: str) -> None:
 def test_k_below_one_is_refused() -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="k: expected at least 1"):
         retrieval_model("u2i", TEXTS)(
-            {"row": tf.constant([1], tf.int64)}, k=tf.constant(0), exclude=tf.constant([[""]])
+            {"row": tf.constant([1], tf.int64)}, k=tf.constant([0]), exclude=tf.constant([[""]])
+        )
+
+
+def test_k_is_expected_for_each_query() -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError, match="k: expected one a query"):
+        retrieval_model("u2i", TEXTS)(
+            {"row": tf.constant([1, 2], tf.int64)},
+            k=tf.constant([3]),
+            exclude=tf.zeros([2, 0], tf.string),
         )
 
 
@@ -104,6 +117,24 @@ def test_features_that_cannot_be_inputs_are_refused() -> None:
         TowerModel(Lookup(), signature=signature)
     with pytest.raises(ConfigError, match="'k'"):
         retrieval_model("u2i", TEXTS, own_id="k")
+
+
+def test_bags_are_padded_to_the_longest() -> None:
+    x = tf.sparse.from_dense([[0.0, 2.0, 3.0], [0.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
+    v, w = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), tf.constant([7.0, 8.0, 9.0])
+    bags = {name: values.numpy().tolist() for name, values in padded_bags(x, v, w=w).items()}
+    assert bags == {
+        "row": [[1, 2], [-1, -1], [0, -1]],
+        "x": [[2, 3], [0, 0], [4, 0]],
+        "w": [[8, 9], [0, 0], [7, 0]],
+        "v": [[[3, 4], [5, 6]], [[0, 0], [0, 0]], [[1, 2], [0, 0]]],
+    }
+    nobody = tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0]), [2, 3])
+    assert {name: values.shape.as_list() for name, values in padded_bags(nobody, v).items()} == {
+        "row": [2, 0],
+        "x": [2, 0],
+        "v": [2, 0, 2],
+    }
 
 
 ANSWER = """
@@ -153,8 +184,8 @@ def test_saved_models_answer_in_a_process_that_imports_only_tensorflow(
         ("item_tower/1", "serving_default", item),
         *((f"{name}/1", "serving_default", user) for name in ("u2i", "u2u")),
         *((f"{name}/1", "serving_default", item) for name in ("i2i", "i2u")),
-        ("u2i/1", "top_k", user | {"k": 9, "exclude": [["item 0", ""]]}),
-        ("u2u/1", "top_k", user | {"k": 9, "exclude": [users.ids[[row, 1]].tolist()]}),
+        ("u2i/1", "top_k", user | {"k": [9], "exclude": [["item 0", ""]]}),
+        ("u2u/1", "top_k", user | {"k": [9], "exclude": [users.ids[[row, 1]].tolist()]}),
     ]
     arguments = [str(tmp_path / "models"), json.dumps(queries), kind]
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}

@@ -76,7 +76,8 @@ def check_whole(store: Store) -> None:
     assert store.versions() == [*before, bundle.version]
     store.activate(bundle.version)
     assert set(served(store.root).values()) == {bundle.version}
-    assert names(store.root) == {".lock", "current", "models", "versions"}
+    configs = {"models.config", "batching.config", "monitoring.config"}
+    assert names(store.root) == {".lock", "current", "models", "versions"} | configs
     assert {link.name for link in store.root.glob("models/*/*")} == {
         str(version) for version in store.versions()
     }

@@ -1,0 +1,228 @@
+"""Explanations of what whole runs published: features of every kind, in every direction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from serving.directions import DIRECTIONS
+from serving.explain import Explanation
+from serving.explain_names import FeatureName
+from serving.retriever import Retriever
+from serving.vocabulary_files import read_vocabulary
+from towers.schema import History
+from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Published
+
+N_USERS, N_ITEMS, LATEST = 50, 120, 8
+
+
+@pytest.fixture(scope="module")
+def retriever(published: Published) -> Retriever:
+    return published.open()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("by", ["id", "features"])
+def test_parts_sum_to_the_score_that_ranked_the_target(
+    published: Published, retriever: Retriever, direction: str, by: str
+) -> None:
+    chosen = DIRECTIONS[direction]
+    rng = np.random.default_rng(len(direction + by))
+    n_sources = N_USERS if chosen.source == "user" else N_ITEMS
+    for row in rng.choice(n_sources, 12, replace=False).tolist():
+        source = given(published, retriever, direction, "source", row, by=by)
+        hits = retriever.retrieve(direction, k=N_ITEMS, **source)
+        for place in {0, 1, len(hits) - 1, int(rng.integers(len(hits)))}:
+            target = {"id": hits.iloc[place, 0]}
+            explanation = retriever.explain(direction, source=source, target=target)
+            check_sum(explanation, float(hits["score"].iloc[place]))
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_features_of_someone_known_are_explained_as_its_id_is(
+    published: Published, retriever: Retriever, direction: str
+) -> None:
+    for rows in [(3, 7), (20, 0), (46, 110 % N_USERS)]:
+        ends = [
+            {
+                side: given(published, retriever, direction, side, row, by=by)
+                for side, row in zip(("source", "target"), rows, strict=True)
+            }
+            for by in ("id", "features")
+        ]
+        known, described = (retriever.explain(direction, **end) for end in ends)
+        assert known.score == pytest.approx(described.score, rel=1e-5, abs=1e-6)
+        assert [(part.source, part.target) for part in known.parts()] == [
+            (part.source, part.target) for part in described.parts()
+        ]
+
+
+def test_every_kind_of_feature_takes_part_under_its_name(
+    published: Published, retriever: Retriever
+) -> None:
+    users: set[str] = set()
+    items: set[str] = set()
+    for user, item in itertools.product(range(6), range(20)):
+        found = retriever.explain(
+            "u2i",
+            source=given(published, retriever, "u2i", "source", user, by="id"),
+            target=given(published, retriever, "u2i", "target", item, by="id"),
+        )
+        users |= {name.field for name in found.source}
+        items |= {name.field for name in found.target}
+    schema = published.config.schema
+    assert users == {feature.column for feature in schema.features("user")}
+    assert items == {feature.column for feature in schema.features("item")}
+
+
+def test_each_part_is_the_product_of_the_features_that_it_names(
+    published: Published, retriever: Retriever
+) -> None:
+    """By the trained table and the vocabulary, for all features that a row can be told of."""
+    machine = Machine(retriever)
+    n_checked = 0
+    for direction, rows in itertools.product(DIRECTIONS, [(3, 7), (20, 0), (0, 33)]):
+        chosen = DIRECTIONS[direction]
+        ends = {
+            side: given(published, retriever, direction, side, row, by="id")
+            for side, row in zip(("source", "target"), rows, strict=True)
+        }
+        found = retriever.explain(direction, **ends)
+        vectors = [
+            machine.pooled(names, side=side)
+            for names, side in ((found.source, chosen.source), (found.target, chosen.target))
+        ]
+        lengths = np.linalg.norm(vectors[0]) * np.linalg.norm(vectors[1])
+        scale = lengths if chosen.is_similarity else 1.0
+        for part in found.parts():
+            own = chosen.source if part.target is None else chosen.target
+            features = [
+                machine.term(name, side=side)
+                for name, side in (
+                    (part.source, chosen.source),
+                    (part.target, chosen.target),
+                    (part.other, own),
+                )
+                if name is not None
+            ]
+            if part.kind == "first_order":
+                expected = features[0][0]
+            else:
+                expected = float(features[0][1] @ features[1][1] / scale)
+            assert part.value == pytest.approx(expected, rel=1e-5, abs=1e-9)
+            n_checked += 1
+    assert n_checked > 500
+
+
+def test_history_is_the_latest_items_by_their_ids(
+    published: Published, retriever: Retriever
+) -> None:
+    """A user with more items than count, too: the bundle keeps their order."""
+    kept = published.kept.groupby("user_id")["item_id"].agg(list).to_dict()
+    busy = [user for user, items in kept.items() if len(items) > LATEST]
+    vocabulary = set(read_vocabulary(retriever.bundle.vocabulary).tokens("item.item_id").tokens)
+    assert len(busy) > 5
+    for user in busy:
+        found = retriever.explain(
+            "u2i", source={"id": user}, target={"id": retriever.catalogue("item").ids[0]}
+        )
+        pulled = [name for name in found.source if name.field == "history"]
+        known = [item for item in kept[user] if item in vocabulary]
+        assert {name.label for name in pulled} == set(known[-LATEST:])
+        assert [name.token for name in pulled] == [name.label for name in pulled]
+
+
+def test_fields_carry_the_scores_of_a_sample(retriever: Retriever) -> None:
+    found = retriever.explain_fields(n_users=12, k=4, seed=2)
+    fields, samples = found.fields, found.samples
+    assert found.n_users == 12
+    assert len(samples) == 48
+    assert fields["share"].sum() == pytest.approx(1)
+    assert fields["mean_abs"].is_monotonic_decreasing
+    for user, item, score, *values in samples.iloc[:9].itertuples(index=False):
+        explanation = retriever.explain("u2i", source={"id": user}, target={"id": item})
+        assert score == pytest.approx(explanation.score, rel=1e-5, abs=1e-5)
+        expected = {
+            (part.kind, part.source, part.target, part.other): part.value
+            for part in explanation.fields
+        }
+        keys = fields[["kind", "source", "target", "other"]].itertuples(index=False, name=None)
+        for key, value in zip(keys, values, strict=True):
+            assert value == pytest.approx(expected.pop(key, 0.0), rel=1e-5, abs=1e-7)
+        assert not any(expected.values())
+
+
+class Machine:
+    """The trained table, and the rows of tokens, without the serving code that names them."""
+
+    def __init__(self, retriever: Retriever) -> None:
+        checkpoint = tf.train.load_checkpoint(str(retriever.bundle.checkpoint / "model"))
+        self.w, self.v = (
+            checkpoint.get_tensor(f"model/features/{name}/.ATTRIBUTES/VARIABLE_VALUE").astype(float)
+            for name in ("first_order", "vectors")
+        )
+        self.vocabulary: Vocabulary = read_vocabulary(retriever.bundle.vocabulary)
+
+    def pooled(self, names: list[FeatureName], *, side: str) -> NDArray[np.float64]:
+        pooled: NDArray[np.float64] = np.sum(
+            [self.term(name, side=side)[1] for name in names], axis=0
+        )
+        return pooled
+
+    def term(self, name: FeatureName, *, side: str) -> tuple[float, NDArray[np.float64]]:
+        """w x and v x of one feature."""
+        row = self.row(name, side=side)
+        return float(self.w[row] * name.x), self.v[row] * name.x
+
+    def row(self, name: FeatureName, *, side: str) -> int:
+        space = self.vocabulary.spaces[
+            "item.item_id" if name.field == History().column else f"{side}.{name.field}"
+        ]
+        if isinstance(space, Scalar):
+            return space.row
+        if isinstance(space, Hashed):
+            first = name.token.split(", ")[0]
+            return space.first_row + int(tf.strings.to_hash_bucket_fast(first, space.buckets))
+        if isinstance(space, Buckets):
+            ranges = [*(f"{end:g}" for end in space.boundaries), ""]
+            number = name.token.split(" ")[-1]
+            if name.token.startswith(">="):
+                return space.first_row + len(space.boundaries)
+            return space.first_row + ranges.index(number)
+        assert isinstance(space, Tokens)
+        if not name.known:
+            return space.oov_row
+        token: Any = int(name.token) if space.is_integer else name.token
+        return int(space.rows[space.tokens.tolist().index(token)])
+
+
+def given(
+    published: Published, retriever: Retriever, direction: str, end: str, row: int, *, by: str
+) -> Mapping[str, Any]:
+    """A source or a target by its id, or by the raw values that training had."""
+    side = getattr(DIRECTIONS[direction], end)
+    if by == "id":
+        return {"id": retriever.catalogue(side).ids[row]}
+    features = published.features(side, [row])
+    return {"features": {name: values[0] for name, values in features.items()}}
+
+
+def check_sum(explanation: Explanation, score: float) -> None:
+    parts = explanation.parts()
+    size = sum(abs(part.value) for part in parts)
+    close = pytest.approx(score, abs=1e-6 * max(size, 1.0))
+    assert explanation.score == close
+    assert sum(part.value for part in parts) == close
+    assert sum(part.value for part in explanation.fields) == close
+    assert sum(part.value for part in explanation.parts(5)) + explanation.rest(5) == close
+    values = [abs(part.value) for part in parts]
+    assert values == sorted(values, reverse=True)
