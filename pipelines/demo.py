@@ -1,10 +1,12 @@
-"""The demo: the whole job on MovieLens 100k, and one answer in each direction."""
+"""The demo: the whole job on MovieLens 100k, an answer in each direction, a page to explore."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from pipelines.config import load_config
 from pipelines.display import show_hits, show_results
@@ -13,6 +15,11 @@ from pipelines.progress import Reporter
 from pipelines.run import run
 from serving.atomic import write_text_atomic
 from serving.retriever import Retriever
+from serving.server.logs import configure
+from serving.server.serve import Addresses
+from serving.server.serve import run as run_server
+from serving.server.settings import ServerSettings
+from towers.typed import parse
 
 QUERIES: dict[str, tuple[str, dict[str, Any]]] = {
     "u2i": ("Films for user 1", {"id": 1, "exclude_seen": True}),
@@ -50,3 +57,19 @@ def run_demo(folder: Path, reporter: Reporter) -> Path:
     title = "u2i: Films for a newcomer: a scientist of 30 who liked the Star Wars trilogy"
     show_hits(reporter.console, hits, title=title, show=SHOWN["i"])
     return models
+
+
+def serve_demo(console: Console, models: Path, *, port: int) -> None:
+    """Serve the demo's models directory on this machine until Ctrl-C, and say where.
+
+    Raises:
+        ConfigError: the port is not to be had.
+    """
+    configure("warning", format=None)
+
+    def say(addresses: Addresses) -> None:
+        text = f"Explore it at {addresses.rest}/ in a browser. Ctrl-C stops the server."
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    settings = parse(ServerSettings, {"port": port, "grpc_port": 0}, where="demo")
+    run_server(models, settings=settings, ready=say)

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from pipelines import demo
 from pipelines.config import RunConfig, load_config
-from pipelines.demo import NEWCOMER, QUERIES, run_demo
+from pipelines.demo import NEWCOMER, QUERIES, run_demo, serve_demo
 from pipelines.progress import Reporter
 from serving.directions import DIRECTIONS
+from serving.server.serve import Addresses
+from serving.server.settings import ServerSettings
 from serving.store import Store
 
 N_USERS, N_ITEMS = 80, 200
@@ -98,3 +100,18 @@ def test_the_demo_runs_the_whole_job_and_answers(
     answers["newcomer"] = text.partition("newcomer")[2]
     for answer in answers.values():
         assert HIT.findall(answer)[:5] == ["1", "2", "3", "4", "5"]
+
+
+def test_serving_says_where_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[Path, ServerSettings]] = []
+
+    def run(models: Path, *, settings: ServerSettings, ready: Callable[[Addresses], None]) -> None:
+        served.append((models, settings))
+        ready(Addresses("http://127.0.0.1:8502", "127.0.0.1:1"))
+
+    monkeypatch.setattr(demo, "run_server", run)
+    console = Console(file=io.StringIO(), width=160)
+    serve_demo(console, tmp_path, port=8502)
+    assert isinstance(console.file, io.StringIO)
+    assert "http://127.0.0.1:8502/ in a browser" in console.file.getvalue()
+    assert served == [(tmp_path, ServerSettings(port=8502, grpc_port=0))]
