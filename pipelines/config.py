@@ -108,7 +108,8 @@ class ModelConfig:
     init: Literal["spectral", "normal"] = "spectral"
     """Where the vectors of item ids that histories share start: `spectral`, at the leading singular
     vectors of the normalized interactions, a few epochs ahead of `normal`, at random. All other
-    vectors start at random."""
+    vectors start at random. With `--from`, only new items start there, among the old ones; other
+    new tokens, and with `normal` all, start as the unknown tokens that they were."""
     init_norm: PositiveFloat = 0.32
     """Root mean square length of the initial vectors."""
 
@@ -151,6 +152,8 @@ class TrainingConfig:
 
     epochs: PositiveInt = 8
     """Passes over the training interactions at most."""
+    continued_epochs: PositiveInt = 3
+    """The same of a run that continues from an earlier version (`--from`)."""
     patience: PositiveInt = 3
     """Stop after this many epochs without a better validation metric."""
     batch_size: PositiveInt | None = None
@@ -165,6 +168,9 @@ class TrainingConfig:
     all others. Default: `past` where the interactions have timestamps."""
     history_dropout: Fraction = 0.1
     """The share of queries that are trained without their history, as a newcomer comes."""
+    id_dropout: Fraction = 0.1
+    """The share of users and items that a step trains as if their id were unknown, where they have
+    other features: so that these carry weight, and unknown ids have a vector."""
     learning_rate: PositiveFloat = 8e-4
     """Of lazy Adam at the start, with 128 dimensions; with k it is sqrt(128 / k) times that, so
     that vectors move as far. A cosine takes it to zero over `epochs`."""

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from towers.encoder import Encoder
+from towers.growth import grow_vocabulary
 from towers.inputs import input_dtypes, pack
-from towers.schema import Schema, Side
-from towers.vocabulary import Vocabulary, fit_vocabulary, history_weights
+from towers.schema import Schema, Side, space_of
+from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary, history_weights
 
 ENCODE_BATCH = 8192
 
@@ -48,6 +49,24 @@ class Dataset:
         n_items = self.interactions.shape[1]
         return np.bincount(self.interactions.indices, minlength=n_items).astype(np.int64)
 
+    def rows_without_ids(self, side: Side) -> NDArray[np.int64]:
+        """The columns of a side's bags, [n_entries], as of users or items that nobody has seen.
+
+        In place of the row of an id there is the row of unknown ids, in bags that hold more.
+        """
+        bags = self.user_bags if side == "user" else self.item_bags
+        rows = bags.indices.astype(np.int64)
+        id_column = self.schema.id_column(side)
+        feature = next((f for f in self.schema.features(side) if f.column == id_column), None)
+        if feature is None:
+            return rows
+        space = self.vocabulary.spaces[space_of(feature, side=side, schema=self.schema)]
+        if not isinstance(space, Tokens):
+            return rows
+        sizes = np.diff(bags.indptr)
+        is_id = np.isin(rows, space.rows) & (np.repeat(sizes, sizes) > 1)
+        return np.where(is_id, space.oov_row, rows)
+
     @cached_property
     def query_bags(self) -> sparse.csr_array:
         """Bags of the users with the latest items of their history, [n_users, n_rows] float32."""
@@ -67,7 +86,12 @@ class Dataset:
 
 
 def build_dataset(
-    schema: Schema, *, users: pd.DataFrame, items: pd.DataFrame, interactions: pd.DataFrame
+    schema: Schema,
+    *,
+    users: pd.DataFrame,
+    items: pd.DataFrame,
+    interactions: pd.DataFrame,
+    earlier: Vocabulary | None = None,
 ) -> Dataset:
     """Fit the vocabulary on `interactions` and encode every user and item with it.
 
@@ -76,8 +100,16 @@ def build_dataset(
         users: all users, also those without an interaction.
         items: all items, likewise.
         interactions: the positives to learn from, in order of time where they have one.
+        earlier: the vocabulary to grow, in place of a new one.
+
+    Raises:
+        DataError: a column's values are of another type than in the earlier vocabulary.
     """
-    vocabulary = fit_vocabulary(schema, users=users, items=items, interactions=interactions)
+    tables = {"users": users, "items": items, "interactions": interactions}
+    if earlier is None:
+        vocabulary = fit_vocabulary(schema, **tables)
+    else:
+        vocabulary = grow_vocabulary(earlier, schema, **tables)
     user_ids = ids_of(users, schema.user_id)
     item_ids = ids_of(items, schema.item_id)
     rows, weights = _history_items(schema, vocabulary, item_ids)

@@ -20,6 +20,7 @@ from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import evaluate
 from pipelines.folds import FoldBatches
 from pipelines.model import build_model
+from pipelines.parent import Parent
 from pipelines.progress import Reporter
 from serving.atomic import write_text_atomic
 from towers.errors import TrainingError
@@ -48,6 +49,8 @@ class Fit:
     """Where TensorBoard finds the figures."""
     on_epoch: Callable[[Record], None] | None = None
     """Called with the figures of an epoch once its checkpoint and state are kept."""
+    parent: Parent | None = None
+    """The version whose vectors the fit starts from."""
 
 
 @dataclass(kw_only=True)
@@ -93,7 +96,7 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     batches = FoldBatches.build(
         job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
     )
-    model = build_model(job.config, batches)
+    model = build_model(job.config, batches, parent=job.parent)
     checkpoint = tf.train.Checkpoint(model=model)
     job.directory.mkdir(parents=True, exist_ok=True)
     state = FitState.load(job.directory / STATE)

@@ -12,8 +12,9 @@ from scipy import sparse
 
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, build_dataset, interaction_matrix
-from pipelines.fit import Fit, Fitted, fit
+from pipelines.fit import Fit, Fitted, Record, fit
 from pipelines.mine import mine_fitted, mine_published
+from pipelines.parent import Parent
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from serving.retriever import Retriever
@@ -25,11 +26,21 @@ class RoundFits:
     """Fits the models of each round; a fit that was interrupted goes on where it stopped."""
 
     def __init__(
-        self, config: RunConfig, prepared: Prepared, *, store: Store, work: Path, reporter: Reporter
+        self,
+        config: RunConfig,
+        prepared: Prepared,
+        *,
+        store: Store,
+        work: Path,
+        reporter: Reporter,
+        parent: Parent | None,
     ) -> None:
-        """Take the data, the store to mine from, and the folder that keeps the fits' state."""
+        """Take the data, the store to mine from, and the folder that keeps the fits' state.
+
+        With a parent, every fit starts from its vectors, and the first round mines with it.
+        """
         self._config, self._prepared, self._store = config, prepared, store
-        self._work, self._reporter = work, reporter
+        self._work, self._reporter, self._parent = work, reporter, parent
         self._searched: dict[int, Fitted] = {}
 
     @cached_property
@@ -47,46 +58,56 @@ class RoundFits:
     def _dataset(self, interactions: pd.DataFrame) -> Dataset:
         users, items = self._prepared.users, self._prepared.items
         return build_dataset(
-            self._config.schema, users=users, items=items, interactions=interactions
+            self._config.schema,
+            users=users,
+            items=items,
+            interactions=interactions,
+            earlier=self._parent.vocabulary if self._parent else None,
         )
 
-    def fit(self, number: int, *, versions: Sequence[int]) -> tuple[Fitted, Fitted]:
-        """Fit what round `number` publishes, and what is validated.
-
-        They are the same where nothing is held out, or nothing is refitted.
+    def fit(self, number: int, *, versions: Sequence[int]) -> tuple[Fitted, tuple[Record, ...]]:
+        """Fit what round `number` publishes.
 
         Args:
             number: from 0.
             versions: what the rounds before have published.
+
+        Returns:
+            What is published, and the epochs that were validated: of another fit, where validation
+            interactions are held out and what is published is refitted with them.
         """
         training = self._config.training
         if not len(self._prepared.validation):
             fitted = self._fit_final(number, epochs=training.epochs, versions=versions)
-            return fitted, fitted
+            return fitted, fitted.records
         self._reporter.say("  with validation held out")
         searched = self._search(number, versions=versions)
+        if number < training.rounds:
+            self._searched[number] = searched  # the next round mines with it
         if not training.refit_on_all:
-            return searched, searched
-        self._reporter.say(f"  on all but the test, for {searched.best_epoch} epochs")
-        fitted = self._fit_final(number, epochs=searched.best_epoch, versions=versions)
-        return fitted, searched
+            return searched, searched.records
+        epochs, records = searched.best_epoch, searched.records
+        del searched  # its model would be held while the other is fitted
+        self._reporter.say(f"  on all but the test, for {epochs} epochs")
+        return self._fit_final(number, epochs=epochs, versions=versions), records
 
     def _search(self, number: int, *, versions: Sequence[int]) -> Fitted:
         """Fit with validation held out, which decides the number of epochs."""
-        if number not in self._searched:
-            job = Fit(
-                dataset=self._search_data,
-                config=self._config,
-                epochs=self._config.training.epochs,
-                mined=self._mine_search(number, versions),
-                validation=sample_validation(
-                    self._prepared.validation, self._search_data, config=self._config
-                ),
-                directory=self._work / f"round-{number}" / "search",
-                logs=self._logs(number, "search"),
-            )
-            self._searched[number] = fit(job, self._reporter)
-        return self._searched[number]
+        if number in self._searched:
+            return self._searched[number]
+        job = Fit(
+            dataset=self._search_data,
+            config=self._config,
+            epochs=self._config.training.epochs,
+            mined=self._mine_search(number, versions),
+            validation=sample_validation(
+                self._prepared.validation, self._search_data, config=self._config
+            ),
+            directory=self._work / f"round-{number}" / "search",
+            logs=self._logs(number, "search"),
+            parent=self._parent,
+        )
+        return fit(job, self._reporter)
 
     def _fit_final(self, number: int, *, epochs: int, versions: Sequence[int]) -> Fitted:
         """Fit on everything but the test interactions."""
@@ -98,12 +119,15 @@ class RoundFits:
             validation=None,
             directory=self._work / f"round-{number}" / "final",
             logs=self._logs(number, "final"),
+            parent=self._parent,
         )
         return fit(job, self._reporter)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the last round's model that has not seen validation either."""
-        if not self._mines(number):
+        if number == 0:
+            return self._mine_parent(self._search_data)
+        if not self._mines:
             return None
         previous = self._search(number - 1, versions=versions).model
         with self._reporter.bar("mine", len(self._search_data.user_ids)) as advance:
@@ -117,16 +141,32 @@ class RoundFits:
 
     def _mine_published(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the version that the last round published."""
-        if not self._mines(number):
+        if number == 0:
+            return self._mine_parent(self.final_data)
+        if not self._mines:
             return None
         previous = Retriever.open(self._store.root, version=versions[number - 1])
-        with self._reporter.bar("mine", len(previous.users.ids)) as advance:
+        with self._reporter.bar("mine", len(previous.catalogue("user").ids)) as advance:
             return mine_published(
                 previous, ranks=self._config.training.negatives.mined_ranks, advance=advance
             )
 
-    def _mines(self, number: int) -> bool:
-        return number > 0 and self._config.training.negatives.mined > 0
+    def _mine_parent(self, dataset: Dataset) -> MinedNegatives | None:
+        """Mine with the parent's vectors for the users, the histories and the items of today."""
+        if self._parent is None or not self._mines:
+            return None
+        with self._reporter.bar("mine", len(dataset.user_ids)) as advance:
+            return mine_fitted(
+                self._parent.model(dataset.vocabulary),
+                dataset,
+                ranks=self._config.training.negatives.mined_ranks,
+                version=self._parent.version,
+                advance=advance,
+            )
+
+    @property
+    def _mines(self) -> bool:
+        return self._config.training.negatives.mined > 0
 
     def _logs(self, number: int, phase: str) -> Path:
         return self._store.root / "logs" / self._work.name.strip(".") / f"round-{number}-{phase}"

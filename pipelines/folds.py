@@ -7,7 +7,7 @@ its own history.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy import sparse
 from pipelines.config import TrainingConfig
 from pipelines.dataset import Dataset, history_entries
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
+from towers.schema import Side
 
 SMALLEST_EPOCH = 100
 """Steps that an epoch should have at least, by choice of the batch size."""
@@ -46,6 +47,8 @@ class FoldBatches:
     mined: MinedNegatives | None
     keep: NDArray[np.float64]
     """How likely a positive of each item is kept, [n_items]."""
+    without_ids: Mapping[Side, NDArray[np.int64]]
+    """The columns of the bags of sides that have ids to drop; see `Dataset.rows_without_ids`."""
     seed: int
 
     @classmethod
@@ -61,8 +64,15 @@ class FoldBatches:
             power=negatives.popularity_power,
         )
         keep = keep_probability(dataset.item_popularity, threshold=config.positive_suppression)
+        sides: tuple[Side, ...] = ("user", "item") if config.id_dropout else ()
         return cls(
-            dataset=dataset, config=config, sampler=sampler, mined=mined, keep=keep, seed=seed
+            dataset=dataset,
+            config=config,
+            sampler=sampler,
+            mined=mined,
+            keep=keep,
+            without_ids={side: dataset.rows_without_ids(side) for side in sides},
+            seed=seed,
         )
 
     @property
@@ -135,7 +145,7 @@ class FoldBatches:
         mined_item[mined >= 0] = codes[n_positive + len(shared) :]
         is_context = folds[entry] < fold[query] if self._only_past else ~is_positive
         is_past = is_context & self._remembers(len(users), rng)[query]
-        bags = self._bags(users, query[is_past], item[is_past], items)
+        bags = self._bags(users, query[is_past], item[is_past], items, rng=rng)
         return bags | {
             "n_queries": np.int64(len(users)),
             "item_popularity": self.dataset.item_popularity[items].astype(np.float32),
@@ -174,11 +184,13 @@ class FoldBatches:
         query: NDArray[np.int64],
         past: NDArray[np.int64],
         items: NDArray[np.int64],
+        *,
+        rng: np.random.Generator,
     ) -> Arrays:
         """Build the bags of the queries and the items over the rows that the batch touches."""
         dataset = self.dataset
-        static_at, static_row, static_x = _take(dataset.user_bags, users)
-        item_at, item_row, item_x = _take(dataset.item_bags, items)
+        static_at, static_row, static_x = self._take("user", users, rng)
+        item_at, item_row, item_x = self._take("item", items, rng)
         history = dataset.schema.history
         if history is not None:
             past_at, past_row, past_x = history_entries(
@@ -196,6 +208,18 @@ class FoldBatches:
             "item_indices": np.stack([item_at, codes[n_user:]], axis=1),
             "item_values": item_x,
         }
+
+    def _take(
+        self, side: Side, rows: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """List the entries of some bags, some without their id: place in `rows`, column, value."""
+        bags = self.dataset.user_bags if side == "user" else self.dataset.item_bags
+        place, entry = _expand(bags, rows)
+        column = bags.indices[entry].astype(np.int64)
+        if side in self.without_ids:
+            is_new = rng.random(len(rows)) < self.config.id_dropout
+            column = np.where(is_new[place], self.without_ids[side][entry], column)
+        return place, column, bags.data[entry]
 
 
 def _deal_folds(
@@ -242,14 +266,6 @@ def _expand(
     position = np.repeat(np.arange(len(rows)), sizes)
     offset = np.arange(len(position)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return position, np.repeat(starts, sizes) + offset
-
-
-def _take(
-    matrix: sparse.csr_array, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """List the entries of some rows of bags: position in `rows`, column and value."""
-    position, entry = _expand(matrix, rows)
-    return position, matrix.indices[entry].astype(np.int64), matrix.data[entry]
 
 
 def _contains(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:

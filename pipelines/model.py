@@ -1,4 +1,4 @@
-"""Build an untrained model for a dataset: its table, its initial vectors and its optimizer."""
+"""Build a model to be trained on a dataset: its table, its initial vectors and its optimizer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.folds import FoldBatches
+from pipelines.parent import Parent
 from towers.optimizers import LazyAdam
-from towers.spectral import spectral_vectors
+from towers.spectral import fit_map, spectral_vectors
 from towers.towers import FIRST_ORDER, FeatureTable
 from towers.two_tower import TwoTower
 
@@ -21,8 +22,14 @@ REFERENCE_DIM = 128
 """The number of dimensions that a learning rate is given for."""
 
 
-def build_model(config: RunConfig, batches: FoldBatches) -> TwoTower:
-    """Make an untrained model whose learning rate falls to zero over all epochs' batches."""
+def build_model(
+    config: RunConfig, batches: FoldBatches, *, parent: Parent | None = None
+) -> TwoTower:
+    """Make a model whose learning rate falls to zero over all epochs' batches.
+
+    It knows nothing, or what `parent` has learned; the dataset's vocabulary has then grown from the
+    parent's. The optimizer starts anew either way.
+    """
     training = config.training
     features = FeatureTable(
         batches.dataset.vocabulary.n_rows,
@@ -30,7 +37,10 @@ def build_model(config: RunConfig, batches: FoldBatches) -> TwoTower:
         init_scale=config.model.init_norm / math.sqrt(config.model.embedding_dim),
         seed=config.seed,
     )
-    _initialize(features, batches.dataset, config=config)
+    if parent is None:
+        _initialize(features, batches.dataset, config=config)
+    else:
+        _inherit(features, batches.dataset, config=config, parent=parent)
     model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
     steps = batches.n_batches * training.epochs
     # Adam moves every entry by about the rate, so a vector of k entries sqrt(k) times as far
@@ -53,6 +63,24 @@ def _initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) 
         vectors = spectral_vectors(dataset.interactions, k, seed=config.seed)[known]
         vectors *= np.float32(config.model.init_norm / math.sqrt(k))
         _set_columns(features.v, vectors, rows=dataset.history_rows[known])
+
+
+def _inherit(
+    features: FeatureTable, dataset: Dataset, *, config: RunConfig, parent: Parent
+) -> None:
+    """Take over what a parent has learned, and place the items that are new to histories.
+
+    Where vectors start at the interactions' singular vectors, so do the new ones among the old.
+    """
+    parent.teach(features, dataset.vocabulary)
+    rows, n_old = dataset.history_rows, parent.vocabulary.n_rows
+    is_old, is_new = (rows >= 0) & (rows < n_old), rows >= n_old
+    if config.model.init == "spectral" and is_old.any() and is_new.any():
+        vectors = spectral_vectors(
+            dataset.interactions, config.model.embedding_dim, seed=config.seed
+        )
+        learned = fit_map(vectors[is_old], parent.vectors[rows[is_old]])
+        _set_columns(features.v, vectors[is_new] @ learned, rows=rows[is_new])
 
 
 def _set_columns(v: tf.Variable, values: tf.Tensor, *, rows: NDArray[np.int64]) -> None:

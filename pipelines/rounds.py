@@ -18,6 +18,7 @@ from pipelines.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.export import Exported, export_bundle
 from pipelines.fit import Fitted, sampling_report
 from pipelines.fit_rounds import RoundFits
+from pipelines.parent import Parent
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.report import write_report
@@ -37,12 +38,21 @@ class Rounds:
     """Runs the rounds that are not finished yet."""
 
     def __init__(
-        self, config: RunConfig, prepared: Prepared, *, store: Store, work: Path, reporter: Reporter
+        self,
+        config: RunConfig,
+        prepared: Prepared,
+        *,
+        store: Store,
+        work: Path,
+        reporter: Reporter,
+        parent: Parent | None = None,
     ) -> None:
         """Take the data, the store to publish to, and the folder that keeps a run's state."""
         self.config, self.prepared, self.store = config, prepared, store
-        self.work, self.reporter = work, reporter
-        self._fits = RoundFits(config, prepared, store=store, work=work, reporter=reporter)
+        self.work, self.reporter, self.parent = work, reporter, parent
+        self._fits = RoundFits(
+            config, prepared, store=store, work=work, reporter=reporter, parent=parent
+        )
         self._results = self._load()
         self._earlier = list(self._results["timings"])
 
@@ -57,7 +67,7 @@ class Rounds:
         """Fit, evaluate, export and publish one round, and remember that it is finished."""
         with self.reporter.stage(f"round {number}: fit"):
             versions = [finished["version"] for finished in self._results["rounds"]]
-            fitted, validated = self._fits.fit(number, versions=versions)
+            fitted, epochs = self._fits.fit(number, versions=versions)
         sampling = sampling_report(fitted.records)
         for group, figures in sampling.items():
             shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
@@ -84,7 +94,7 @@ class Rounds:
                 Round(
                     round=number,
                     version=version,
-                    epochs=[dict(record) for record in validated.records],
+                    epochs=[dict(record) for record in epochs],
                     sampling=sampling,
                     evaluation=evaluation.to_dict(),
                     ann=exported.ann,
@@ -138,11 +148,13 @@ class Rounds:
     def _provenance(self, fitted: Fitted, exported: Exported) -> Provenance:
         """What the manifest says of the last round."""
         rounds, mined = self._results["rounds"], fitted.mined
+        versions = [self.parent.version] if self.parent else []
+        versions += [finished["version"] for finished in rounds[:-1]]
         return Provenance(
             name=self.config.name,
             schema_fingerprint=self.config.schema.fingerprint(),
             config=_plain(dataclasses.asdict(self.config)),
-            parent_version=rounds[-2]["version"] if len(rounds) > 1 else None,
+            parent_version=versions[-1] if versions else None,
             mined=None if mined is None else mined.provenance(),
             index=exported.index.to_dict(),
             metrics=rounds[-1]["evaluation"],

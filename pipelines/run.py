@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipelines.config import ExportConfig, IndexConfig, RunConfig
 from pipelines.interactions import read_tables, tables_from_frames
+from pipelines.parent import Parent, continued, hold_out_new, read_parent
 from pipelines.prepare import Prepared, load_prepared, prepare, save_prepared
 from pipelines.progress import Reporter
 from pipelines.results import Results
@@ -32,32 +33,46 @@ def run(
     *,
     frames: Mapping[str, pd.DataFrame] | None = None,
     reporter: Reporter | None = None,
+    from_version: int | None = None,
 ) -> Results:
     """Read, split, fit, mine, refit, evaluate, export and publish below the folder `out`.
 
     Interrupted, the same call goes on from the last finished epoch or stage. Published versions
     are never touched.
 
+    From an earlier version, the run is one short round: old tokens keep their rows and start from
+    their vectors, new ones get rows, the earlier version mines the negatives, and what it was
+    trained on is not held out. See docs/continue.md.
+
     Args:
         config: tables, schema and settings.
         out: the models directory; made if need be.
         frames: `interactions` and maybe `users`, `items` and `test`, in place of files.
         reporter: shows progress; silent by default.
+        from_version: the version below `out` to continue from.
 
     Raises:
-        ConfigError: the configuration does not fit the tables.
+        BundleError: the version to continue from is missing or damaged.
+        ConfigError: the configuration does not fit the tables, or that version.
         DataError: rows break the rules of their table.
         RecallGateError: an index does not reach the recall that publishing needs.
         TrainingError: training diverged, or the same run is going on elsewhere.
     """
     _check_frames(frames)
     out, reporter = Path(out), reporter or Reporter()
-    work = out / f".run-{_fingerprint(config, frames)}"
+    work = out / f".run-{_fingerprint(config, frames, from_version)}"
+    parent = None
+    if from_version is not None:
+        parent = read_parent(Store(out), from_version, config=config)
+        config = continued(config)
     with _claimed(work):
         if work.exists():
             reporter.say(f"Going on with the interrupted run in {out}")
-        prepared = _prepare(config, frames, work=work, reporter=reporter)
-        results = Rounds(config, prepared, store=Store(out), work=work, reporter=reporter).run()
+        prepared = _prepare(config, frames, work=work, reporter=reporter, parent=parent)
+        rounds = Rounds(
+            config, prepared, store=Store(out), work=work, reporter=reporter, parent=parent
+        )
+        results = rounds.run()
         _remove(work)
     return results
 
@@ -102,6 +117,7 @@ def _prepare(
     *,
     work: Path,
     reporter: Reporter,
+    parent: Parent | None,
 ) -> Prepared:
     """Read, check and split the tables, or take what an interrupted run has kept of it."""
     folder = work / "prepared"
@@ -118,6 +134,10 @@ def _prepare(
         reporter.say(f"  {line}")
     with reporter.stage("split"):
         prepared = prepare(tables, config)
+        if parent is not None:
+            prepared = hold_out_new(prepared, parent)
+            for line in prepared.lines[len(tables.report.lines()) :]:
+                reporter.say(f"  {line}")
     parts = ", ".join(f"{count:,} {name}" for name, count in prepared.counts.items())
     reporter.say(f"  {parts}")
     save_prepared(prepared, folder)
@@ -132,7 +152,9 @@ def _remove(work: Path) -> None:
     shutil.rmtree(done)
 
 
-def _fingerprint(config: RunConfig, frames: Mapping[str, pd.DataFrame] | None) -> str:
+def _fingerprint(
+    config: RunConfig, frames: Mapping[str, pd.DataFrame] | None, from_version: int | None
+) -> str:
     """Name a run by its settings and its input, so that only the same run is resumed.
 
     The settings of index and export do not count: they may change after the recall gate has
@@ -140,6 +162,8 @@ def _fingerprint(config: RunConfig, frames: Mapping[str, pd.DataFrame] | None) -
     """
     fitted = dataclasses.replace(config, index=IndexConfig(), export=ExportConfig())
     digest = hashlib.sha256(fitted.fingerprint().encode())
+    if from_version is not None:
+        digest.update(f"from {from_version}".encode())
     for name, frame in (frames or {}).items():
         text = frame.to_json(orient="split", double_precision=15, default_handler=str)
         digest.update(f"{name}{text}".encode())

@@ -27,5 +27,13 @@ class RecallGateError(RecallError):
     """An index that does not find enough of the exact neighbours to be published."""
 
 
+class EngineError(RecallError):
+    """A job that an engine outside, such as Spark, gave up."""
+
+
 class TrainingError(RecallError):
     """A training run that cannot go on."""
+
+
+class IndexUnavailableError(RecallError):
+    """An index on another machine that cannot be reached, or does not answer in time."""

@@ -9,6 +9,8 @@ from scipy import sparse
 OVERSAMPLING = 16
 """Directions beyond the k that are wanted, for accuracy."""
 POWER_ITERATIONS = 2
+RIDGE = 1e-2
+"""Of the mean square of a direction of the source, what a linear map pays for a squared entry."""
 
 
 def spectral_vectors(interactions: sparse.csr_array, k: int, *, seed: int) -> NDArray[np.float32]:
@@ -35,6 +37,19 @@ def spectral_vectors(interactions: sparse.csr_array, k: int, *, seed: int) -> ND
     vectors = right[:k].T * np.sqrt(singular[:k])
     length = float(np.sqrt(np.mean(np.square(vectors))))
     return np.asarray(vectors / (length or 1.0), dtype=np.float32)
+
+
+def fit_map(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Find the linear map [k, l] that takes `source` [n, k] nearest to `target` [n, l].
+
+    Ridge regression without intercept: spectral vectors tell where items lie among each other, in
+    coordinates of their own, and the items that a model has learned tell where that is in its.
+    """
+    x, y = source.astype(np.float64), target.astype(np.float64)
+    gram = x.T @ x
+    penalty = RIDGE * np.trace(gram) / len(gram)
+    fitted = np.linalg.solve(gram + (penalty or 1.0) * np.eye(len(gram)), x.T @ y)
+    return fitted.astype(np.float32)
 
 
 def _normalized(interactions: sparse.csr_array) -> sparse.csr_array:

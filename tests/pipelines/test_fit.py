@@ -82,7 +82,7 @@ class Interrupting(Reporter):
         self.epoch = epoch
 
     @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Advance]:
+    def bar(self, name: str, total: int, *, unit: str | None = None) -> Iterator[Advance]:
         done = 0
 
         def advance(steps: int) -> None:

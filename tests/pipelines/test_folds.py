@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
+from scipy import sparse
 
 from pipelines.config import TrainingConfig
 from pipelines.dataset import Dataset
@@ -50,7 +51,7 @@ def make_mined() -> MinedNegatives:
 def make_batches(
     *, mined: bool = True, dataset: Dataset = DATASET, seed: int = 5, **settings: Any
 ) -> FoldBatches:
-    raw = {"batch_size": 10, "folds": FOLDS, "history_dropout": 0.0} | settings
+    raw = {"batch_size": 10, "folds": FOLDS, "history_dropout": 0.0, "id_dropout": 0.0} | settings
     raw["negatives"] = {"uniform": 6, "popularity": 3, "mined": 4} | raw.get("negatives", {})
     config = parse(TrainingConfig, raw, where="config")
     return FoldBatches.build(dataset, config, mined=make_mined() if mined else None, seed=seed)
@@ -340,6 +341,38 @@ def test_some_queries_are_trained_without_their_history() -> None:
                     is_forgotten.append(not has_past[query])
     within = 4 * np.sqrt(share * (1 - share) / len(is_forgotten))
     assert abs(np.mean(is_forgotten) - share) <= within
+
+
+def test_some_items_are_trained_as_if_nobody_had_seen_them() -> None:
+    share, unknown = 0.25, DATASET.vocabulary.oov_rows
+    batches = make_batches(id_dropout=share, batch_size=50)
+    item_id = DATASET.vocabulary.tokens("item.item_id")
+    known = DATASET.item_bags[:, item_id.rows].sum(axis=1) > 0
+    expected = DATASET.item_bags.toarray()
+    dropped = expected.copy()
+    dropped[np.ix_(known, item_id.rows)] = 0
+    dropped[known, item_id.oov_row] = 1
+    assert item_id.oov_row in unknown
+    is_new = []
+    for number in range(40):
+        for batch in epoch(batches, number):
+            for bag in dense(batch, "item", len(batch["item_popularity"])):
+                item = int(np.flatnonzero((expected == bag).all(1) | (dropped == bag).all(1))[0])
+                if known[item]:
+                    is_new.append((dropped[item] == bag).all())
+    within = 4 * np.sqrt(share * (1 - share) / len(is_new))
+    assert abs(np.mean(is_new) - share) <= within
+
+
+def test_an_item_that_is_its_id_alone_keeps_it() -> None:
+    only_ids = dataclasses.replace(
+        DATASET,
+        item_bags=sparse.csr_array(np.where(DATASET.item_bags.toarray() == 1, np.float32(1), 0)),
+    )
+    assert np.diff(only_ids.item_bags.indptr).max() == 1
+    batches = make_batches(dataset=only_ids, id_dropout=0.9)
+    np.testing.assert_array_equal(batches.without_ids["item"], only_ids.item_bags.indices)
+    np.testing.assert_array_equal(batches.without_ids["user"], only_ids.user_bags.indices)
 
 
 def test_users_need_no_history_feature() -> None:

@@ -57,7 +57,7 @@ class Interrupting(Reporter):
             yield
 
     @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Advance]:
+    def bar(self, name: str, total: int, *, unit: str | None = None) -> Iterator[Advance]:
         done = 0
 
         def advance(steps: int) -> None:
@@ -123,7 +123,7 @@ def test_a_versions_figures_are_those_of_its_own_vectors(
     out, results = published
     for found in results["rounds"]:
         retriever = Retriever.open(out, version=found["version"])
-        users, items = retriever.users, retriever.items
+        users, items = retriever.catalogue("user"), retriever.catalogue("item")
         seen, test = (
             interaction_matrix(frame, user_ids=users.ids, item_ids=items.ids)
             for frame in (prepared.everything_but_test, prepared.test)
@@ -135,7 +135,7 @@ def test_a_versions_figures_are_those_of_its_own_vectors(
             config=tiny.config().evaluation,
         )
         assert found["evaluation"] == expected.to_dict()
-        np.testing.assert_array_equal(retriever.seen.matrix.toarray(), seen.toarray() != 0)
+        np.testing.assert_array_equal(retriever.parts.seen.matrix.toarray(), seen.toarray() != 0)
         assert expected.metric("recall@5") > 2 * figure(results["baseline"], "recall@5")
 
 
@@ -167,7 +167,7 @@ def test_a_round_that_validates_worse_is_published_but_not_current(
         f"fm-recall rollback {out} --to 2" in reporter.lines
     )
     n_train = results["data"]["counts"]["train"]
-    assert Retriever.open(out).seen.matrix.nnz == n_train  # the model was not refitted
+    assert Retriever.open(out).parts.seen.matrix.nnz == n_train  # the model was not refitted
     assert sum(line.startswith("epoch") for line in reporter.lines) == 2
 
 

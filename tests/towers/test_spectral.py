@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from towers.spectral import spectral_vectors
+from towers.spectral import fit_map, spectral_vectors
 
 
 def random_interactions(n_users: int, n_items: int, *, density: float) -> sparse.csr_array:
@@ -53,3 +53,27 @@ def test_same_seed_same_vectors() -> None:
 def test_no_interactions_give_zeros() -> None:
     empty = sparse.csr_array(np.zeros((4, 3), dtype=np.float32))
     np.testing.assert_array_equal(spectral_vectors(empty, 2, seed=0), 0.0)
+
+
+def test_a_map_takes_what_is_new_where_its_like_has_gone() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(60, 6)).astype(np.float32)
+    turned, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    target = (0.3 * source @ turned).astype(np.float32)
+    found = source[50:] @ fit_map(source[:50], target[:50])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, target[50:], atol=0.02)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_map_of_few_is_not_longer_than_they_are(n: int) -> None:
+    rng = np.random.default_rng(1)
+    source = rng.normal(size=(20, 8)).astype(np.float32)
+    target = rng.normal(size=(n, 8)).astype(np.float32)
+    found = source @ fit_map(source[:n], target)
+    assert np.linalg.norm(found, axis=1).max() < 3 * np.linalg.norm(target, axis=1).max()
+
+
+def test_a_map_of_nothing_is_zero() -> None:
+    zeros = np.zeros((4, 3), dtype=np.float32)
+    np.testing.assert_array_equal(fit_map(zeros, np.ones((4, 2), dtype=np.float32)), 0.0)

@@ -1,0 +1,99 @@
+"""Growth: a vocabulary that learns new tokens while every row keeps what it stands for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from towers.errors import DataError
+from towers.schema import Schema
+from towers.vocabulary import Space, Tokens, Vocabulary, fit_vocabulary
+
+
+def grow_vocabulary(
+    vocabulary: Vocabulary,
+    schema: Schema,
+    *,
+    users: pd.DataFrame,
+    items: pd.DataFrame,
+    interactions: pd.DataFrame,
+) -> Vocabulary:
+    """Give rows to the tokens that the training interactions show for the first time.
+
+    Old tokens keep their rows, also those that the tables no longer have; new ones get rows from
+    `vocabulary.n_rows` on, in order of their spaces and their values. Counts are those of these
+    interactions, and what they were for tokens that no longer occur. Hashed spaces, out-of-
+    vocabulary rows, scales and bucket boundaries stay as they are: a vector learned for x keeps its
+    meaning only as long as x does.
+
+    Args:
+        vocabulary: an earlier one, of the same schema.
+        schema: the features.
+        users: one row a user, with the id column first and parsed feature columns.
+        items: one row an item, likewise.
+        interactions: `user_id` and `item_id`, one row a positive.
+
+    Raises:
+        DataError: a column holds integers where the vocabulary holds text, or the other way round.
+    """
+    seen = fit_vocabulary(schema, users=users, items=items, interactions=interactions)
+    spaces: dict[str, Space] = {}
+    n_rows = vocabulary.n_rows
+    for name, space in vocabulary.spaces.items():
+        found = seen.spaces[name]
+        if isinstance(space, Tokens) and isinstance(found, Tokens):
+            grown = _grow(space, found, name=name, first_row=n_rows)
+            n_rows += len(grown.tokens) - len(space.tokens)
+            spaces[name] = grown
+        else:
+            spaces[name] = space
+    return Vocabulary(spaces=spaces, n_rows=n_rows)
+
+
+def inherited_rows(vocabulary: Vocabulary, *, n_old: int) -> NDArray[np.int64]:
+    """Say which of an earlier table's `n_old` rows each row starts from, [n_rows].
+
+    An old row starts from itself, and a new token from the out-of-vocabulary row that has stood for
+    it until now.
+    """
+    rows = np.arange(vocabulary.n_rows)
+    for space in vocabulary.spaces.values():
+        if isinstance(space, Tokens):
+            rows[space.rows[space.rows >= n_old]] = space.oov_row
+    return rows
+
+
+def _grow(space: Tokens, found: Tokens, *, name: str, first_row: int) -> Tokens:
+    """Add the tokens of `found` that `space` lacks, with rows from `first_row` on."""
+    if not len(found.tokens):
+        return space
+    if not len(space.tokens):
+        return replace(found, rows=_rows(first_row, len(found.tokens)), oov_row=space.oov_row)
+    if space.is_integer != found.is_integer:
+        kinds = {True: "integers", False: "text"}
+        raise DataError(
+            f"{name}: expected {kinds[space.is_integer]}, as in the earlier vocabulary, received "
+            f"{kinds[found.is_integer]}; convert the column"
+        )
+    is_new = pd.Index(space.tokens).get_indexer(pd.Index(found.tokens)) < 0
+    tokens = np.concatenate([space.tokens, found.tokens[is_new]])
+    rows = np.concatenate([space.rows, _rows(first_row, int(is_new.sum()))])
+    counts = np.concatenate([_recount(space, found), found.counts[is_new]])
+    order = np.argsort(tokens, kind="stable")
+    return Tokens(
+        tokens=tokens[order], rows=rows[order], counts=counts[order], oov_row=space.oov_row
+    )
+
+
+def _recount(space: Tokens, found: Tokens) -> NDArray[np.int64]:
+    """The counts of the tokens of `space` as `found` has them, or else as they were."""
+    at = pd.Index(found.tokens).get_indexer(pd.Index(space.tokens))
+    return np.where(at >= 0, found.counts[at], space.counts)
+
+
+def _rows(first: int, size: int) -> NDArray[np.int64]:
+    """`size` rows from `first` on."""
+    return np.arange(first, first + size, dtype=np.int64)
