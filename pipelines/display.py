@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from rich.text import Text
 
 from pipelines.results import Results
 from pipelines.trials import TRIALS, Searched, shown
+from serving.explain import Explanation
+from serving.explain_fields import FieldImportance
+from serving.explain_names import FeatureName
 from serving.store import Store
 from towers.errors import BundleError, QueryError
 
@@ -28,6 +31,8 @@ FIGURES = {
 }
 """The columns of the table of figures, and their metrics, each at the deciding metric's K."""
 
+ENDS = {"u": "user", "i": "item"}
+"""What the letters of a direction stand for."""
 
 SHOWN_TRIALS = 3
 """How many of a search's trials are shown: with their settings, they fit a narrow terminal."""
@@ -95,6 +100,61 @@ def hits_as_json(hits: pd.DataFrame, *, show: Sequence[str]) -> str:
     return text
 
 
+def show_explanation(
+    console: Console, found: Explanation, *, limit: int, titles: Mapping[FeatureName, str]
+) -> None:
+    """Print the largest parts of a score, with `titles` beside their features, and by field."""
+    table = _table()
+    for name in ("part", *found.direction.split("2"), "and"):
+        table.add_column(ENDS.get(name, name), overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    for part in found.parts(limit):
+        names = (part.source, part.target, part.other)
+        cells = (_feature(name, titles) for name in names)
+        table.add_row(part.kind, *cells, f"{part.value:+.4f}")
+    if len(found) > limit:
+        table.add_row(f"{len(found) - limit} more", "", "", "", f"{found.rest(limit):+.4f}")
+    title = (
+        f"{found.direction}, version {found.version}: the score, {found.score:.4f}, is the sum of"
+    )
+    _print(console, title, table)
+    columns = ["kind", "source", "target", "other"]
+    rows = [[*(getattr(part, n) for n in columns), f"{part.value:+.4f}"] for part in found.fields]
+    _print(console, "By field", _fields_table(rows, figures=["value"]))
+
+
+def show_fields(console: Console, found: FieldImportance) -> None:
+    """Print which fields carry the scores of a sample."""
+    shares = found.fields["share"].map("{:.1%}".format)
+    figures = [found.fields[name].map("{:+.4f}".format) for name in ("mean", "p10", "p90")]
+    keys = [found.fields[name] for name in ("kind", "source", "target", "other")]
+    rows = [list(row) for row in zip(*keys, shares, *figures, strict=True)]
+    title = f"u2i, version {found.version}: what carries {len(found.samples):,} scores, of "
+    title += f"{found.n_users:,} users with the items that they would be shown"
+    _print(console, title, _fields_table(rows, figures=["share", "mean", "p10", "p90"]))
+
+
+def _fields_table(rows: Sequence[Sequence[str | None]], *, figures: Sequence[str]) -> Table:
+    """A table of kinds with their fields, and figures of each."""
+    table = _table()
+    for name in ("part", "source", "target", "and"):
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell or "" for cell in row))
+    return table
+
+
+def _feature(name: FeatureName | None, titles: Mapping[FeatureName, str]) -> Text:
+    """Write a feature with its token, and its title if it has one."""
+    if name is None:
+        return Text("")
+    title = f" {titles[name]}" if name in titles else ""
+    unknown = "" if name.known else " (unknown)"
+    return Text(f"{name.field}: {name.token}{title}{unknown}")
+
+
 def _chosen(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
     """Number hits by rank, and keep the id, the score and the columns `show`.
 
@@ -138,6 +198,25 @@ def show_versions(console: Console, store: Store) -> None:
     _print(console, str(store.root), table)
 
 
+def show_candidates(
+    console: Console, totals: Mapping[str, Mapping[str, Any]], *, out: Path
+) -> None:
+    """Print how many rows each table of a candidates job has, by channel, and where they are."""
+    table = _table()
+    for name in ("table", "asked for", "rejected", "rows", "by channel"):
+        table.add_column(name, justify="left" if name in {"table", "by channel"} else "right")
+    for name, total in totals.items():
+        counts = (f"{total[key]:,}" for key in ("sources", "rejected", "rows"))
+        channels = (f"{channel} {n:,}" for channel, n in total.get("channels", {}).items())
+        table.add_row(name, *counts, ", ".join(channels))
+    _print(console, str(out), table)
+    lines = [f"The job and its shards: {out / 'manifest.json'}"]
+    if any(total["rejected"] for total in totals.values()):
+        lines.append(f"Rows without an answer, with the reason: {out / 'rejected'}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def show_next_of_search(console: Console, found: Searched, *, program: str = "fm-recall") -> None:
     """Print where the best settings are, and what to type next."""
     lines = [
@@ -161,6 +240,8 @@ def show_next(console: Console, models: Path, *, program: str = "fm-recall") -> 
         f"  {program} versions -m {folder}",
         f"  {program} rollback {folder}",
         f"  {program.replace('fm-recall', 'tensorboard')} --logdir {logs}",
+        "To explore it in a browser, type this and open http://127.0.0.1:8501/ :",
+        f"  {program} serve {folder}",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -5,14 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from pipelines.results import Timing
 
 Advance = Callable[[int], None]
 """Called with the number of steps done since the last call."""
+
+LINE_EVERY_S = 30
+"""How often a long stage is reported where nobody watches."""
 
 
 class Reporter:
@@ -37,17 +50,60 @@ class Reporter:
         self.console.print(f"[bold]{name}[/bold] [dim]{seconds:.1f} s[/dim]", highlight=False)
 
     @contextmanager
-    def bar(self, name: str, total: int) -> Iterator[Advance]:
-        """Show how many of `total` steps are done, until the block ends."""
+    def bar(self, name: str, total: int, *, unit: str | None = None) -> Iterator[Advance]:
+        """Show how many of `total` steps are done, until the block ends.
+
+        With a unit, such as users, also how many a second; and where nobody watches, a line says so
+        every half minute.
+        """
         columns = (
             TextColumn("[dim]{task.description}"),
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
+            *([_RateColumn(unit)] if unit else []),
             TimeRemainingColumn(),
         )
         watched = self.console.is_terminal
+        lines = _Lines(self, name, total=total, unit=unit) if unit and not watched else None
         with Progress(
             *columns, console=self.console, transient=True, disable=not watched
         ) as progress:
             task = progress.add_task(name, total=total)
-            yield lambda steps: progress.advance(task, steps)
+            yield lines or (lambda steps: progress.advance(task, steps))
+
+
+class _RateColumn(ProgressColumn):
+    """Steps a second."""
+
+    def __init__(self, unit: str) -> None:
+        """Name the steps by their unit."""
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        """Write the rate of late; nothing before there is one."""
+        return Text(f"{task.speed:,.0f} {self._unit}/s" if task.speed else "", style="dim")
+
+
+class _Lines:
+    """Says every half minute how far a long stage is."""
+
+    def __init__(self, reporter: Reporter, name: str, *, total: int, unit: str) -> None:
+        """Start the clock."""
+        self._reporter, self._name, self._total, self._unit = reporter, name, total, unit
+        self._done = 0
+        self._start = self._said = time.monotonic()
+
+    def __call__(self, steps: int) -> None:
+        """Count steps that are done."""
+        self._done += steps
+        now = time.monotonic()
+        if now - self._said < LINE_EVERY_S:
+            return
+        self._said = now
+        rate = self._done / (now - self._start)
+        left = timedelta(seconds=round((self._total - self._done) / rate))
+        self._reporter.say(
+            f"{self._name}: {self._done:,} of {self._total:,} {self._unit}, {rate:,.0f}/s, "
+            f"{left} left"
+        )

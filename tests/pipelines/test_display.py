@@ -144,7 +144,9 @@ def test_what_comes_next_can_be_typed_as_it_stands(console: Console) -> None:
     show_next(console, Path("my [models]"))
     text = "\n".join(lines(console))
     assert str(Path("my [models]", "current", "report.html")) in text
-    for command in ("fm-recall query u2i", "fm-recall versions", "tensorboard --logdir"):
+    for command in ("query u2i", "versions", "serve"):
+        assert f"fm-recall {command}" in text
+    for command in ("tensorboard --logdir", "http://127.0.0.1:8501/"):
         assert command in text
 
 

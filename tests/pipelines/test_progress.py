@@ -69,3 +69,24 @@ def test_without_a_console_nothing_is_printed(capsys: pytest.CaptureFixture[str]
         advance(2)
     assert reporter.timings[0]["stage"] == "fit"
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_bar_says_its_rate_where_nobody_watches(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Reporter(console).bar("candidates", 9000, unit="users") as advance:
+        for _ in range(4):
+            now[0] += 10
+            advance(1000)
+    assert printed(console) == "candidates: 3,000 of 9,000 users, 100/s, 0:01:00 left\n"
+
+
+def test_a_bar_says_its_rate_to_who_watches(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with Reporter(console).bar("candidates", 2000, unit="users") as advance:
+        for _ in range(2):
+            time.sleep(0.01)
+            advance(1000)
+    assert "users/s" in printed(console)
