@@ -11,7 +11,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
 	2>/dev/null && echo $$name && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast check format docs constraints clean
+.PHONY: help setup demo test test-fast test-browser test-spark test-milvus check format docs constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,11 +36,29 @@ $(BIN)/pip:
 demo: $(READY) ## Train, publish and query a model on MovieLens 100k
 	@$(BIN)/fm-recall demo
 
-test: $(READY) ## Run all tests but those marked spark or browser, with coverage
-	@$(BIN)/pytest --quiet -m "not spark and not browser" --cov --durations=5 --durations-min=5
+test: $(READY) ## Run all tests but those marked spark, browser or milvus, with coverage
+	@$(BIN)/pytest --quiet -m "not spark and not browser and not milvus" --cov --durations=5 --durations-min=5
 
 test-fast: $(READY) ## Run the tests of the inner loop, under two minutes
-	@$(BIN)/pytest --quiet -m "not slow and not spark and not browser"
+	@$(BIN)/pytest --quiet -m "not slow and not spark and not browser and not milvus"
+
+test-browser: $(READY) ## Run the tests of the explorer's page in a headless Chromium
+	@command -v chromium >/dev/null || { \
+		echo "The page is tested in Chromium, and there is no command chromium." >&2; \
+		echo "On Debian: apt-get install chromium" >&2; \
+		exit 1; }
+	@$(PIP) install --constraint constraints.txt playwright
+	@$(BIN)/pytest --quiet -m browser tests/browser
+
+test-spark: $(READY) ## Run the tests of candidates on Spark, which needs Java 17
+	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[spark]'
+	@$(BIN)/pytest --quiet -m spark tests/pipelines
+
+test-milvus: $(READY) ## Run the tests of the index in a Milvus server, which they start
+	@test -x build/milvus/bin/milvus-server || { \
+		$(BIN)/python -m venv build/milvus && \
+		build/milvus/bin/python -m pip install --quiet --quiet 'milvus==2.3.5'; }
+	@$(BIN)/pytest --quiet -m milvus tests/serving
 
 check: $(READY) ## Check format, lint, types and the import rule
 	@$(BIN)/ruff format --check --quiet
@@ -58,7 +76,7 @@ docs: $(READY) ## Make the pages of docs/ that say what the code says
 constraints: $(BIN)/pip ## Pin the newest versions that pyproject.toml allows
 	@rm -rf build/constraints
 	@$(BIN)/python -m venv build/constraints
-	@build/constraints/bin/python -m pip install --quiet --quiet --editable '.[dev]'
+	@build/constraints/bin/python -m pip install --quiet --quiet --editable '.[dev,browser,spark]'
 	@{ echo "# Every package of the virtual environment. To renew: make constraints"; \
 		build/constraints/bin/python -m pip list --format=freeze --exclude pip --exclude fm-recall; \
 	} > build/constraints.txt

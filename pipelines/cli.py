@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from towers.errors import QueryError, RecallError
+from pipelines.cli_publish import open_milvus, publish
+from pipelines.cli_query import Models, explain, parse_object, query
+from towers.errors import ConfigError, EngineError, RecallError
 
 FAILED = 1
 BAD_INPUT = 2
@@ -27,15 +28,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Models = Annotated[
-    Path, typer.Option("--models", "-m", help="The models directory that `run` wrote.")
-]
-
 
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The models directory to publish to.")] = Path("models"),
+    from_version: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="VERSION",
+            help="Continue from this version, or from the one that is `current`: a short round "
+            "that keeps what it has learned. Default: train from the start.",
+        ),
+    ] = None,
 ) -> None:
     """Read, split, fit, mine, refit, evaluate, export, check and publish.
 
@@ -48,7 +54,12 @@ def run(
 
     console = Console()
     with _resumable():
-        results = run_job(load_config(config), out, reporter=Reporter(console))
+        results = run_job(
+            load_config(config),
+            out,
+            reporter=Reporter(console),
+            from_version=None if from_version is None else _parse_version(out, from_version),
+        )
     show_results(console, results)
     show_next(console, out, program=_program())
 
@@ -106,9 +117,13 @@ def demo(
     out: Annotated[Path, typer.Option(help="The folder for data, models and report.")] = Path(
         "demo"
     ),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then serve it, with the page that explores it.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="The port of --serve; 0 takes a free one.")] = 8501,
 ) -> None:
     """Run the whole job on MovieLens 100k and show an answer in each direction."""
-    from pipelines.demo import run_demo
+    from pipelines.demo import run_demo, serve_demo
     from pipelines.display import show_next
     from pipelines.progress import Reporter
 
@@ -116,50 +131,12 @@ def demo(
     with _resumable():
         models = run_demo(out, Reporter(console))
     show_next(console, models, program=_program())
+    if serve:
+        serve_demo(console, models, port=port)
 
 
-@app.command()
-def query(
-    direction: Annotated[str, typer.Argument(help="u2i, i2i, u2u or i2u.", show_default=False)],
-    models: Models = Path("models"),
-    id: Annotated[str | None, typer.Option(help="A user or item of the tables.")] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(help='Raw features of anyone else, as JSON: \'{"age": 30, "history": [1]}\'.'),
-    ] = None,
-    k: Annotated[int, typer.Option("-k", help="How many to retrieve.")] = 10,
-    exclude: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "",
-    exclude_seen: Annotated[
-        bool, typer.Option("--exclude-seen", help="Leave out what the user has interacted with.")
-    ] = False,
-    show: Annotated[
-        str, typer.Option(help="Columns of the target's table to show, separated by commas.")
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
-    version: Annotated[int | None, typer.Option(help="A version; default: the current.")] = None,
-) -> None:
-    """Retrieve items for a user, items like an item, users like a user, or users for an item."""
-    from pipelines.display import hits_as_json, show_hits
-    from serving.retriever import Retriever, find_direction
-
-    chosen = find_direction(direction)
-    retriever = Retriever.open(models, version=version)
-    sources, targets = (retriever.embeddings(side) for side in (chosen.source, chosen.target))
-    hits = retriever.retrieve(
-        direction,
-        id=None if id is None else sources.parse_id(id),
-        features=None if features is None else _parse_features(features),
-        k=k,
-        exclude=[targets.parse_id(text) for text in _split(exclude)],
-        exclude_seen=exclude_seen,
-    )
-    columns = _split(show)
-    if as_json:
-        sys.stdout.write(hits_as_json(hits, show=columns) + "\n")
-        return
-    show_hits(
-        Console(), hits, title=f"{direction}, version {retriever.bundle.version}", show=columns
-    )
+app.command()(query)
+app.command()(explain)
 
 
 @app.command()
@@ -184,31 +161,188 @@ def rollback(
     Console().print(text, markup=False, soft_wrap=True)
 
 
+@app.command()
+def serve(
+    models: Annotated[
+        Path, typer.Argument(help="The models directory that `run` wrote.", show_default=False)
+    ],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="REST; 0 takes a free one.")] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="gRPC; 0 takes a free one.")] = 8500,
+    max_k: Annotated[int, typer.Option(help="The most results a source.")] = 1000,
+    max_batch: Annotated[int, typer.Option(help="The most sources in a request.")] = 1024,
+    max_body_mb: Annotated[int, typer.Option(help="The largest request, in MiB.")] = 16,
+    max_queue: Annotated[
+        int, typer.Option(help="The most sources that wait; more are refused.")
+    ] = 4096,
+    timeout: Annotated[float, typer.Option(help="Seconds for an answer, at most.")] = 10.0,
+    poll: Annotated[float, typer.Option(help="Seconds between looks for a new version.")] = 1.0,
+    log_level: Annotated[
+        str, typer.Option(help="debug (a line a request), info, warning or error.")
+    ] = "info",
+    log_format: Annotated[
+        str | None,
+        typer.Option(help="text or json; default: text on a terminal, json elsewhere."),
+    ] = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder that keeps fresh users and items; default: MODELS/journal.",
+        ),
+    ] = None,
+    index: Annotated[
+        str, typer.Option(help="Where to search: own (the version's), or milvus with --uri.")
+    ] = "own",
+    uri: Annotated[str | None, typer.Option(help="Milvus, which `publish` has written to.")] = None,
+    prefix: Annotated[
+        str, typer.Option(help="What the names of collections begin with.")
+    ] = "fm_recall",
+) -> None:
+    """Answer over REST and gRPC, as TF Serving does, and always by the current version.
+
+    What `run`, or `rollback`, makes current meanwhile is loaded and swapped in.
+    """
+    from serving.server.logs import configure
+    from serving.server.serve import Addresses, run
+    from serving.server.settings import MIB, ServerSettings
+    from towers.typed import parse
+
+    limits = {"max_k": max_k, "max_batch": max_batch, "max_queue": max_queue}
+    where = {"host": host, "port": port, "grpc_port": grpc_port}
+    settings = parse(
+        ServerSettings,
+        {
+            **where,
+            **limits,
+            "max_body_bytes": max_body_mb * MIB,
+            "timeout_s": timeout,
+            "poll_s": poll,
+        },
+        where="serve",
+    )
+    if not models.is_dir():
+        raise ConfigError(f"{models}: expected a models directory, received none; check the path")
+    configure(log_level, format=log_format)
+
+    def say(addresses: Addresses) -> None:
+        if sys.stdout.isatty():
+            text = f"{models} is served at {addresses.rest} and, over gRPC, at {addresses.grpc}. "
+            text += f"To explore it, open {addresses.rest}/ in a browser; the API is described at "
+            text += f"{addresses.rest}/docs . Ctrl-C stops the server."
+            Console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+    run(
+        models,
+        settings=settings,
+        journal=journal,
+        index=open_milvus(index, uri, prefix=prefix, timeout_s=timeout),
+        ready=say,
+    )
+
+
+@app.command()
+def candidates(
+    models: Annotated[
+        Path,
+        typer.Argument(help="The models directory, or one version's folder.", show_default=False),
+    ],
+    users: Annotated[
+        Path | None,
+        typer.Option(help="Users, in Parquet: a file or a folder; ids, maybe with features."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder to write.")] = Path("candidates"),
+    items: Annotated[
+        Path | None,
+        typer.Option(help="Items, in Parquet: the users that each matches best are written too."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML file of settings; see docs/candidates.md.")
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", help="Candidates a user; default: 100.")] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(help="Channels with their quotas, in order of priority: u2i=60,i2i=20."),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            help='Which items may be candidates, as JSON: {"column": "year", "equals": 1999}.'
+        ),
+    ] = None,
+    block: Annotated[
+        Path | None, typer.Option(help="Ids of items that may not, in Parquet or CSV.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="A version; default: the current.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Start over, whatever the folder holds of this command.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="What writes the shards: local, this process; or spark.")
+    ] = "local",
+    master: Annotated[
+        str | None,
+        typer.Option(
+            help="Spark: the cluster's URL, or local[2]; default: as Spark is configured."
+        ),
+    ] = None,
+) -> None:
+    """Write the candidates of every user of a table, as Parquet shards.
+
+    Interrupted or killed, the same command goes on after the last finished shard.
+    """
+    from pipelines.candidate_settings import load_settings, parse_channels
+    from pipelines.candidates import CandidateJob, write_candidates
+    from pipelines.display import show_candidates
+    from pipelines.progress import Reporter
+    from pipelines.spark_engine import open_engine
+
+    given = {
+        "k": k,
+        "channels": None if channels is None else parse_channels(channels),
+        "where": None if where is None else parse_object(where, option="--where"),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    settings = load_settings(config, changes=changes)
+    job = CandidateJob(
+        models=models,
+        out=out,
+        users=users,
+        items=items,
+        block=block,
+        version=version,
+        settings=settings,
+    )
+    console = Console()
+    with _resumable(after="shard"), open_engine(engine, master=master) as chosen:
+        totals = write_candidates(job, again=again, reporter=Reporter(console), engine=chosen)
+    show_candidates(console, totals, out=out)
+
+
+app.command()(publish)
+
+
 def _program() -> str:
     """How this command was called, where its name alone would not find it."""
     return "fm-recall" if shutil.which("fm-recall") else sys.argv[0]
 
 
-def _split(text: str) -> list[str]:
-    """Cut a list at its commas."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _parse_features(text: str) -> dict[str, Any]:
-    """Read raw features.
+def _parse_version(models: Path, text: str) -> int:
+    """Read the number of a version, or `current`.
 
     Raises:
-        QueryError: the text is not a JSON object.
+        BundleError: no version is current.
+        ConfigError: it is neither.
     """
-    try:
-        features = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise QueryError(
-            f"--features: expected a JSON object, received {text!r}: {error}"
-        ) from None
-    if not isinstance(features, dict):
-        raise QueryError(f"--features: expected a JSON object, received {text!r}")
-    return features
+    from serving.bundle import parse_version
+    from serving.store import Store
+
+    version = Store(models).open(verify=False).version if text == "current" else parse_version(text)
+    if version is None:
+        raise ConfigError(
+            f"--from: expected the number of a version, or 'current', received {text!r}; to see "
+            f"them: fm-recall versions -m {models}"
+        )
+    return version
 
 
 def main() -> None:
@@ -216,18 +350,19 @@ def main() -> None:
     try:
         app()
     except RecallError as error:
-        sys.exit(_fail(str(error), code=BAD_INPUT))
+        is_system = isinstance(error, EngineError)
+        sys.exit(_fail(str(error), code=FAILED if is_system else BAD_INPUT))
     except OSError as error:
         sys.exit(_fail(f"{error.filename or 'system'}: {error.strerror}", code=FAILED))
 
 
 @contextmanager
-def _resumable() -> Iterator[None]:
-    """Say how to go on after an interruption."""
+def _resumable(*, after: str = "epoch or stage") -> Iterator[None]:
+    """Say how to go on after an interruption, and from what on."""
     try:
         yield
     except KeyboardInterrupt:
-        again = "interrupted; the same command goes on from the last finished epoch or stage"
+        again = f"interrupted; the same command goes on from the last finished {after}"
         raise typer.Exit(_fail(again, code=INTERRUPTED)) from None
 
 

@@ -36,4 +36,4 @@ class TrainingError(RecallError):
 
 
 class IndexUnavailableError(RecallError):
-    """An index on another machine that cannot be reached, or does not answer in time."""
+    """An index on another machine that is not there, or does not answer in time."""

@@ -19,6 +19,9 @@ from towers.errors import IndexUnavailableError, RecallError
 
 LOG = logging.getLogger(__name__)
 
+AGAIN_S = 10.0
+"""How long after an index on another machine was not to be had it is looked for again."""
+
 Identity = tuple[int, int, int]
 """Which `current` it is: the version, and the link's inode and time, which any switch changes."""
 
@@ -48,6 +51,8 @@ class Loader:
         self._replay, self._statuses, self._metrics = replay, statuses, metrics
         self._index = index
         self._seen: Identity | None = None
+        self._again_at: float | None = None
+        """When to try again what was refused, if that may help."""
         self._trouble = ""
 
     def prepare(self, loaded: Manifest | None) -> Served | None:
@@ -55,7 +60,7 @@ class Loader:
 
         A version that cannot be used is refused: logged, counted, and not tried again until
         `current` is switched, be it to the same version. Where only its index on another machine
-        could not be reached, it is tried again at the next look.
+        could not be reached, or is not there yet, it is tried again every `AGAIN_S` seconds.
 
         Args:
             loaded: the manifest of the version that answers, which is not loaded again.
@@ -65,9 +70,10 @@ class Loader:
             is nothing new, or what is new is refused.
         """
         identity = self._identify()
-        if identity is None or identity == self._seen:
+        is_due = self._again_at is not None and time.monotonic() >= self._again_at
+        if identity is None or (identity == self._seen and not is_due):
             return None
-        self._seen = identity
+        self._seen, self._again_at = identity, None
         return self._load(identity[0], loaded)
 
     def _identify(self) -> Identity | None:
@@ -99,7 +105,7 @@ class Loader:
         except Exception as error:  # noqa: BLE001 - the version that answers goes on
             self.refuse(version, error)
             if isinstance(error, IndexUnavailableError):
-                self._seen = None
+                self._again_at = time.monotonic() + AGAIN_S
             return None
         seconds = time.perf_counter() - began
         self._metrics.load_seconds.set(seconds)

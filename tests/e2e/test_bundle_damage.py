@@ -13,6 +13,8 @@ from serving.retriever import Retriever
 from serving.store import Store
 from towers.errors import BundleError
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Published
 

@@ -18,6 +18,8 @@ from serving.directions import DIRECTIONS
 from serving.warmup import BATCH_SIZES, RECORDS, read_warmup
 from tests.serving.server.predict_support import grpc_channel
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Published
 

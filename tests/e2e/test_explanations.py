@@ -19,6 +19,8 @@ from serving.vocabulary_files import read_vocabulary
 from towers.schema import History
 from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Published
 

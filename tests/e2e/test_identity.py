@@ -21,6 +21,8 @@ from towers.encoder import Encoder
 from towers.schema import Side
 from towers.vocabulary import Scalar, Space, Tokens
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Published
 

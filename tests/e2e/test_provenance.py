@@ -16,6 +16,8 @@ from pipelines.config import RunConfig
 from serving.retriever import Retriever
 from towers.typed import parse
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Published
 

@@ -15,6 +15,8 @@ from pipelines.run import run
 from serving.store import Store
 from towers.errors import RecallGateError
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Published
 

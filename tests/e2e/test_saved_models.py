@@ -18,6 +18,8 @@ from serving.retriever import Retriever
 from towers.schema import Side
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import AskFresh, Fresh, Published
 

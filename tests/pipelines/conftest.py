@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines import cli
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset, build_dataset
 from pipelines.interactions import tables_from_frames
@@ -155,6 +157,7 @@ class Tiny:
     def left_over(out: Path) -> list[str]:
         """What a run leaves in a models directory beside what it is made of."""
         kept = {"versions", "models", "logs", "current", ".lock"}
+        kept |= {"models.config", "batching.config", "monitoring.config"}
         found = (path for path in out.iterdir() if path.name not in kept)
         return sorted(path.name for path in found)
 
@@ -214,3 +217,32 @@ def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(TowerModel, "save", write_nothing)
     monkeypatch.setattr(RetrievalModel, "save", write_nothing)
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Answer]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Call the command line in this process, with a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def answer(*args: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["fm-recall", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        code = ended.value.code
+        return Answer(0 if code is None else int(code), *capsys.readouterr())
+
+    return answer
+
+
+@pytest.fixture
+def models(published: tuple[Path, Results]) -> Path:
+    return published[0]

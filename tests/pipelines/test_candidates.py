@@ -29,6 +29,8 @@ from serving.atomic import locked
 from serving.retriever import Retriever
 from towers.errors import ConfigError, DataError, QueryError
 
+pytestmark = pytest.mark.slow
+
 FIRST = 2**40
 COLUMNS = ["user_id", "item_id", "score", "rank", "channel", "version"]
 

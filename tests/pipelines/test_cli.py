@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -18,50 +19,33 @@ from serving.retriever import Retriever
 from serving.store import Store
 
 if TYPE_CHECKING:
-    from tests.pipelines.conftest import Tiny
+    from tests.pipelines.conftest import Call, Tiny
 
 USER, ITEM = str(2**40), "item 3 é"
 COMMANDS = {
-    "run": ["config", "--out"],
+    "run": ["config", "--out", "--from"],
     "tune": ["config", "--out", "--trials", "--minutes", "--only", "--dims"],
-    "demo": ["--out"],
+    "demo": ["--out", "--serve", "--port"],
     "query": [
         *("direction", "--models", "-m", "--id", "--features", "-k", "--exclude"),
         *("--exclude-seen", "--show", "--json", "--version"),
     ],
+    "explain": [
+        *("--models", "-m", "--user", "--item", "--user-features", "--item-features"),
+        *("--direction", "--limit", "--show", "--fields", "--users", "-k", "--json", "--version"),
+    ],
+    "candidates": [
+        *("models", "--users", "--out", "--items", "--config", "-k", "--channels", "--where"),
+        *("--block", "--version", "--again", "--engine", "--master"),
+    ],
     "versions": ["--models", "-m"],
     "rollback": ["models", "--to"],
+    "serve": [
+        *("models", "--host", "--port", "--grpc-port", "--max-k", "--max-batch", "--max-body-mb"),
+        *("--max-queue", "--timeout", "--poll", "--log-level", "--log-format", "--journal"),
+    ],
 }
 """The arguments and options of every command."""
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Answer]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """Call the command line in this process, with a wide terminal."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def answer(*args: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["fm-recall", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        code = ended.value.code
-        return Answer(0 if code is None else int(code), *capsys.readouterr())
-
-    return answer
-
-
-@pytest.fixture
-def models(published: tuple[Path, Results]) -> Path:
-    return published[0]
 
 
 @pytest.mark.usefixtures("no_graphs")
@@ -145,7 +129,7 @@ def test_query_leaves_out_what_is_not_wanted(call: Call, models: Path) -> None:
     assert len(every) == 40
     assert found("--exclude", f"{every[0]}, {every[2]},nobody") == [every[1], *every[3:]]
     retriever = Retriever.open(models)
-    seen = set(retriever.items.ids[retriever.seen.of("user", 0)])
+    seen = set(retriever.catalogue("item").ids[retriever.parts.seen.of("user", 0)])
     assert seen
     assert found("--exclude-seen") == [item for item in every if item not in seen]
 
@@ -285,6 +269,19 @@ def test_an_interruption_ends_with_code_130(
     assert call("query", "u2i", "--id", "1").code == 130
 
 
+def test_the_demo_is_served_only_when_asked(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[int] = []
+    monkeypatch.setattr(demo, "run_demo", lambda *_: tmp_path / "models")
+    monkeypatch.setattr(demo, "serve_demo", lambda *_, port: served.append(port))
+    answer = call("demo", "--out", tmp_path)
+    assert f"serve {tmp_path / 'models'}" in answer.out.splitlines()[-1]
+    assert served == []
+    call("demo", "--out", tmp_path, "--serve", "--port", "0")
+    assert served == [0]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_every_argument_and_option(call: Call, command: str) -> None:
     answer = call(command, "--help")
@@ -296,6 +293,45 @@ def test_help_names_every_argument_and_option(call: Call, command: str) -> None:
         name for param in declared for name in (*param.opts, *param.secondary_opts) if "-" in name
     }
     assert spelled <= {*COMMANDS[command], "--help", "--no-exclude-seen"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--port", "70000"], "port: .*less than or equal to 65535"),
+        (["--max-k", "0"], "max_k: .*greater than"),
+        (["--timeout", "0"], "timeout_s: .*greater than 0"),
+        (["--log-level", "loud"], r"log level: expected one of \['debug', .*'loud'"),
+        (["--log-format", "xml"], "log format: expected one of .*'xml'"),
+    ],
+)
+def test_serve_refuses_settings_that_make_no_sense(
+    call: Call, tmp_path: Path, options: list[str], expected: str
+) -> None:
+    answer = call("serve", tmp_path, *options)
+    assert answer.code == 2
+    assert re.search(expected, answer.err)
+
+
+def test_serve_refuses_a_path_that_is_no_directory(call: Call, tmp_path: Path) -> None:
+    answer = call("serve", tmp_path / "none")
+    assert answer.code == 2
+    assert f"{tmp_path / 'none'}: expected a models directory" in answer.err
+
+
+@pytest.mark.parametrize("option", ["--port", "--grpc-port"])
+def test_serve_says_that_a_port_is_taken_and_leaves_nothing(
+    call: Call, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.server.logs.configure", lambda level, *, format: None)
+    monkeypatch.setattr("gc.freeze", lambda: None)  # what a process does, not a test
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = call("serve", tmp_path, "--port", 0, "--grpc-port", 0, option, port)
+    assert answer.code == 2
+    assert answer.err.startswith(f"error: {option.strip('-').replace('-', '_')}: ")
+    assert len(answer.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_help_lists_the_commands(call: Call) -> None:
@@ -313,9 +349,50 @@ try:
 finally:
     print([name for name in ("tensorflow", "scann", "pandas") if name in sys.modules])
 """
-    for args in (["--help"], ["query", "--help"]):
+    for args in (["--help"], ["query", "--help"], ["serve", "--help"]):
         ended = subprocess.run(
             [sys.executable, "-c", script, *args], capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0
         assert ended.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("given", ["1", "current"])
+def test_run_continues_from_the_version_that_is_given(
+    tiny: Tiny,
+    published: tuple[Path, Results],
+    tmp_path: Path,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+) -> None:
+    models, results = published
+    versions = []
+
+    def note(*_: object, from_version: int, **__: object) -> Results:
+        versions.append(from_version)
+        return results
+
+    monkeypatch.setattr(run_module, "run", note)
+    answer = call("run", tiny.write(tmp_path), "--out", models, "--from", given)
+    assert (answer.code, answer.err) == (0, "")
+    assert versions == [1 if given == "1" else Store(models).current()]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("latest", "--from: expected the number of a version, or 'current', received 'latest'"),
+        ("0", "--from: expected the number of a version, or 'current', received '0'"),
+        ("current", "no version is current; publish one first"),
+        ("9", "no such version; publish one first"),
+    ],
+)
+def test_run_refuses_a_version_to_continue_from_that_is_none(
+    tiny: Tiny, tmp_path: Path, call: Call, given: str, expected: str
+) -> None:
+    config = tiny.write(tmp_path / "data")
+    answer = call("run", config, "--out", tmp_path / "models", "--from", given)
+    assert answer.code == cli.BAD_INPUT
+    assert expected in answer.err
+    assert not (tmp_path / "models").exists()

@@ -123,6 +123,7 @@ def test_a_continuation_is_one_round_that_mines_with_the_parent(tiny: Tiny, out:
     assert tiny.left_over(out) == []
 
 
+@pytest.mark.slow
 def test_nothing_is_mined_where_no_mined_negatives_are_drawn(tiny: Tiny, out: Path) -> None:
     continue_from(tiny, out, negatives={"mined": 0})
     assert Store(out).open(2).manifest.mined is None
@@ -165,6 +166,7 @@ def test_new_items_start_among_the_old_ones(tiny: Tiny, out: Path, parent: Paren
     assert similar[same].mean() > similar[~same].mean() + 0.2
 
 
+@pytest.mark.slow
 def test_the_new_rows_are_trained(tiny: Tiny, out: Path, parent: Parent) -> None:
     continue_from(tiny, out)
     child = read_parent(Store(out), 2, config=tiny.config())
@@ -226,6 +228,7 @@ class Interrupting(Reporter):
         yield advance
 
 
+@pytest.mark.slow
 def test_an_interrupted_continuation_goes_on(tiny: Tiny, out: Path, tmp_path: Path) -> None:
     whole = shutil.copytree(out, tmp_path / "whole", symlinks=True)
     lines: list[str] = []
@@ -250,6 +253,7 @@ def test_an_interrupted_continuation_goes_on(tiny: Tiny, out: Path, tmp_path: Pa
     assert tiny.left_over(out) == []
 
 
+@pytest.mark.slow
 def test_from_another_version_it_is_another_run(tiny: Tiny, out: Path) -> None:
     continue_from(tiny, out)
     with pytest.raises(KeyboardInterrupt):

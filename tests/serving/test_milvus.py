@@ -16,11 +16,12 @@ from serving import milvus_connection
 from serving.directions import DIRECTIONS
 from serving.milvus_index import MilvusIndex, indexes_in
 from serving.retriever import Retriever
+from serving.server import loader as loading
 from serving.server.loader import Loader
 from serving.server.metrics import Metrics
 from serving.server.statuses import Statuses
 from tests.serving.milvus_support import Cuttable, MilvusServer
-from towers.errors import BundleError, ConfigError, IndexUnavailableError, RecallGateError
+from towers.errors import ConfigError, IndexUnavailableError, RecallGateError
 
 USER, ITEM = 2**40 + 3, "item 3"
 SOURCES: dict[str, Any] = {"u2i": USER, "u2u": USER, "i2i": ITEM, "i2u": ITEM}
@@ -80,7 +81,7 @@ def compare(exact: Retriever, other: Retriever, direction: str, **query: Any) ->
     assert len(found) == len(expected)
     assert not found[key].duplicated().any()
     assert found["score"].is_monotonic_decreasing
-    return len(both) / max(len(expected), 1)
+    return len(both) / len(expected) if len(expected) else 1.0
 
 
 def check_answers(exact: Retriever, other: Retriever) -> None:
@@ -112,6 +113,7 @@ def test_answers_are_the_exact_ones_also_after_changes(models: Path, milvus: Cut
         assert compare(exact, other, "u2i", where=where) == 1
 
 
+@pytest.mark.slow
 def test_a_graph_finds_nearly_all(
     models: Path, milvus: Cuttable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_filters_are_milvus_s_where_it_can(models: Path, milvus: Cuttable) -> No
     assert sorted(found) == [0, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_again_writes_nothing_and_old_versions_go(models: Path, milvus: Cuttable) -> None:
     publish_milvus(models, milvus, version=1)
     first = collections(milvus)
@@ -157,6 +160,7 @@ def test_again_writes_nothing_and_old_versions_go(models: Path, milvus: Cuttable
     assert collections(milvus) == aliases(milvus) == both - first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["write fm_recall_u2u", "rename fm_recall_i2i", "switch the al"])
 def test_what_is_interrupted_is_finished_by_the_same_call(
     models: Path, milvus: Cuttable, task: str
@@ -174,6 +178,7 @@ def test_what_is_interrupted_is_finished_by_the_same_call(
     assert overlap(models, milvus, "u2u") == 1
 
 
+@pytest.mark.slow
 def test_again_undoes_changes(models: Path, milvus: Cuttable) -> None:
     publish_milvus(models, milvus)
     changed = Retriever.open(models, index=indexes_in(milvus))
@@ -185,17 +190,20 @@ def test_again_undoes_changes(models: Path, milvus: Cuttable) -> None:
     assert (rows >= 0).all()
 
 
+@pytest.mark.slow
 def test_one_that_does_not_find_enough_is_not_published(
     models: Path, milvus: Cuttable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish_milvus(models, milvus, version=1)
     before = aliases(milvus)
+    monkeypatch.setattr(publishing, "SETTLE_S", 0.0)
     monkeypatch.setattr(publishing, "measure_recall", lambda *_: np.array([0.5]))
     with pytest.raises(RecallGateError, match=r"expected recall@100 of 0.95 .* received 0.5000"):
         publish_milvus(models, milvus)
     assert aliases(milvus) == before
 
 
+@pytest.mark.slow
 def test_changes_wait_while_milvus_is_away(models: Path, milvus: Cuttable) -> None:
     publish_milvus(models, milvus)
     exact, other = (
@@ -219,7 +227,9 @@ def test_changes_wait_while_milvus_is_away(models: Path, milvus: Cuttable) -> No
 
 
 def test_a_version_that_is_not_there(models: Path, milvus: Cuttable) -> None:
-    with pytest.raises(BundleError, match=r"write it by: fm-recall publish MODELS --to milvus"):
+    with pytest.raises(
+        IndexUnavailableError, match=r"write it by: fm-recall publish MODELS --to milvus"
+    ):
         Retriever.open(models, index=indexes_in(milvus)).retrieve("u2i", id=USER)
 
 
@@ -229,8 +239,10 @@ def test_settings_out_of_range(models: Path, milvus: Cuttable, wrong: dict[str, 
         publish_milvus(models, milvus, **wrong)
 
 
-def test_the_server_loads_a_version_once_milvus_is_back(models: Path, milvus: Cuttable) -> None:
-    publish_milvus(models, milvus)
+@pytest.mark.slow
+def test_the_server_loads_a_version_once_it_is_there_and_milvus_too(
+    models: Path, milvus: Cuttable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loader = Loader(
         models,
         replay=lambda retriever: None,
@@ -238,12 +250,24 @@ def test_the_server_loads_a_version_once_milvus_is_back(models: Path, milvus: Cu
         metrics=Metrics(),
         index=indexes_in(milvus),
     )
-    milvus.is_cut = True
     assert loader.prepare(None) is None
+    publish_milvus(models, milvus)
+    assert loader.prepare(None) is None  # it is not time yet
+    monkeypatch.setattr(loading, "AGAIN_S", 0.0)
+    milvus.is_cut = True
+    again = Loader(
+        models,
+        replay=lambda retriever: None,
+        statuses=Statuses(),
+        metrics=Metrics(),
+        index=indexes_in(milvus),
+    )
+    assert again.prepare(None) is None
     milvus.is_cut = False
-    served = loader.prepare(None)
+    served = again.prepare(None)
     assert served is not None
     assert isinstance(served.retriever.parts.index("i2u"), MilvusIndex)
+    assert again.prepare(served.retriever.bundle.manifest) is None
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +302,10 @@ def test_a_real_server_with_changes_and_a_restart(
     with pytest.raises(IndexUnavailableError, match=r"Milvus at http://127.0.0.1:\d+: search"):
         other.retrieve("u2i", id=USER)
     assert time.monotonic() - began < 12
-    late = {"upsert": [{"item_id": "late", "genres": ["fresh"]}], "delete": ["item 9"]}
+    late: dict[str, Any] = {
+        "upsert": [{"item_id": "late", "genres": ["fresh"]}],
+        "delete": ["item 9"],
+    }
     for one in (exact, other):
         one.apply(one.change("item", **late))
     server.start()

@@ -62,7 +62,7 @@ def test_a_connection_that_was_refused_is_made_again(
 
 def test_a_refusal_does_not_hold_up_the_next_call(tmp_path: Path) -> None:
     milvus = MilvusConnection(str(tmp_path / "m.db"))
-    with pytest.raises(IndexUnavailableError, match="describe: .* received .*none_such"):
+    with pytest.raises(IndexUnavailableError, match=r"describe: .* received .*none_such"):
         milvus.call("describe", lambda c, t: c.describe_collection("none_such", timeout=t))
     assert ask(milvus) == []
 

@@ -25,6 +25,8 @@ from schemathesis.specs.openapi.checks import (
 
 from tests.serving.server.api_support import Api, running_api
 
+pytestmark = pytest.mark.slow
+
 USER = 2**40 + 3
 JSON = {"content-type": "application/json"}
 LEAF = '{"column":"genres","equals":"x"}'
