@@ -64,14 +64,13 @@ class FoldBatches:
             power=negatives.popularity_power,
         )
         keep = keep_probability(dataset.item_popularity, threshold=config.positive_suppression)
-        sides: tuple[Side, ...] = ("user", "item") if config.id_dropout else ()
         return cls(
             dataset=dataset,
             config=config,
             sampler=sampler,
             mined=mined,
             keep=keep,
-            without_ids={side: dataset.rows_without_ids(side) for side in sides},
+            without_ids=_without_ids(dataset) if config.id_dropout else {},
             seed=seed,
         )
 
@@ -220,6 +219,13 @@ class FoldBatches:
             is_new = rng.random(len(rows)) < self.config.id_dropout
             column = np.where(is_new[place], self.without_ids[side][entry], column)
         return place, column, bags.data[entry]
+
+
+def _without_ids(dataset: Dataset) -> dict[Side, NDArray[np.int64]]:
+    """The columns of the bags of sides whose ids can be dropped."""
+    bags: dict[Side, sparse.csr_array] = {"user": dataset.user_bags, "item": dataset.item_bags}
+    found = {side: dataset.rows_without_ids(side) for side in bags}
+    return {side: rows for side, rows in found.items() if (rows != bags[side].indices).any()}
 
 
 def _deal_folds(
