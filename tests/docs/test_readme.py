@@ -36,6 +36,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     clicks["time"] = rng.permutation(len(clicks)).astype(float)
     clicks.to_parquet(folder / "clicks.parquet")
+    clicks[["user_id"]].drop_duplicates().to_parquet(folder / "users.parquet")
     tags = ["|".join(rng.choice(["red", "wool", "sale"], 2, replace=False)) for _ in items]
     pd.DataFrame({"id": items, "item_id": items, "tags": tags})[["item_id", "tags"]].to_csv(
         folder / "items.csv", index=False
@@ -53,7 +54,7 @@ def test_commands_and_python_run(shop: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert commands
     runner = CliRunner()
     for command in commands:
-        result = runner.invoke(app, shlex.split(command)[1:])
+        result = runner.invoke(app, shlex.split(command, comments=True)[1:])
         assert result.exit_code == 0, f"{command}\n{result.output}\n{result.exception}"
     names: dict[str, Any] = {}
     for snippet in blocks("python"):

@@ -43,6 +43,7 @@ COMMANDS = {
     "serve": [
         *("models", "--host", "--port", "--grpc-port", "--max-k", "--max-batch", "--max-body-mb"),
         *("--max-queue", "--timeout", "--poll", "--log-level", "--log-format", "--journal"),
+        *("--index", "--uri", "--prefix"),
     ],
 }
 """The arguments and options of every command."""
