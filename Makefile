@@ -40,7 +40,7 @@ test: $(READY) ## Run all tests but those marked spark, browser or milvus, with 
 	@$(BIN)/pytest --quiet -m "not spark and not browser and not milvus" --cov --durations=5 --durations-min=5
 
 test-fast: $(READY) ## Run the tests of the inner loop, under two minutes
-	@$(BIN)/pytest --quiet -m "not slow and not spark and not browser and not milvus"
+	@$(BIN)/pytest --quiet -n 2 --dist loadfile -m "not slow and not spark and not browser and not milvus"
 
 test-browser: $(READY) ## Run the tests of the explorer's page in a headless Chromium
 	@command -v chromium >/dev/null || { \

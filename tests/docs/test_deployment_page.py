@@ -24,6 +24,8 @@ from pipelines.config import RunConfig
 from pipelines.run import run
 from towers.typed import parse
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "deployment.md"
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)

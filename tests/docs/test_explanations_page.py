@@ -18,6 +18,8 @@ from pipelines.run import run
 from serving.server.explain_api import ExplainQuery
 from towers.typed import parse
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "explanations.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 N_USERS, N_ITEMS = 40, 180

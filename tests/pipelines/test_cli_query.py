@@ -10,6 +10,8 @@ import pytest
 
 from serving.retriever import Retriever
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Call
 

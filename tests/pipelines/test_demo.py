@@ -21,6 +21,8 @@ from serving.server.serve import Addresses
 from serving.server.settings import ServerSettings
 from serving.store import Store
 
+pytestmark = pytest.mark.slow
+
 N_USERS, N_ITEMS = 80, 200
 
 HIT = re.compile(r"^ *(\d) +\d+ +-?\d+\.\d{4} ", re.MULTILINE)

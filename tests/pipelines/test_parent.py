@@ -24,6 +24,8 @@ from serving.manifest import MANIFEST, Provenance
 from serving.store import Store
 from towers.errors import BundleError, ConfigError, DataError
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
 

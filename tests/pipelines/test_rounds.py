@@ -26,6 +26,8 @@ from serving.embeddings import Embeddings
 from serving.retriever import Retriever
 from serving.store import Store
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
 

@@ -19,6 +19,8 @@ from serving.retriever import Retriever
 from serving.store import Store
 from towers.errors import ConfigError, DataError, TrainingError
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
 

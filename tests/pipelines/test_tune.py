@@ -362,7 +362,7 @@ def test_the_command_searches_and_says_what_to_do_next(
 
 def test_models_are_fitted_with_the_settings_of_their_trials(path: Path, tmp_path: Path) -> None:
     """With the real `fit`: a figure follows from the settings, and logs are kept."""
-    only = ["user.history.popularity_power"]  # which needs another dataset
+    only = ["user.history.popularity_power", RATE]  # the first needs another dataset
     found = tune.tune(path, tmp_path / "out", trials=2, only=only)
     first, second = found.trials
     assert len(first.curve) == EPOCHS

@@ -15,7 +15,7 @@ from serving.scann_index import ScannIndex, ScannSettings
 
 SIZE, WIDTH = 64, 4
 ALL_LEAVES = ScannSettings(num_leaves=4, leaves_to_search=4, reorder=200, recall_k=100)
-VECTORS = np.random.default_rng(1).normal(size=(SIZE, WIDTH)).astype(np.float32)
+VECTORS = np.random.default_rng(100).normal(size=(SIZE, WIDTH)).astype(np.float32)
 QUERIES = np.random.default_rng(2).normal(size=(3, WIDTH)).astype(np.float32)
 INDEXES: dict[str, Callable[[], LiveIndex]] = {
     "exact": lambda: LiveExactIndex(VECTORS),

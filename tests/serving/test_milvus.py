@@ -23,6 +23,8 @@ from serving.server.statuses import Statuses
 from tests.serving.milvus_support import Cuttable, MilvusServer
 from towers.errors import ConfigError, IndexUnavailableError, RecallGateError
 
+pytestmark = pytest.mark.slow
+
 USER, ITEM = 2**40 + 3, "item 3"
 SOURCES: dict[str, Any] = {"u2i": USER, "u2u": USER, "i2i": ITEM, "i2u": ITEM}
 FILTERS: tuple[dict[str, Any], ...] = (

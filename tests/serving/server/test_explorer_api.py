@@ -14,6 +14,8 @@ from serving.server import explorer_page, other_version
 from serving.server.explorer_page import FOLDER
 from tests.serving.server.api_support import Api, running_api
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.serving.conftest import World
     from tests.serving.server.conftest import Shifted

@@ -27,6 +27,8 @@ from tests.serving.server.predict_support import (
     rest_client,
 )
 
+pytestmark = pytest.mark.slow
+
 REFUSALS = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,

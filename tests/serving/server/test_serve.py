@@ -19,6 +19,8 @@ from serving.server.serve import Addresses, serve
 from serving.server.settings import ServerSettings
 from towers.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 if TYPE_CHECKING:
     from tests.serving.server.conftest import Shifted
 
