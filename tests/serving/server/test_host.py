@@ -348,21 +348,29 @@ def test_a_closed_host_keeps_nothing_and_refuses(running: Running) -> None:
     assert closed() is None
 
 
-def test_many_clients_get_their_own_answers_in_fewer_batches(
-    running: Running, world: World, best: Best
+def test_what_waits_together_is_answered_in_one_batch_each_client_its_own(
+    running: Running, best: Best
 ) -> None:
     async def client(host: Host, row: int) -> None:
         served = host.current()
-        for _ in range(20):
-            question = served.retriever.ask("u2i", ids=[2**40 + row], k=10)
-            hits = await host.answer(served, question, model="u2i")
-            assert hits.ids.tolist() == [best(row)]
+        question = served.retriever.ask("u2i", ids=[2**40 + row], k=10)
+        hits = await host.answer(served, question, model="u2i")
+        assert hits.ids.tolist() == [best(row)]
 
     async def test() -> None:
         async with running() as host:
-            await asyncio.gather(*(client(host, row) for row in range(40)))
-            batches = host.metrics.registry.get_sample_value("fm_recall_batch_sources_count")
-            assert batches is not None
-            assert batches < 800 / 2
+            sample = host.metrics.registry.get_sample_value
+            for _ in range(20):
+                go = threading.Event()
+                async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+                    tasks.create_task(host.compute(host.current(), go.wait, model="u2i"))
+                    await asyncio.sleep(0)
+                    for row in range(40):
+                        tasks.create_task(client(host, row))
+                    while sample("fm_recall_queue_sources") != 40:
+                        await asyncio.sleep(0.001)
+                    go.set()
+            assert sample("fm_recall_batch_sources_count") == 20 * 2  # what held them, and they
+            assert sample("fm_recall_batch_sources_sum") == 20 * (1 + 40)
 
     asyncio.run(test())
