@@ -13,6 +13,7 @@ from scipy import sparse
 from benchmarks.ablation_cells import METRICS, SEGMENTS, Cell, settings_of
 from benchmarks.ablation_variants import VARIANTS, Variant
 from benchmarks.final import final_parts
+from pipelines.blocks import every_positive
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.embed import embed, match_scorer
@@ -76,7 +77,7 @@ class SeedFits:
         config = self.bench.configure(variant, seed=self.seed)
         result = evaluate(
             match_scorer(embed(last.fitted.model, self.bench.dataset)),
-            train=self.bench.dataset.interactions,
+            train=every_positive(self.bench.dataset.interactions),
             test=self.bench.test,
             config=config.evaluation,
         )
@@ -142,6 +143,7 @@ class SeedFits:
             self.bench.dataset,
             ranks=(1, _deepest(miner)),
             version=0,
+            seed=self.seed,
             advance=lambda _: None,
         )
         seconds = time.perf_counter() - start

@@ -106,7 +106,7 @@ class Variant:
             negatives = dataclasses.replace(negatives, mined=count, mined_ranks=ranks)
         training = dataclasses.replace(training, negatives=negatives)
         if self.suppression is not None:
-            threshold = self.suppression * median_share(dataset.item_popularity)
+            threshold = self.suppression * median_share(dataset.interactions.item_counts)
             training = dataclasses.replace(training, positive_suppression=threshold)
         return dataclasses.replace(base, training=training)
 

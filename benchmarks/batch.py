@@ -33,11 +33,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 
-from pipelines.candidate_files import SourceFiles
 from pipelines.candidate_settings import CandidateSettings, Channel, load_settings, parse_channels
 from pipelines.candidate_sources import SourceReader
 from pipelines.candidate_tables import CandidateTable
 from pipelines.candidates import CandidateJob, write_candidates
+from pipelines.parquet_files import SourceFiles
 from pipelines.progress import Reporter
 from serving.directions import DIRECTIONS
 from serving.index_record import IndexRecord
@@ -110,7 +110,7 @@ def write_users(path: Path, parts: Parts, *, n: int) -> None:
             is_known = (numbers % 2 == 0) & (numbers < n_known)
             like = matrix[numbers % n_known]
             history = pa.ListArray.from_arrays(
-                pa.array(like.indptr, pa.int32()), pa.array(item_ids[like.indices])
+                pa.array(like.indptr, pa.int32()), pa.array(item_ids.take(like.indices))
             )
             columns = [
                 pa.array(np.where(is_known, numbers, numbers + NEW)),

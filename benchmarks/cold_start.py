@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import sparse
 
+from pipelines.blocks import HeldInteractions, every_positive, interaction_matrix
 from pipelines.config import RunConfig, load_config
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.dataset import Dataset, build_dataset
 from pipelines.embed import Vectors, embed, match_scorer
 from pipelines.evaluate import Scorer, evaluate, popularity_scorer
 from pipelines.fit import Fit, fit
@@ -89,11 +90,11 @@ def new_users(prepared: Prepared, config: RunConfig) -> None:
         return interaction_matrix(likes[rows], user_ids=cold.user_ids, item_ids=cold.item_ids)
 
     test, given = matrix(is_new & ~is_given), matrix(is_new & is_given)
-    scorer = popularity_scorer(cold.item_popularity)
+    scorer = popularity_scorer(cold.interactions.item_counts)
     show("popularity", recall(scorer, train=given, test=test, config=config)["all"])
     model = fit_model(cold, config)
     for n in GIVEN:
-        dataset = replace(cold, interactions=matrix(is_new & (place < n)))
+        dataset = replace(cold, interactions=HeldInteractions(matrix(is_new & (place < n))))
         scorer = match_scorer(embed(model, dataset))
         show(f"{n} likes given", recall(scorer, train=given, test=test, config=config)["all"])
     warm = build(~is_new | is_given)
@@ -109,9 +110,9 @@ def new_items(prepared: Prepared, config: RunConfig) -> None:
         items=prepared.items,
         interactions=prepared.everything_but_test,
     )
-    test = interaction_matrix(prepared.test, user_ids=data.user_ids, item_ids=data.item_ids)
+    test = every_positive(prepared.interactions("test"))
     vectors = embed(fit_model(data, config), data)
-    is_cold = data.item_popularity < FEW
+    is_cold = data.interactions.item_counts < FEW
     show_items("as they score", vectors, data, test, config)
     scores = vectors["user"] @ vectors["item"].T
     for places in PLACES:
@@ -138,7 +139,9 @@ def show_items(
     what: str, vectors: Vectors, data: Dataset, test: sparse.csr_array, config: RunConfig
 ) -> None:
     """Print the recall of the segments."""
-    found = recall(match_scorer(vectors), train=data.interactions, test=test, config=config)
+    found = recall(
+        match_scorer(vectors), train=every_positive(data.interactions), test=test, config=config
+    )
     names = ("warm_users", "cold_users", "cold_items")
     figures = ", ".join(f"{name.replace('_', ' ')} {found[name]:.4f}" for name in names)
     print(f"{what:24} recall@20: {figures}", flush=True)

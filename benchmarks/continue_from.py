@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.final import final_parts
+from pipelines.blocks import every_positive
 from pipelines.config import DataConfig, EntityTable, InteractionsTable, RunConfig, load_config
 from pipelines.dataset import build_dataset
 from pipelines.embed import embed, match_scorer
@@ -110,7 +111,7 @@ def _parent_today(config: RunConfig, prepared: Prepared, *, store: Store, versio
     )
     segments: Segments = evaluate(
         match_scorer(embed(parent.model(dataset.vocabulary), dataset)),
-        train=dataset.interactions,
+        train=every_positive(dataset.interactions),
         test=test,
         config=config.evaluation,
     ).to_dict()["segments"]

@@ -38,9 +38,9 @@ def measure(retriever: Retriever, *, n_users: int) -> dict[str, float]:
     users, items = (retriever.catalogue(side) for side in ("user", "item"))
     rows = np.random.default_rng(0).choice(users.size, n_users)
     query, found = timed(
-        lambda id: retriever.retrieve("u2i", id=id, k=10), users.ids[rows].tolist()
+        lambda id: retriever.retrieve("u2i", id=id, k=10), users.ids(rows).tolist()
     )
-    pairs = [(id, hits.iloc[0, 0]) for id, hits in zip(users.ids[rows], found, strict=True)]
+    pairs = [(id, hits.iloc[0, 0]) for id, hits in zip(users.ids(rows), found, strict=True)]
     by_id = [({"id": user}, {"id": item}) for user, item in pairs]
     targets = items.find(items.published.checked_ids([item for _, item in pairs]))
     by_features = [

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from scipy import sparse
 
+from pipelines.blocks import every_positive
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.dataset import Dataset, build_dataset
 from pipelines.interactions import read_tables
 from pipelines.prepare import Prepared, prepare
 
@@ -23,5 +24,4 @@ def final_parts(config: RunConfig, prepared: Prepared) -> tuple[Dataset, sparse.
         items=prepared.items,
         interactions=prepared.everything_but_test,
     )
-    test = interaction_matrix(prepared.test, user_ids=dataset.user_ids, item_ids=dataset.item_ids)
-    return dataset, test
+    return dataset, every_positive(prepared.interactions("test"))

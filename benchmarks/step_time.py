@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import sparse
 
+from pipelines.blocks import HeldInteractions
 from pipelines.config import DataConfig, InteractionsTable, ModelConfig, RunConfig
 from pipelines.dataset import Dataset
 from pipelines.folds import FoldBatches
@@ -49,7 +50,9 @@ def make_dataset(n_items: int, *, seed: int) -> Dataset:
         item_bags=sparse.csr_array(
             (ones, rows, np.arange(n_items + 1, dtype=np.int64)), shape=(n_items, n_items)
         ),
-        interactions=sparse.csr_array((weights, items, indptr), shape=(USERS, n_items)),
+        interactions=HeldInteractions(
+            sparse.csr_array((weights, items, indptr), shape=(USERS, n_items))
+        ),
         history_rows=rows,
         history_weights=ones,
     )

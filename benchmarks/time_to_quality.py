@@ -22,6 +22,7 @@ from rich.console import Console
 from scipy import sparse
 
 from benchmarks.final import read_final
+from pipelines.blocks import every_positive
 from pipelines.config import RunConfig, load_config
 from pipelines.dataset import Dataset
 from pipelines.embed import embed, match_scorer
@@ -81,7 +82,7 @@ def measure(
         fitted = fit(job, reporter)
     best = evaluate(
         match_scorer(embed(fitted.model, dataset)),
-        train=dataset.interactions,
+        train=every_positive(dataset.interactions),
         test=test,
         config=config.evaluation,
     )

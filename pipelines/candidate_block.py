@@ -36,14 +36,14 @@ def remove_blocked(parts: Parts, block: SourceTable, channels: Sequence[Channel]
     name = items.id_column
     block.require([name])
     column = pa.Array.from_pandas(block.frame[name])
-    if items.ids.dtype == np.int64 and pa.types.is_string(column.type):
+    if items.id_dtype == np.int64 and pa.types.is_string(column.type):
         try:
             column = column.cast(pa.int64())
         except pa.ArrowInvalid as error:
             raise DataError(
                 f"{block.where}: column {name!r}: expected integers, as in training: {error}"
             ) from None
-    dtype = np.int64 if items.ids.dtype == np.int64 else object
+    dtype = np.int64 if items.id_dtype == np.int64 else object
     rows = items.remove(tokens(name, column, dtype).tolist())
     for channel in channels:
         if channel.name in {"u2i", "i2i"}:

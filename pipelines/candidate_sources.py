@@ -89,14 +89,14 @@ class SourceReader:
         Raises:
             DataError: a column is of a type that its feature cannot have.
         """
-        name, dtype = self._catalogue.id_column, self._catalogue.ids.dtype
+        name, dtype = self._catalogue.id_column, self._catalogue.id_dtype
         ids = tokens(name, plain(table[name]), np.int64 if dtype == np.int64 else object)
         rows = self._catalogue.find(ids)
         packed, given, faulty = pack_table(table, inputs=self._inputs, id_column=name)
         if not self._inputs:
             packed = {}
         is_described = given & ((rows < 0) | self._prefer_features)
-        is_blocked = (rows < 0) & (self._catalogue.published.find(ids) >= 0)
+        is_blocked = (rows < 0) & (self._catalogue.published.ids.find(ids) >= 0)
         flags = (
             ids == missing_marker(dtype),
             is_blocked,
@@ -149,10 +149,10 @@ class SourceReader:
         items = self._parts.catalogue("item")
         array = plain(table[self._history])
         lengths = list_lengths(self._history, array)
-        dtype = np.int64 if items.ids.dtype == np.int64 else object
+        dtype = np.int64 if items.id_dtype == np.int64 else object
         given = tokens(self._history, list_values(array), dtype)[: lengths.sum()]
         places = np.repeat(np.arange(len(array)), lengths)
-        found = items.published.find(given)
+        found = items.published.ids.find(given)
         fits = (found >= 0) & keep[places]
         return (np.cumsum(keep) - 1)[places[fits]], found[fits]
 

@@ -53,15 +53,14 @@ class CandidateTable:
             parts, "user", schema=schema, prefer_features=settings.prefer_features
         )
         self._channels = Channels(parts, settings)
-        self._ids = _arrow_ids(parts.catalogue("item").ids)
+        self._ids = parts.items.ids.values
         self._names = pa.array([channel.name for channel in self._plan])
         self._by_rarity: Rows | None = None
         self.columns = self._read.columns
         """The columns of a batch."""
-        user_ids = _arrow_ids(parts.catalogue("user").ids[:0])
         self.schema = pa.schema(
             {
-                "user_id": user_ids.type,
+                "user_id": parts.users.ids.values.type,
                 "item_id": self._ids.type,
                 "score": pa.float32(),
                 "rank": pa.int32(),
@@ -88,7 +87,7 @@ class CandidateTable:
         channels = pa.DictionaryArray.from_arrays(pa.array(merged.channels), self._names)
         version = np.full(len(merged.rows), self._parts.bundle.version)
         columns = [
-            _take(_arrow_ids(sources.ids), merged.places),
+            _take(pa.array(sources.ids, self.schema.field("user_id").type), merged.places),
             _take(self._ids, merged.rows),
             pa.array(merged.scores),
             pa.array(merged.ranks),
@@ -141,12 +140,12 @@ class AudienceTable:
         self._read = SourceReader(
             parts, "item", schema=schema, prefer_features=settings.prefer_features
         )
-        self._ids = _arrow_ids(parts.catalogue("user").ids)
+        self._ids = parts.users.ids.values
         self.columns = self._read.columns
         """The columns of a batch."""
         self.schema = pa.schema(
             {
-                "item_id": _arrow_ids(parts.catalogue("item").ids[:0]).type,
+                "item_id": parts.items.ids.values.type,
                 "user_id": self._ids.type,
                 "score": pa.float32(),
                 "rank": pa.int32(),
@@ -176,18 +175,13 @@ class AudienceTable:
         scores = scores + direction.constant(sources.vectors).numpy()[:, np.newaxis]
         places, columns = np.nonzero(found >= 0)
         answer = [
-            _take(_arrow_ids(sources.ids), places),
+            _take(pa.array(sources.ids, self.schema.field("item_id").type), places),
             _take(self._ids, found[places, columns]),
             pa.array(scores[places, columns]),
             pa.array((columns + 1).astype(np.int32)),
             pa.array(np.full(len(places), self._parts.bundle.version)),
         ]
         return Answered(pa.Table.from_arrays(answer, schema=self.schema), sources.rejected)
-
-
-def _arrow_ids(ids: NDArray[Any]) -> pa.Array:
-    """Ids as int64 or text."""
-    return pa.array(ids, pa.int64() if ids.dtype == np.int64 else pa.string())
 
 
 def _take(values: pa.Array, places: Rows) -> pa.Array:

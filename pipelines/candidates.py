@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.candidate_block import read_block, remove_blocked
-from pipelines.candidate_files import SourceFiles
 from pipelines.candidate_settings import CandidateSettings
 from pipelines.candidate_shards import Output, Record, open_output, totals
 from pipelines.candidate_tables import AudienceTable, CandidateTable
+from pipelines.parquet_files import SourceFiles
 from pipelines.progress import Advance, Reporter
 from serving.bundle import Bundle
 from serving.manifest import MANIFEST, FileRecord

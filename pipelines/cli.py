@@ -42,6 +42,19 @@ def run(
             "that keeps what it has learned. Default: train from the start.",
         ),
     ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Where tables are read, checked and split: memory; disk, for interactions in "
+            "Parquet that memory does not hold; or spark. Default: disk for more than 10 million."
+        ),
+    ] = None,
+    master: Annotated[
+        str | None,
+        typer.Option(
+            help="Spark: the cluster's URL, or local[2]; default: as Spark is configured."
+        ),
+    ] = None,
 ) -> None:
     """Read, split, fit, mine, refit, evaluate, export, check and publish.
 
@@ -59,6 +72,8 @@ def run(
             out,
             reporter=Reporter(console),
             from_version=None if from_version is None else _parse_version(out, from_version),
+            engine=engine,
+            master=master,
         )
     show_results(console, results)
     show_next(console, out, program=_program())

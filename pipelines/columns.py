@@ -109,15 +109,33 @@ def parse_numbers(column: pd.Series) -> Parsed:
     )
 
 
-def parse_times(column: pd.Series) -> Parsed:
+def are_dates(pieces: Iterable[pd.Series]) -> bool:
+    """Whether a column of times, in pieces, is to be read as dates.
+
+    Without a type that says so, it is if fewer than half of its values are numbers.
+    """
+    given = faulty = 0
+    for piece in map(plain, pieces):
+        by_type = _are_dates_by_type(piece)
+        if by_type is not None:
+            return by_type
+        numbers = parse_numbers(piece)
+        given += int((~numbers.missing).sum())
+        faulty += int(numbers.faulty.sum())
+    return 2 * faulty > given
+
+
+def parse_times(column: pd.Series, *, as_dates: bool | None = None) -> Parsed:
     """Parse times into float64: numbers as they are, ISO 8601 dates as seconds since 1970 (UTC).
 
-    A column is read as dates if fewer than half of its values are numbers.
+    Whether they are dates is decided as `are_dates` does, if the caller does not say.
     """
     column = plain(column)
-    if not types.is_datetime64_any_dtype(column.dtype):
+    if as_dates is None:
+        as_dates = _are_dates_by_type(column)
+    if not as_dates:
         numbers = parse_numbers(column)
-        if 2 * numbers.faulty.sum() <= (~numbers.missing).sum():
+        if as_dates is not None or 2 * numbers.faulty.sum() <= (~numbers.missing).sum():
             return numbers
     missing = is_missing(column)
     if not types.is_datetime64_any_dtype(column.dtype):
@@ -188,6 +206,13 @@ def parse_bags(
     numbers = parse_numbers(pd.Series(_chain(weight_cells), dtype=object))
     ones = Parsed(values=numbers.values.fillna(1.0), missing=numbers.missing, faulty=numbers.faulty)
     return parsed, _regroup(ones, lengths, keep=~flat.missing, faults=weight_faults)
+
+
+def _are_dates_by_type(column: pd.Series) -> bool | None:
+    """Whether a column's type says that it holds dates, or numbers; None if it says neither."""
+    if types.is_datetime64_any_dtype(column.dtype):
+        return True
+    return False if types.is_numeric_dtype(column.dtype) else None
 
 
 def _number(value: Any) -> float:

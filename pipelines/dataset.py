@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipelines.blocks import Block, HeldInteractions, Interactions, ids_of
 from towers.encoder import Encoder
 from towers.growth import grow_vocabulary
 from towers.inputs import input_dtypes, pack
@@ -34,20 +34,12 @@ class Dataset:
     """Bags of the users without their history, [n_users, n_rows] float32."""
     item_bags: sparse.csr_array
     """Bags of the items, [n_items, n_rows] float32."""
-    interactions: sparse.csr_array
-    """Weights of the positives, [n_users, n_items] float32; a user's items from old to new."""
+    interactions: Interactions
+    """The positives of every user."""
     history_rows: NDArray[np.int64]
     """The row of each item's id in the feature table, [n_items]; -1 for an unknown id."""
     history_weights: NDArray[np.float32]
     """x of each item in a history before 1/sqrt(n), [n_items]."""
-    has_times: bool = False
-    """Whether a user's items are in order of time, rather than in any order."""
-
-    @cached_property
-    def item_popularity(self) -> NDArray[np.int64]:
-        """The number of positives of each item, [n_items]."""
-        n_items = self.interactions.shape[1]
-        return np.bincount(self.interactions.indices, minlength=n_items).astype(np.int64)
 
     def rows_without_ids(self, side: Side) -> NDArray[np.int64]:
         """The columns of a side's bags, [n_entries], as of users or items that nobody has seen.
@@ -67,22 +59,23 @@ class Dataset:
         is_id = np.isin(rows, space.rows) & (np.repeat(sizes, sizes) > 1)
         return np.where(is_id, space.oov_row, rows)
 
-    @cached_property
-    def query_bags(self) -> sparse.csr_array:
-        """Bags of the users with the latest items of their history, [n_users, n_rows] float32."""
+    def query_bags(self, block: Block) -> sparse.csr_array:
+        """Bags of a block's users with the latest items of their history, [n, n_rows] float32."""
         feature = self.schema.history
+        bags = self.user_bags
+        if len(block.users) < bags.shape[0]:
+            bags = bags[block.users]
         if feature is None:
-            return self.user_bags
-        n_users = self.interactions.shape[0]
+            return bags
         users, rows, values = history_entries(
             self,
-            users=np.repeat(np.arange(n_users), np.diff(self.interactions.indptr)),
-            items=self.interactions.indices.astype(np.int64),
-            n_users=n_users,
+            users=np.repeat(np.arange(len(block.users)), np.diff(block.matrix.indptr)),
+            items=block.matrix.indices.astype(np.int64),
+            n_users=len(block.users),
             latest=feature.latest,
         )
-        bags = sparse.csr_array((values, (users, rows)), shape=self.user_bags.shape)
-        return sparse.csr_array(self.user_bags + bags)
+        past = sparse.csr_array((values, (users, rows)), shape=bags.shape)
+        return sparse.csr_array(bags + past)
 
 
 def build_dataset(
@@ -93,7 +86,7 @@ def build_dataset(
     interactions: pd.DataFrame,
     earlier: Vocabulary | None = None,
 ) -> Dataset:
-    """Fit the vocabulary on `interactions` and encode every user and item with it.
+    """Fit the vocabulary on a table of interactions and encode every user and item with it.
 
     Args:
         schema: the features.
@@ -105,46 +98,45 @@ def build_dataset(
     Raises:
         DataError: a column's values are of another type than in the earlier vocabulary.
     """
-    tables = {"users": users, "items": items, "interactions": interactions}
+    held = HeldInteractions.from_frame(
+        interactions,
+        user_ids=ids_of(users, schema.user_id),
+        item_ids=ids_of(items, schema.item_id),
+    )
+    return assemble_dataset(schema, users=users, items=items, interactions=held, earlier=earlier)
+
+
+def assemble_dataset(
+    schema: Schema,
+    *,
+    users: pd.DataFrame,
+    items: pd.DataFrame,
+    interactions: Interactions,
+    earlier: Vocabulary | None = None,
+) -> Dataset:
+    """Do what `build_dataset` does, with interactions by row."""
+    tables: dict[str, Any] = {
+        "users": users,
+        "items": items,
+        "user_counts": interactions.user_counts,
+        "item_counts": interactions.item_counts,
+    }
     if earlier is None:
         vocabulary = fit_vocabulary(schema, **tables)
     else:
         vocabulary = grow_vocabulary(earlier, schema, **tables)
-    user_ids = ids_of(users, schema.user_id)
     item_ids = ids_of(items, schema.item_id)
     rows, weights = _history_items(schema, vocabulary, item_ids)
     return Dataset(
         schema=schema,
         vocabulary=vocabulary,
-        user_ids=user_ids,
+        user_ids=ids_of(users, schema.user_id),
         item_ids=item_ids,
         user_bags=encode_table(schema, vocabulary, side="user", table=users),
         item_bags=encode_table(schema, vocabulary, side="item", table=items),
-        interactions=interaction_matrix(interactions, user_ids=user_ids, item_ids=item_ids),
+        interactions=interactions,
         history_rows=rows,
         history_weights=weights,
-        has_times="timestamp" in interactions.columns,
-    )
-
-
-def ids_of(table: pd.DataFrame, column: str) -> NDArray[Any]:
-    """Take a table's ids as int64 or str objects."""
-    values = table[column]
-    return values.to_numpy(np.int64 if pd.api.types.is_integer_dtype(values.dtype) else object)
-
-
-def interaction_matrix(
-    interactions: pd.DataFrame, *, user_ids: NDArray[Any], item_ids: NDArray[Any]
-) -> sparse.csr_array:
-    """Turn interactions into weights [n_users, n_items] float32, each user's in their order."""
-    users = pd.Index(user_ids).get_indexer(interactions["user_id"])
-    items = pd.Index(item_ids).get_indexer(interactions["item_id"])
-    order = np.argsort(users, kind="stable")
-    counts = np.bincount(users, minlength=len(user_ids))
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    weights = interactions["weight"].to_numpy(np.float32)[order]
-    return sparse.csr_array(
-        (weights, items[order].astype(np.int64), indptr), shape=(len(user_ids), len(item_ids))
     )
 
 

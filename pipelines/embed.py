@@ -7,6 +7,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipelines.blocks import all_blocks
 from pipelines.dataset import Dataset
 from pipelines.evaluate import Scorer
 from towers.schema import Side
@@ -32,10 +33,11 @@ def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
 
 def embed(model: TwoTower, dataset: Dataset) -> Vectors:
     """Run both towers over a dataset's users, with their histories, and items."""
-    return {
-        "user": embed_users(model, dataset.query_bags),
-        "item": embed_items(model, dataset.item_bags),
-    }
+    items = embed_items(model, dataset.item_bags)
+    users = np.empty((len(dataset.user_ids), items.shape[1]), dtype=np.float32)
+    for block in all_blocks(dataset.interactions):
+        users[block.users] = embed_users(model, dataset.query_bags(block))
+    return {"user": users, "item": items}
 
 
 def match_scorer(vectors: Vectors) -> Scorer:
@@ -45,7 +47,9 @@ def match_scorer(vectors: Vectors) -> Scorer:
 
 def _batches(bags: sparse.csr_array) -> list[tf.SparseTensor]:
     """Cut bags into sparse tensors of at most `BATCH` rows."""
-    parts = [bags[start : start + BATCH].tocoo() for start in range(0, bags.shape[0], BATCH)]
+    parts = [
+        bags[start : start + BATCH].tocoo() for start in range(0, max(bags.shape[0], 1), BATCH)
+    ]
     return [
         tf.SparseTensor(np.stack(part.coords, axis=1).astype(np.int64), part.data, part.shape)
         for part in parts

@@ -78,6 +78,7 @@ def evaluate(
     train: scipy.sparse.csr_array,
     test: scipy.sparse.csr_array,
     config: EvaluationConfig,
+    item_counts: NDArray[np.int64] | None = None,
     batch_size: int = 256,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
@@ -87,9 +88,11 @@ def evaluate(
 
     Args:
         scorer: gives the scores; an item of -inf is not recommended.
-        train: [n_users, n_items]; nonzero where the user has the item.
+        train: [n_users, n_items]; nonzero where the user has the item. Only the rows of users with
+            test items are looked at.
         test: [n_users, n_items]; nonzero where the user should be recommended the item.
         config: the cut-offs, the metric that decides, and what a cold item is.
+        item_counts: the train positives of each item, [n_items]; counted in `train` by default.
         batch_size: how many users are scored at once, at most.
         advance: called with the number of users after each batch.
 
@@ -100,10 +103,9 @@ def evaluate(
     """
     _check(train, test, config=config)
     train, test = _positives(train), _positives(test)
-    segments = _segments(train, test, config=config)
-    deciles = DecileTally(
-        test, popularity=train.sum(axis=0), k=int(config.metric.partition("@")[2])
-    )
+    popularity = train.sum(axis=0) if item_counts is None else item_counts
+    segments = _segments(train, test, popularity=popularity, config=config)
+    deciles = DecileTally(test, popularity=popularity, k=int(config.metric.partition("@")[2]))
     users = np.flatnonzero(np.diff(test.indptr))
     batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(train.shape[1], 1)))
     for start in range(0, len(users), batch_size):
@@ -155,10 +157,13 @@ def _positives(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
 
 
 def _segments(
-    train: scipy.sparse.csr_array, test: scipy.sparse.csr_array, *, config: EvaluationConfig
+    train: scipy.sparse.csr_array,
+    test: scipy.sparse.csr_array,
+    *,
+    popularity: NDArray[np.int64],
+    config: EvaluationConfig,
 ) -> dict[str, SegmentTally]:
     """One empty tally a segment."""
-    popularity = train.sum(axis=0)
     warm_users = np.diff(train.indptr) > 0
     warm_items = popularity >= config.cold_item_interactions
     any_user, any_item = np.ones_like(warm_users), np.ones_like(warm_items)

@@ -14,22 +14,23 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from pipelines.blocks import Block, all_blocks
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.embed import Vectors
 from pipelines.fit import Fitted
-from pipelines.prepare import Prepared
+from pipelines.prepare import AnyPrepared
 from pipelines.progress import Reporter
 from pipelines.results import AnnSetting
-from pipelines.tune_index import measure_recall, tune_index
+from pipelines.tune_index import exact_scores, measure_recall, tune_index
 from pipelines.warm_up import retrieval_queries, sample_features
 from serving.directions import DIRECTIONS, Direction
 from serving.embeddings import Embeddings
 from serving.graph_search import ExactSearch, ScannSearch
 from serving.graphs import RetrievalModel, TowerModel, padded_bags
-from serving.index import ExactIndex
+from serving.index import ExactIndex, Found, Pairs
 from serving.index_record import DirectionIndex, IndexRecord
-from serving.seen import Seen
+from serving.seen import write_pairs
 from serving.signature import FEATURES
 from serving.vocabulary_files import write_vocabulary
 from serving.warmup import write_warmup
@@ -37,6 +38,9 @@ from towers import fm
 from towers.encoder import Encoder
 from towers.errors import RecallGateError
 from towers.schema import Side
+
+CHECKED_AT_ONCE = 64
+"""Queries that an exported search is checked with at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +88,7 @@ def export_bundle(
     dataset: Dataset,
     *,
     vectors: Vectors,
-    prepared: Prepared,
+    prepared: AnyPrepared,
     config: RunConfig,
     folder: Path,
     version: int,
@@ -137,13 +141,22 @@ def export_bundle(
     return Exported(index=IndexRecord(kind=config.index.kind, directions=directions), ann=ann)
 
 
-def _write_tables(dataset: Dataset, vectors: Vectors, *, prepared: Prepared, folder: Path) -> None:
+def _write_tables(
+    dataset: Dataset, vectors: Vectors, *, prepared: AnyPrepared, folder: Path
+) -> None:
     """Write the vocabulary, users and items with their vectors, and who has seen what."""
     write_vocabulary(dataset.vocabulary, folder / "vocabulary")
     tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}
     for side, table in tables.items():
-        Embeddings(table, vectors[side]).write(folder / f"{side}s.parquet")
-    Seen(dataset.interactions).write(folder / "seen.parquet")
+        Embeddings.from_pandas(table, vectors[side]).write(folder / f"{side}s.parquet")
+    pairs = (_pairs(block) for block in all_blocks(dataset.interactions))
+    write_pairs(folder / "seen.parquet", pairs)
+
+
+def _pairs(block: Block) -> Pairs:
+    """The users and items of a block's positives, by row."""
+    places, items = block.matrix.tocoo().coords
+    return block.users[places], items.astype(np.int64)
 
 
 def _save(
@@ -193,28 +206,46 @@ def _build_search(
     Raises:
         RecallGateError: the index finds less than the configured share of the exact neighbours.
     """
-    corpus = direction.corpus(vectors[direction.target]).numpy()
-    queries = direction.queries(_sample(vectors[direction.source], config=config)).numpy()
+    corpus = direction.project(vectors[direction.target])
+    queries = direction.project(_sample(vectors[direction.source], config=config))
     k = min(config.index.recall_k, len(corpus))
     if config.index.kind == "exact":
         return ExactSearch(corpus), DirectionIndex(settings=None, recall=1.0), []
+    exact = ExactIndex(corpus).search(queries, k)
     try:
-        index, tried = tune_index(corpus, queries, recall_k=k, recall=config.index.recall)
+        index, tried = tune_index(
+            corpus, queries, exact=exact, recall=config.index.recall, storage=config.index.storage
+        )
     except RecallGateError as error:
         raise RecallGateError(f"{direction.name}: {error}; nothing was published") from None
-    if index.settings.num_leaves is not None:
+    settings = index.settings
+    if settings.num_leaves is None:
+        search = ScannSearch.of(index)
+    else:
         index.save(folder)
-    search = ScannSearch(index)
-    rows, scores = search(tf.constant(queries), tf.constant(k))
-    found = (rows.numpy(), scores.numpy())
-    recall = float(measure_recall(ExactIndex(corpus).search(queries, k), found).mean())
+        del index  # two of a large index may be too many
+        search = ScannSearch(folder, settings=settings, size=len(corpus))
+    recall = float(measure_recall(exact, _found(search, corpus, queries, k=k)).mean())
     if recall < config.index.recall:
         raise RecallGateError(
             f"index {direction.name}: expected recall@{k} of at least {config.index.recall}, "
             f"reached {recall:.4f}; nothing was published. Lower index.recall, or set "
             "index.kind = 'exact'"
         )
-    return search, DirectionIndex(settings=index.settings, recall=recall), tried
+    return search, DirectionIndex(settings=settings, recall=recall), tried
+
+
+def _found(
+    search: ScannSearch, corpus: NDArray[np.float32], queries: NDArray[np.float32], *, k: int
+) -> Found:
+    """What a search finds in a corpus, with its exact scores."""
+    blocks = []
+    for start in range(0, len(queries), CHECKED_AT_ONCE):
+        rows, _ = search(tf.constant(queries[start : start + CHECKED_AT_ONCE]), tf.constant(k))
+        blocks.append(rows.numpy())
+    search.release()
+    rows = np.concatenate(blocks)
+    return rows, exact_scores(corpus, queries, rows)
 
 
 def _sample(vectors: NDArray[np.float32], *, config: RunConfig) -> NDArray[np.float32]:
@@ -229,4 +260,8 @@ def _copy_checkpoint(fitted: Fitted, folder: Path) -> None:
     folder.mkdir()
     source = Path(fitted.checkpoint)
     for path in source.parent.glob(f"{source.name}.*"):
-        shutil.copyfile(path, folder / path.name.replace(source.name, "model", 1))
+        target = folder / path.name.replace(source.name, "model", 1)
+        try:
+            target.hardlink_to(path)
+        except OSError:  # on another file system, or on one without links
+            shutil.copyfile(path, target)

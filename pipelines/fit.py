@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from towers.two_tower import BATCH_SPEC, TwoTower
 STATE = "state.json"
 """The file in a fit's directory that says how far it has come."""
 
+WORTH_SAYING_S = 10.0
+"""Of a shorter start nothing is said."""
+
 Record = dict[str, float]
 """The figures of one epoch: `epoch` (from 1), `loss`, `seconds`, the metrics, and validation."""
 
@@ -51,6 +56,14 @@ class Fit:
     """Called with the figures of an epoch once its checkpoint and state are kept."""
     parent: Parent | None = None
     """The version whose vectors the fit starts from."""
+
+    @cached_property
+    def known(self) -> sparse.csr_array:
+        """What the validation users have in training, [n_users, n_items]; others' rows empty."""
+        asked = np.empty(0, dtype=np.int64)
+        if self.validation is not None:
+            asked = np.flatnonzero(np.diff(self.validation.indptr))
+        return self.dataset.interactions.of(asked)
 
 
 @dataclass(kw_only=True)
@@ -84,6 +97,10 @@ class Fitted:
     mined: MinedNegatives | None
     """What it was trained against."""
 
+    def without_optimizer(self) -> Fitted:
+        """The same, without what the optimizer keeps of each parameter; the checkpoint has it."""
+        return dataclasses.replace(self, model=self.model.without_optimizer())
+
 
 def fit(job: Fit, reporter: Reporter) -> Fitted:
     """Train until the epochs are done or validation stops improving; resumes where it stopped.
@@ -96,7 +113,10 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     batches = FoldBatches.build(
         job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
     )
+    start = time.perf_counter()
     model = build_model(job.config, batches, parent=job.parent)
+    if (seconds := time.perf_counter() - start) > WORTH_SAYING_S:
+        reporter.say(f"  initial vectors  {seconds:.1f} s")
     checkpoint = tf.train.Checkpoint(model=model)
     job.directory.mkdir(parents=True, exist_ok=True)
     state = FitState.load(job.directory / STATE)
@@ -141,7 +161,7 @@ def _train_epoch(
     """
     epoch = len(state.records)
     start = time.perf_counter()
-    with reporter.bar(f"epoch {epoch + 1}", batches.n_batches) as advance:
+    with reporter.bar(f"epoch {epoch + 1}", batches.n_batches, unit="steps") as advance:
         dataset = as_tensors(batches, epoch=epoch)
         step = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: advance(1))
         history = model.fit(
@@ -175,7 +195,8 @@ def _validate(model: TwoTower, job: Fit) -> Record:
         return {}
     result = evaluate(
         match_scorer(embed(model, job.dataset)),
-        train=job.dataset.interactions,
+        train=job.known,
+        item_counts=job.dataset.interactions.item_counts,
         test=job.validation,
         config=job.config.evaluation,
     )

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from scipy import sparse
-
+from pipelines.blocks import Part, sample_users
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.dataset import Dataset, assemble_dataset
 from pipelines.fit import Fit, Fitted, Record, fit
 from pipelines.mine import mine_fitted, mine_published
 from pipelines.parent import Parent
-from pipelines.prepare import Prepared
+from pipelines.prepare import AnyPrepared
 from pipelines.progress import Reporter
 from serving.retriever import Retriever
 from serving.store import Store
@@ -28,7 +25,7 @@ class RoundFits:
     def __init__(
         self,
         config: RunConfig,
-        prepared: Prepared,
+        prepared: AnyPrepared,
         *,
         store: Store,
         work: Path,
@@ -48,20 +45,19 @@ class RoundFits:
         """What a published model has seen: all but the test interactions, if it is refitted."""
         if not self._config.training.refit_on_all:
             return self._search_data
-        return self._dataset(self._prepared.everything_but_test)
+        return self._dataset("train", "validation")
 
     @cached_property
     def _search_data(self) -> Dataset:
         """What a fit sees while validation interactions are held out."""
-        return self._dataset(self._prepared.train)
+        return self._dataset("train")
 
-    def _dataset(self, interactions: pd.DataFrame) -> Dataset:
-        users, items = self._prepared.users, self._prepared.items
-        return build_dataset(
+    def _dataset(self, *parts: Part) -> Dataset:
+        return assemble_dataset(
             self._config.schema,
-            users=users,
-            items=items,
-            interactions=interactions,
+            users=self._prepared.users,
+            items=self._prepared.items,
+            interactions=self._prepared.interactions(*parts),
             earlier=self._parent.vocabulary if self._parent else None,
         )
 
@@ -77,7 +73,7 @@ class RoundFits:
             interactions are held out and what is published is refitted with them.
         """
         training = self._config.training
-        if not len(self._prepared.validation):
+        if not self._prepared.counts["validation"]:
             fitted = self._fit_final(number, epochs=training.epochs, versions=versions)
             return fitted, fitted.records
         self._reporter.say("  with validation held out")
@@ -100,8 +96,10 @@ class RoundFits:
             config=self._config,
             epochs=self._config.training.epochs,
             mined=self._mine_search(number, versions),
-            validation=sample_validation(
-                self._prepared.validation, self._search_data, config=self._config
+            validation=sample_users(
+                self._prepared.interactions("validation"),
+                limit=self._config.evaluation.validation_users,
+                seed=self._config.seed,
             ),
             directory=self._work / f"round-{number}" / "search",
             logs=self._logs(number, "search"),
@@ -136,6 +134,7 @@ class RoundFits:
                 self._search_data,
                 ranks=self._config.training.negatives.mined_ranks,
                 version=versions[number - 1],
+                seed=self._config.seed,
                 advance=advance,
             )
 
@@ -146,9 +145,12 @@ class RoundFits:
         if not self._mines:
             return None
         previous = Retriever.open(self._store.root, version=versions[number - 1])
-        with self._reporter.bar("mine", len(previous.catalogue("user").ids)) as advance:
+        with self._reporter.bar("mine", previous.catalogue("user").size) as advance:
             return mine_published(
-                previous, ranks=self._config.training.negatives.mined_ranks, advance=advance
+                previous,
+                ranks=self._config.training.negatives.mined_ranks,
+                seed=self._config.seed,
+                advance=advance,
             )
 
     def _mine_parent(self, dataset: Dataset) -> MinedNegatives | None:
@@ -161,6 +163,7 @@ class RoundFits:
                 dataset,
                 ranks=self._config.training.negatives.mined_ranks,
                 version=self._parent.version,
+                seed=self._config.seed,
                 advance=advance,
             )
 
@@ -170,20 +173,3 @@ class RoundFits:
 
     def _logs(self, number: int, phase: str) -> Path:
         return self._store.root / "logs" / self._work.name.strip(".") / f"round-{number}-{phase}"
-
-
-def sample_validation(
-    validation: pd.DataFrame, data: Dataset, *, config: RunConfig
-) -> sparse.csr_array:
-    """The validation positives of a sample of users, [n_users, n_items]; the same for a seed."""
-    matrix = interaction_matrix(validation, user_ids=data.user_ids, item_ids=data.item_ids)
-    users = np.flatnonzero(np.diff(matrix.indptr))
-    rng = np.random.default_rng(config.seed)
-    limit = config.evaluation.validation_users
-    if len(users) <= limit:
-        return matrix
-    keep = np.zeros(matrix.shape[0], dtype=np.float32)
-    keep[rng.choice(users, limit, replace=False)] = 1.0
-    matrix.data *= np.repeat(keep, np.diff(matrix.indptr))
-    matrix.eliminate_zeros()
-    return matrix

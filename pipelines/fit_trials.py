@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from pipelines.blocks import sample_users
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset
+from pipelines.dataset import Dataset, assemble_dataset
 from pipelines.fit import STATE, Fit, FitState, Record, fit
-from pipelines.fit_rounds import sample_validation
 from pipelines.folds import FoldBatches
 from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
@@ -30,7 +30,11 @@ class TrialFits:
         self._config, self._prepared = config, prepared
         self._fits, self._logs = folder / ".fits", folder / "logs"
         self._data = self._dataset(config)
-        self._validation = sample_validation(prepared.validation, self._data, config=config)
+        self._validation = sample_users(
+            prepared.interactions("validation"),
+            limit=config.evaluation.validation_users,
+            seed=config.seed,
+        )
 
     @property
     def hardest(self) -> int:
@@ -78,9 +82,9 @@ class TrialFits:
         return self._fits / f"trial-{number}-{config.fingerprint()}"
 
     def _dataset(self, config: RunConfig) -> Dataset:
-        return build_dataset(
+        return assemble_dataset(
             config.schema,
             users=self._prepared.users,
             items=self._prepared.items,
-            interactions=self._prepared.train,
+            interactions=self._prepared.interactions("train"),
         )

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipelines.blocks import Block, all_blocks
 from pipelines.config import TrainingConfig
 from pipelines.dataset import Dataset, history_entries
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
@@ -58,12 +59,14 @@ class FoldBatches:
         """Prepare the samplers."""
         negatives = config.negatives
         sampler = SharedSampler.build(
-            dataset.item_popularity,
+            dataset.interactions.item_counts,
             uniform=min(negatives.uniform, max(1, len(dataset.item_ids) // LEAST_DRAWS)),
             by_popularity=negatives.popularity,
             power=negatives.popularity_power,
         )
-        keep = keep_probability(dataset.item_popularity, threshold=config.positive_suppression)
+        keep = keep_probability(
+            dataset.interactions.item_counts, threshold=config.positive_suppression
+        )
         return cls(
             dataset=dataset,
             config=config,
@@ -77,7 +80,11 @@ class FoldBatches:
     @property
     def n_batches(self) -> int:
         """The number of steps in an epoch."""
-        return int(-(-self._queries_of_users.sum() // self.batch_size))
+        interactions = self.dataset.interactions
+        queries = np.bincount(
+            interactions.block_of_user, self._queries_of_users, minlength=interactions.n_blocks
+        )
+        return int(np.ceil(queries / self.batch_size).sum())
 
     @property
     def batch_size(self) -> int:
@@ -91,8 +98,8 @@ class FoldBatches:
         """How many of a query's negatives the loss counts."""
         if self.config.negatives.hardest is not None:
             return self.config.negatives.hardest
-        matrix = self.dataset.interactions
-        density = matrix.nnz / (matrix.shape[0] * matrix.shape[1])
+        n_users, n_items = self.dataset.interactions.shape
+        density = int(self.dataset.interactions.item_counts.sum()) / (n_users * n_items)
         sampled = self.sampler.uniform + self.sampler.popularity
         return max(FEWEST_HARDEST, round(HARDEST_PER_OWN * density * sampled))
 
@@ -100,39 +107,51 @@ class FoldBatches:
     def _only_past(self) -> bool:
         """Whether a query's history ends where its positives begin."""
         if self.config.contexts is None:
-            return self.dataset.has_times
+            return self.dataset.interactions.has_times
         return self.config.contexts == "past"
 
     @property
     def _queries_of_users(self) -> NDArray[np.int64]:
         """How many folds of a user have an item, [n_users]."""
-        return np.minimum(np.diff(self.dataset.interactions.indptr), self.config.folds)
+        return np.minimum(self.dataset.interactions.user_counts, self.config.folds)
 
     def epoch(self, epoch: int) -> Iterator[Arrays]:
-        """Yield the batches of one epoch; the same for the same seed and epoch."""
+        """Yield the batches of one epoch; the same for the same seed and epoch.
+
+        Blocks come in random order, and the queries of each in random order.
+        """
         rng = np.random.default_rng((self.seed, epoch))
         assign = _cut_folds if self._only_past else _deal_folds
-        folds = assign(self.dataset.interactions, self.config.folds, rng)
-        sizes = self._queries_of_users
+        order = rng.permutation(self.dataset.interactions.n_blocks)
+        for block in all_blocks(self.dataset.interactions, order.tolist()):
+            folds = assign(block.matrix, self.config.folds, rng)
+            yield from self._batches(block, folds, rng)
+
+    def _batches(
+        self, block: Block, folds: NDArray[np.int64], rng: np.random.Generator
+    ) -> Iterator[Arrays]:
+        """Yield the batches of a block, whose entries are dealt to `folds`."""
+        sizes = self._queries_of_users[block.users]
         users = np.repeat(np.arange(len(sizes)), sizes)
         fold = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         order = rng.permutation(len(users))
         size = self.batch_size
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            yield self._batch(users[chosen], fold[chosen], folds=folds, rng=rng)
+            yield self._batch(users[chosen], fold[chosen], block=block, folds=folds, rng=rng)
 
     def _batch(
         self,
-        users: NDArray[np.int64],
+        places: NDArray[np.int64],
         fold: NDArray[np.int64],
         *,
+        block: Block,
         folds: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> Arrays:
-        """Assemble the batch of queries (users[i] without its fold fold[i])."""
-        matrix = self.dataset.interactions
-        query, entry = _expand(matrix, users)
+        """Assemble the batch of queries (the block's user places[i] without its fold fold[i])."""
+        matrix, users = block.matrix, block.users[places]
+        query, entry = _expand(matrix, places)
         item = matrix.indices[entry].astype(np.int64)
         is_positive = folds[entry] == fold[query]
         kept = is_positive & self._kept(item, rng)
@@ -147,7 +166,7 @@ class FoldBatches:
         bags = self._bags(users, query[is_past], item[is_past], items, rng=rng)
         return bags | {
             "n_queries": np.int64(len(users)),
-            "item_popularity": self.dataset.item_popularity[items].astype(np.float32),
+            "item_popularity": self.dataset.interactions.item_counts[items].astype(np.float32),
             "positive_query": query[kept].astype(np.int32),
             "positive_item": codes[:n_positive].astype(np.int32),
             "positive_weight": matrix.data[entry[kept]],

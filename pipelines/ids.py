@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api import types
 
 from pipelines.columns import Parsed, are_integers, is_integer, is_missing, kind_of, plain
 from pipelines.tables import SourceTable
@@ -69,6 +70,12 @@ def parse_ids(column: pd.Series, *, kind: IdKind) -> Parsed:
         texts[missing] = None
         return Parsed(
             values=pd.Series(texts, dtype=object),
+            missing=missing,
+            faulty=np.zeros(len(column), dtype=bool),
+        )
+    if types.is_signed_integer_dtype(column.dtype) and isinstance(column.dtype, np.dtype):
+        return Parsed(
+            values=column.astype(np.int64).reset_index(drop=True),
             missing=missing,
             faulty=np.zeros(len(column), dtype=bool),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -15,18 +15,19 @@ from pipelines.entities import (
     entities_from_ids,
     require_columns,
 )
-from pipelines.ids import IdColumn, decide_id_kind
+from pipelines.ids import IdColumn, IdKind, decide_id_kind
 from pipelines.positives import (
     CheckedInteractions,
+    PositiveCounts,
     Positives,
     check_interactions,
     table_columns,
     take_positives,
 )
-from pipelines.rejects import Rejects, settle_rejects
+from pipelines.rejects import Faults, settle_rejects
 from pipelines.tables import SourceTable, read_table, wrap_frame
 from towers.errors import ConfigError, DataError
-from towers.schema import Side
+from towers.schema import Schema, Side
 
 SIDES: tuple[Side, Side] = ("user", "item")
 
@@ -93,7 +94,7 @@ class Tables:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Sources:
+class Sources:
     """The tables as they were given."""
 
     interactions: SourceTable
@@ -118,7 +119,7 @@ def read_tables(config: RunConfig, *, quarantine_dir: Path | None = None) -> Tab
             have several types, or fewer than two users or items are left.
     """
     data, test = config.data, config.split.test
-    sources = _Sources(
+    sources = Sources(
         interactions=read_table(data.interactions, name="interactions"),
         users=read_table(data.users, name="users") if data.users else None,
         items=read_table(data.items, name="items") if data.items else None,
@@ -153,7 +154,7 @@ def tables_from_frames(
                 f"{name}: the configuration names such a table, but received no DataFrame; pass "
                 f"{name}=..., or remove the table from the configuration"
             )
-    sources = _Sources(
+    sources = Sources(
         interactions=wrap_frame(interactions, name="interactions"),
         users=None if users is None else wrap_frame(users, name="users"),
         items=None if items is None else wrap_frame(items, name="items"),
@@ -162,9 +163,9 @@ def tables_from_frames(
     return _clean(config, sources, quarantine_dir=quarantine_dir)
 
 
-def _clean(config: RunConfig, sources: _Sources, *, quarantine_dir: Path | None) -> Tables:
+def _clean(config: RunConfig, sources: Sources, *, quarantine_dir: Path | None) -> Tables:
     """Check every row of every table, settle those at fault, and build the clean tables."""
-    _require_columns(config, sources)
+    require_all_columns(config, sources)
     entities, interactions = _check_rows(config, sources)
     files = settle_rejects(
         [found.rejects for found in entities.values()] + [found.rejects for found in interactions],
@@ -183,11 +184,17 @@ def _clean(config: RunConfig, sources: _Sources, *, quarantine_dir: Path | None)
     positives = [take_positives(interactions[0].rows)]
     positives += [take_positives(found.rows, seen=positives[0].rows) for found in interactions[1:]]
     for found, taken in zip(interactions, positives, strict=True):
-        _check_any(taken, where=found.rejects.source.where)
+        check_any(taken.counts, where=found.rejects.source.where)
     _check_sides(positives[0], where=sources.interactions.where)
-    reports = [_report(found.rejects, len(found.rows), files=files) for found in entities.values()]
+    reports = [report_entities(found, files=files) for found in entities.values()]
     reports += [
-        _report(found.rejects, taken, files=files)
+        report_interactions(
+            found.rejects,
+            taken.counts,
+            rows=_n_rows(found.rejects.source),
+            empty_lines=found.rejects.source.empty_lines,
+            files=files,
+        )
         for found, taken in zip(interactions, positives, strict=True)
     ]
     return Tables(
@@ -200,17 +207,15 @@ def _clean(config: RunConfig, sources: _Sources, *, quarantine_dir: Path | None)
 
 
 def _check_rows(
-    config: RunConfig, sources: _Sources
+    config: RunConfig, sources: Sources
 ) -> tuple[dict[Side, CheckedEntities], list[CheckedInteractions]]:
     """Check the rows of the entity tables that are given, then those of the interactions."""
     schema = config.schema
     id_kinds = {side: decide_id_kind(_id_columns(config, sources, side)) for side in SIDES}
-    entities: dict[Side, CheckedEntities] = {
-        side: check_entities(table, schema=schema, side=side, id_kind=id_kinds[side])
-        for side in SIDES
-        if (table := sources.entities(side)) is not None
+    entities = check_all_entities(sources, schema=schema, id_kinds=id_kinds)
+    known_ids = {
+        side: pd.Index(found.rows[schema.id_column(side)]) for side, found in entities.items()
     }
-    known_ids = {side: found.rows[schema.id_column(side)] for side, found in entities.items()}
     interactions = [
         check_interactions(source, table, id_kinds=id_kinds, known_ids=known_ids)
         for source, table in _interaction_tables(config, sources)
@@ -218,7 +223,18 @@ def _check_rows(
     return entities, interactions
 
 
-def _require_columns(config: RunConfig, sources: _Sources) -> None:
+def check_all_entities(
+    sources: Sources, *, schema: Schema, id_kinds: Mapping[Side, IdKind]
+) -> dict[Side, CheckedEntities]:
+    """Check the rows of the tables of users and items that are given."""
+    return {
+        side: check_entities(table, schema=schema, side=side, id_kind=id_kinds[side])
+        for side in SIDES
+        if (table := sources.entities(side)) is not None
+    }
+
+
+def require_all_columns(config: RunConfig, sources: Sources) -> None:
     """Refuse tables that lack a column which the configuration names."""
     for source, table in _interaction_tables(config, sources):
         source.require(table_columns(table))
@@ -227,7 +243,7 @@ def _require_columns(config: RunConfig, sources: _Sources) -> None:
 
 
 def _interaction_tables(
-    config: RunConfig, sources: _Sources
+    config: RunConfig, sources: Sources
 ) -> list[tuple[SourceTable, InteractionsTable]]:
     """Pair each table of interactions with its description."""
     described = [(sources.interactions, config.data.interactions)]
@@ -236,7 +252,7 @@ def _interaction_tables(
     return described
 
 
-def _id_columns(config: RunConfig, sources: _Sources, side: Side) -> list[IdColumn]:
+def _id_columns(config: RunConfig, sources: Sources, side: Side) -> list[IdColumn]:
     """List every column that holds the ids of a side."""
     columns = [
         IdColumn(source=source, column=table.user if side == "user" else table.item)
@@ -248,9 +264,13 @@ def _id_columns(config: RunConfig, sources: _Sources, side: Side) -> list[IdColu
     return columns
 
 
-def _check_any(positives: Positives, *, where: str) -> None:
-    """Refuse a table of interactions of which nothing is left."""
-    if len(positives.rows) == 0:
+def check_any(positives: PositiveCounts, *, where: str) -> None:
+    """Refuse a table of interactions of which nothing is left.
+
+    Raises:
+        DataError: with the reasons.
+    """
+    if positives.kept == 0:
         raise DataError(
             f"{where}: expected at least one positive interaction, received none; of the rows "
             f"without a fault, {positives.not_positive:,} have a rating below positive_rating and "
@@ -264,28 +284,52 @@ def _check_sides(positives: Positives, *, where: str) -> None:
     for side in SIDES:
         ids = positives.rows[f"{side}_id"]
         if ids.nunique() == 1:
-            raise DataError(
-                f"{where}: expected positives of at least two {side}s, received those of one, "
-                f"{ids.tolist()[0]!r}; check which column holds the {side} ids"
-            )
+            raise only_one(side, ids.tolist()[0], where=where)
 
 
-def _report(rejects: Rejects, kept: int | Positives, *, files: Mapping[str, Path]) -> TableReport:
-    """Account for the rows of one table."""
-    source = rejects.source
-    report = TableReport(
+def only_one(side: Side, id_: object, *, where: str) -> DataError:
+    """The error of interactions of one user or one item only."""
+    return DataError(
+        f"{where}: expected positives of at least two {side}s, received those of one, "
+        f"{id_!r}; check which column holds the {side} ids"
+    )
+
+
+def report_entities(found: CheckedEntities, *, files: Mapping[str, Path]) -> TableReport:
+    """Account for the rows of a table of users or items."""
+    source = found.rejects.source
+    return TableReport(
         table=source.name,
-        rows=len(source.frame) + len(source.malformed),
-        kept=kept if isinstance(kept, int) else len(kept.rows),
+        rows=_n_rows(source),
+        kept=len(found.rows),
         empty_lines=source.empty_lines,
-        rejected=rejects.counts(),
+        rejected=found.rejects.counts(),
         quarantine=files.get(source.name),
     )
-    if isinstance(kept, int):
-        return report
-    return replace(
-        report,
-        not_positive=kept.not_positive,
-        merged=kept.merged,
-        in_training=kept.in_training,
+
+
+def report_interactions(
+    rejects: Faults,
+    counts: PositiveCounts,
+    *,
+    rows: int,
+    files: Mapping[str, Path],
+    empty_lines: int = 0,
+) -> TableReport:
+    """Account for the rows of a table of interactions."""
+    return TableReport(
+        table=rejects.name,
+        rows=rows,
+        kept=counts.kept,
+        empty_lines=empty_lines,
+        rejected=rejects.counts(),
+        quarantine=files.get(rejects.name),
+        not_positive=counts.not_positive,
+        merged=counts.merged,
+        in_training=counts.in_training,
     )
+
+
+def _n_rows(source: SourceTable) -> int:
+    """The rows of a table, those at fault included."""
+    return len(source.frame) + len(source.malformed)

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.blocks import all_blocks
 from pipelines.dataset import Dataset
-from pipelines.embed import embed
+from pipelines.embed import Vectors, embed
 from pipelines.progress import Advance
-from serving.index import ExactIndex, search_without
+from pipelines.tune_index import choose_settings
+from serving.index import ExactIndex, Index, search_without
 from serving.retriever import Retriever
-from serving.seen import Seen
+from serving.scann_index import ScannIndex
 from towers.negatives import MinedNegatives
 from towers.two_tower import TwoTower
 
 BATCH = 4096
 
-Retrieve = Callable[[NDArray[np.int64], int], NDArray[np.int64]]
-"""Answers user rows [batch] and k with item rows [batch, k], known positives left out."""
+LARGEST_EXACT = 2**37
+"""Pairs of a user and an item that are scored to mine exactly; more are searched through a tree."""
+
+LARGEST_TABLE = 2**27
+"""Mined negatives that are kept (half a GiB); of more, each user keeps a random share."""
 
 
 def mine_published(
-    retriever: Retriever, *, ranks: tuple[int, int], advance: Advance
+    retriever: Retriever, *, ranks: tuple[int, int], seed: int, advance: Advance
 ) -> MinedNegatives:
     """Take ranks from..to of a published version's own u2i retrieval, for all its users."""
-    ids = retriever.catalogue("user").ids
-
-    def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        return retriever.retrieve_batch("u2i", ids=ids[users].tolist(), k=k, exclude_seen=True).rows
-
-    return _mine(
-        retrieve,
-        n_users=len(ids),
-        ranks=ranks,
-        version=retriever.bundle.version,
-        advance=advance,
-    )
+    catalogue = retriever.catalogue("user")
+    mined = _Mined(catalogue.size, ranks=ranks, seed=seed)
+    for users in _batches(np.arange(catalogue.size)):
+        ids = catalogue.ids(users).tolist()
+        found = retriever.retrieve_batch("u2i", ids=ids, k=ranks[1], exclude_seen=True)
+        mined.keep(users, found.rows)
+        advance(len(users))
+    return mined.negatives(version=retriever.bundle.version)
 
 
 def mine_fitted(
@@ -46,34 +47,65 @@ def mine_fitted(
     *,
     ranks: tuple[int, int],
     version: int,
+    seed: int,
     advance: Advance,
 ) -> MinedNegatives:
-    """Take ranks from..to of a model's exact retrieval; it stands in for `version`."""
+    """Take ranks from..to of a model's own retrieval; it stands in for `version`.
+
+    The retrieval is exact, but for many users times items.
+    """
     vectors = embed(model, dataset)
-    index, queries = ExactIndex(vectors["item"]), vectors["user"]
-    known = Seen(dataset.interactions)
+    index, queries = _index(vectors), vectors["user"]
+    mined = _Mined(len(queries), ranks=ranks, seed=seed)
+    for block in all_blocks(dataset.interactions):
+        for places in _batches(np.arange(len(block.users))):
+            users = block.users[places]
+            query, item = block.matrix[places].tocoo().coords
+            found, _ = search_without(
+                index,
+                queries[users],
+                k=np.full(len(users), ranks[1]),
+                width=ranks[1],
+                unwanted=(query.astype(np.int64), item.astype(np.int64)),
+            )
+            mined.keep(users, found)
+            advance(len(users))
+    return mined.negatives(version=version)
 
-    def retrieve(users: NDArray[np.int64], k: int) -> NDArray[np.int64]:
-        found, _ = search_without(
-            index,
-            queries[users],
-            k=np.full(len(users), k),
-            width=k,
-            unwanted=known.pairs("user", users),
-        )
-        return found
 
-    return _mine(retrieve, n_users=len(queries), ranks=ranks, version=version, advance=advance)
+class _Mined:
+    """Collects the ranks that are asked for."""
+
+    def __init__(self, n_users: int, *, ranks: tuple[int, int], seed: int) -> None:
+        self._ranks, self._rng = ranks, np.random.default_rng(seed)
+        n_ranks = ranks[1] - ranks[0] + 1
+        self._width = min(n_ranks, max(1, LARGEST_TABLE // max(n_users, 1)))
+        self._items = np.full((n_users, self._width), -1, dtype=np.int32)
+
+    def keep(self, users: NDArray[np.int64], found: NDArray[np.int64]) -> None:
+        """Keep what was found for some users, best first [n, at most the last rank]."""
+        found = found[:, self._ranks[0] - 1 :]
+        if found.shape[1] > self._width:
+            draws = self._rng.random(found.shape)
+            chosen = np.argpartition(draws, self._width - 1, axis=1)[:, : self._width]
+            found = np.take_along_axis(found, chosen, axis=1)
+        self._items[users, : found.shape[1]] = found
+
+    def negatives(self, *, version: int) -> MinedNegatives:
+        """All that was kept."""
+        n_used = int(np.count_nonzero((self._items >= 0).any(axis=0)))
+        return MinedNegatives(items=self._items[:, :n_used], version=version, ranks=self._ranks)
 
 
-def _mine(
-    retrieve: Retrieve, *, n_users: int, ranks: tuple[int, int], version: int, advance: Advance
-) -> MinedNegatives:
-    """Retrieve for all users, in batches, and keep the ranks that are asked for."""
-    first, last = ranks
-    parts = []
-    for start in range(0, n_users, BATCH):
-        users = np.arange(start, min(start + BATCH, n_users))
-        parts.append(retrieve(users, last)[:, first - 1 :])
-        advance(len(users))
-    return MinedNegatives(items=np.concatenate(parts), version=version, ranks=ranks)
+def _index(vectors: Vectors) -> Index:
+    """Search the items for all users: exactly, or through a tree where that is too much."""
+    items = vectors["item"]
+    if len(vectors["user"]) * len(items) <= LARGEST_EXACT:
+        return ExactIndex(items)
+    return ScannIndex.build(items, choose_settings(len(items)))
+
+
+def _batches(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Cut rows into batches."""
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]

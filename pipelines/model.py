@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from numpy.typing import NDArray
 
+from pipelines.blocks import all_blocks
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.folds import FoldBatches
@@ -17,6 +19,9 @@ from towers.optimizers import LazyAdam
 from towers.spectral import fit_map, spectral_vectors
 from towers.towers import FIRST_ORDER, FeatureTable
 from towers.two_tower import TwoTower
+
+ENOUGH = 2**26
+"""Interactions that the initial vectors are computed from, at most."""
 
 REFERENCE_DIM = 128
 """The number of dimensions that a learning rate is given for."""
@@ -60,7 +65,7 @@ def _initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) 
     _set_columns(features.v, tf.zeros([len(oov_rows), k]), rows=np.array(oov_rows, dtype=np.int64))
     if config.model.init == "spectral" and dataset.schema.history is not None:
         known = dataset.history_rows >= 0
-        vectors = spectral_vectors(dataset.interactions, k, seed=config.seed)[known]
+        vectors = _start_vectors(dataset, config)[known]
         vectors *= np.float32(config.model.init_norm / math.sqrt(k))
         _set_columns(features.v, vectors, rows=dataset.history_rows[known])
 
@@ -76,11 +81,25 @@ def _inherit(
     rows, n_old = dataset.history_rows, parent.vocabulary.n_rows
     is_old, is_new = (rows >= 0) & (rows < n_old), rows >= n_old
     if config.model.init == "spectral" and is_old.any() and is_new.any():
-        vectors = spectral_vectors(
-            dataset.interactions, config.model.embedding_dim, seed=config.seed
-        )
+        vectors = _start_vectors(dataset, config)
         learned = fit_map(vectors[is_old], parent.vectors[rows[is_old]])
         _set_columns(features.v, vectors[is_new] @ learned, rows=rows[is_new])
+
+
+def _start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
+    """The interactions' singular vectors of the items, [n_items, at most k].
+
+    Of many interactions, those of some blocks are taken: their users are a random sample.
+    """
+    interactions = dataset.interactions
+    total = max(int(interactions.item_counts.sum()), 1)
+    n_blocks = max(1, interactions.n_blocks * ENOUGH // total)
+    return spectral_vectors(
+        lambda: (block.matrix for block in islice(all_blocks(interactions), n_blocks)),
+        config.model.embedding_dim,
+        item_counts=interactions.item_counts,
+        seed=config.seed,
+    )
 
 
 def _set_columns(v: tf.Variable, values: tf.Tensor, *, rows: NDArray[np.int64]) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pipelines.config import RunConfig
 from pipelines.prepare import Prepared
 from serving.bundle import Bundle
-from serving.embeddings import Embeddings
+from serving.embeddings import read_ids
 from serving.manifest import Manifest
 from serving.seen import Seen
 from serving.store import Store
@@ -207,7 +207,7 @@ def _read_features(bundle: Bundle, *, n_rows: int, config: RunConfig) -> Feature
 def _read_seen(bundle: Bundle) -> pd.DataFrame:
     """The pairs of ids that a version was trained on."""
     ids: dict[str, NDArray[Any]] = {
-        name: Embeddings.read(path).ids
+        name: read_ids(path).to_numpy()
         for name, path in zip(PAIR, (bundle.users, bundle.items), strict=True)
     }
     shape = (len(ids["user_id"]), len(ids["item_id"]))

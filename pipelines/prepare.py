@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.blocks import PARTS, HeldInteractions, Part, StoredInteractions, ids_of
 from pipelines.config import RunConfig
+from pipelines.frames import to_arrow
 from pipelines.interactions import Tables
 from pipelines.split import split_interactions
 from serving.atomic import move_directory
-from towers.errors import DataError
 
 FRAMES = ("users", "items", "train", "validation", "test")
 """The tables of `Prepared`, by field."""
+
+BLOCKS = "blocks"
+"""The folder of interactions that stay on disk."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +50,46 @@ class Prepared:
         """The number of rows of each table."""
         return {name: len(getattr(self, name)) for name in FRAMES}
 
+    def interactions(self, *parts: Part) -> HeldInteractions:
+        """The positives of one part, or of training and validation, by row.
+
+        Raises:
+            ValueError: other parts are asked for together.
+        """
+        frames: dict[tuple[Part, ...], pd.DataFrame]
+        frames = {(part,): getattr(self, part) for part in PARTS}
+        frames[("train", "validation")] = self.everything_but_test
+        if parts not in frames:
+            raise ValueError(f"parts: expected one of {list(frames)}, received {parts}")
+        ids = (ids_of(table, table.columns[0]) for table in (self.users, self.items))
+        user_ids, item_ids = ids
+        return HeldInteractions.from_frame(frames[parts], user_ids=user_ids, item_ids=item_ids)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredPrepared:
+    """The same with interactions that stay on disk."""
+
+    users: pd.DataFrame
+    items: pd.DataFrame
+    lines: tuple[str, ...]
+    """What became of the rows that were read."""
+    blocks: Path
+    """The folder of the interactions; see `pipelines.blocks`."""
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """The number of users, of items, and of interactions by part."""
+        found = {"users": len(self.users), "items": len(self.items)}
+        return found | {part: int(self.interactions(part).user_counts.sum()) for part in PARTS}
+
+    def interactions(self, *parts: Part) -> StoredInteractions:
+        """The positives of one or more parts, by row."""
+        return StoredInteractions(self.blocks, parts)
+
+
+AnyPrepared: TypeAlias = Prepared | StoredPrepared
+
 
 def prepare(tables: Tables, config: RunConfig) -> Prepared:
     """Split the interactions of clean tables.
@@ -70,7 +115,7 @@ def save_prepared(prepared: Prepared, folder: Path) -> None:
     Raises:
         DataError: a column has values of several types.
     """
-    tables = {name: _to_arrow(getattr(prepared, name), name=name) for name in FRAMES}
+    tables = {name: to_arrow(getattr(prepared, name), name=name) for name in FRAMES}
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -80,19 +125,12 @@ def save_prepared(prepared: Prepared, folder: Path) -> None:
     move_directory(beside, folder)
 
 
-def load_prepared(folder: Path) -> Prepared:
-    """Read what `save_prepared` wrote."""
-    frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
-    lines = json.loads((folder / "lines.json").read_text(encoding="utf-8"))
-    return Prepared(**frames, lines=tuple(lines))
-
-
-def _to_arrow(frame: pd.DataFrame, *, name: str) -> pa.Table:
-    """Give each column the one type that Parquet needs."""
-    try:
-        return pa.Table.from_pandas(frame)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"{name}: expected values of one type in each column, received a column that Parquet "
-            f"cannot hold: {'; '.join(map(str, error.args))}; convert it, or leave it out"
-        ) from None
+def load_prepared(folder: Path) -> AnyPrepared:
+    """Read what `save_prepared` or `pipelines.stream` wrote."""
+    blocks = folder / BLOCKS
+    names = FRAMES[:2] if blocks.exists() else FRAMES
+    frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+    lines = tuple(json.loads((folder / "lines.json").read_text(encoding="utf-8")))
+    if blocks.exists():
+        return StoredPrepared(**frames, lines=lines, blocks=blocks)
+    return Prepared(**frames, lines=lines)

@@ -177,7 +177,7 @@ class _Writer:
             collection=self._name,
             n=len(self._targets.vectors),
             recall=measured,
-            unfiltered=tuple(str(c) for c in self._targets.table.columns if c not in stored),
+            unfiltered=tuple(c for c in self._targets.columns if c not in stored),
         )
 
     def _create(self, draft: str) -> None:
@@ -204,7 +204,7 @@ class _Writer:
             rows = slice(start, start + step)
             data = entities(
                 self._fields,
-                self._targets.ids[rows],
+                self._targets.ids.take(np.arange(*rows.indices(len(self._targets.ids)))),
                 self._direction.project(self._targets.vectors[rows]),
                 column=lambda name, rows=rows: self._targets.column(name)[rows],  # type: ignore[misc]
             )

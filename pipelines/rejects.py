@@ -3,21 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.tables import SourceTable
-from serving.atomic import write_text_atomic
+from serving.atomic import open_atomic
 from towers.errors import DataError
 
 SHOWN_ROWS = 5
 SHOWN_CHARACTERS = 80
 MALFORMED = "wrong number of fields"
+
+Reason = tuple[str, tuple[str, ...]]
+"""Why rows are rejected, and the columns whose values explain it."""
+
+
+class Faults(Protocol):
+    """The faulty rows of one table, wherever they are."""
+
+    @property
+    def name(self) -> str:
+        """What the table is called."""
+        ...
+
+    def counts(self) -> dict[str, int]:
+        """Count the rejected rows by reason, in the order of the checks."""
+        ...
+
+    def first(self, limit: int) -> list[str]:
+        """Show the first rows at fault as `file:row: reason: value`."""
+        ...
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """Give the rejected rows as they were read, with their file, row and reason."""
+        ...
 
 
 class Rejects:
@@ -26,27 +50,44 @@ class Rejects:
     def __init__(self, source: SourceTable) -> None:
         """Start with the lines of `source` that could not be cut into its columns."""
         self.source = source
-        self._reasons: list[tuple[str, tuple[str, ...]]] = []
-        self._codes = np.full(len(source.frame), -1, dtype=np.int16)
+        self.reasons: list[Reason] = []
+        """With the columns whose values explain them."""
+        self.codes = np.full(len(source.frame), -1, dtype=np.int16)
+        """The place in `reasons` of each row's reason, -1 for a row without a fault."""
 
     def add(self, faulty: NDArray[np.bool_], reason: str, *, columns: Sequence[str] = ()) -> None:
         """Reject the rows that are `faulty` [n_rows] and not rejected yet.
 
         `columns` are those whose values explain the reason.
         """
-        self._codes[faulty & (self._codes < 0)] = len(self._reasons)
-        self._reasons.append((reason, tuple(columns)))
+        self.codes[faulty & (self.codes < 0)] = len(self.reasons)
+        self.reasons.append((reason, tuple(columns)))
+
+    @classmethod
+    def found(
+        cls, source: SourceTable, *, reasons: Sequence[Reason], codes: NDArray[np.int16]
+    ) -> Rejects:
+        """Take what was found before: the place in `reasons` of each row's, or -1 [n_rows]."""
+        rejects = cls(source)
+        rejects.reasons = list(reasons)
+        rejects.codes = codes
+        return rejects
+
+    @property
+    def name(self) -> str:
+        """What the table is called."""
+        return self.source.name
 
     @property
     def good(self) -> NDArray[np.bool_]:
         """The rows [n_rows] without a fault so far."""
-        return self._codes < 0
+        return self.codes < 0
 
     def counts(self) -> dict[str, int]:
         """Count the rejected rows by reason, in the order of the checks."""
         counts = {MALFORMED: len(self.source.malformed)}
-        for code, (reason, _) in enumerate(self._reasons):
-            counts[reason] = counts.get(reason, 0) + int((self._codes == code).sum())
+        for code, (reason, _) in enumerate(self.reasons):
+            counts[reason] = counts.get(reason, 0) + int((self.codes == code).sum())
         return {reason: count for reason, count in counts.items() if count}
 
     def first(self, limit: int) -> list[str]:
@@ -62,11 +103,15 @@ class Rejects:
             for line in self.source.malformed[:limit]
         ]
         for position, (file, row) in zip(positions, self.source.locate(positions), strict=True):
-            reason, columns = self._reasons[self._codes[position]]
+            reason, columns = self.reasons[self.codes[position]]
             values = self.source.frame.loc[[position], list(columns)].to_dict("records")[0].values()
             value = _cut(", ".join(repr(value) for value in values))
             shown.append((order[file], row, f"{file}:{row}: {reason}: {value}"))
         return [line for _, _, line in sorted(shown)[:limit]]
+
+    def frames(self) -> Iterator[pd.DataFrame]:
+        """Give the rejected rows, all at once."""
+        yield self.rows()
 
     def rows(self) -> pd.DataFrame:
         """Give the rejected rows as they were read, with their file, row and reason.
@@ -80,7 +125,7 @@ class Rejects:
             {
                 "file": [file for file, _ in places],
                 "row": [row for _, row in places],
-                "reason": [self._reasons[code][0] for code in self._codes[positions]],
+                "reason": [self.reasons[code][0] for code in self.codes[positions]],
             }
         )
         lines = self.source.malformed
@@ -99,7 +144,7 @@ class Rejects:
 
 
 def settle_rejects(
-    rejects: Sequence[Rejects],
+    rejects: Sequence[Faults],
     *,
     on_bad_rows: Literal["fail", "quarantine"],
     quarantine_dir: Path | None,
@@ -117,14 +162,14 @@ def settle_rejects(
         raise DataError(_complaint(found))
     if quarantine_dir is None:
         return {}
-    return {table.source.name: _write(table, quarantine_dir) for table in found}
+    return {table.name: _write(table, quarantine_dir) for table in found}
 
 
-def _complaint(found: Sequence[Rejects]) -> str:
+def _complaint(found: Sequence[Faults]) -> str:
     """Count the rows at fault by reason, show the first of them, and say what to do."""
     total = sum((Counter(table.counts()) for table in found), Counter[str]()).total()
     counts = [
-        f"  {table.source.name}: {count} x {reason}"
+        f"  {table.name}: {count} x {reason}"
         for table in found
         for reason, count in table.counts().items()
     ]
@@ -140,11 +185,13 @@ def _complaint(found: Sequence[Rejects]) -> str:
     )
 
 
-def _write(rejects: Rejects, folder: Path) -> Path:
+def _write(rejects: Faults, folder: Path) -> Path:
     """Write a table's rejected rows as one CSV file, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{rejects.source.name}.csv"
-    write_text_atomic(path, rejects.rows().to_csv(index=False))
+    path = folder / f"{rejects.name}.csv"
+    with open_atomic(path) as file:
+        for number, frame in enumerate(rejects.frames()):
+            frame.to_csv(file, index=False, header=number == 0)
     return path
 
 

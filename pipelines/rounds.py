@@ -6,20 +6,22 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
+from pipelines.blocks import sample_users
 from pipelines.config import RunConfig
-from pipelines.dataset import interaction_matrix
 from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.export import Exported, export_bundle
 from pipelines.fit import Fitted, sampling_report
 from pipelines.fit_rounds import RoundFits
 from pipelines.parent import Parent
-from pipelines.prepare import Prepared
+from pipelines.prepare import AnyPrepared
 from pipelines.progress import Reporter
 from pipelines.report import write_report
 from pipelines.results import Data, Results, Round
@@ -40,7 +42,7 @@ class Rounds:
     def __init__(
         self,
         config: RunConfig,
-        prepared: Prepared,
+        prepared: AnyPrepared,
         *,
         store: Store,
         work: Path,
@@ -73,6 +75,7 @@ class Rounds:
             shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
             self.reporter.say(f"  {group}: {shown}")
         with self.reporter.stage(f"round {number}: evaluate"):
+            fitted = fitted.without_optimizer()
             vectors = embed(fitted.model, self._fits.final_data)
             evaluation = self._measure(match_scorer(vectors))
         with (
@@ -123,18 +126,26 @@ class Rounds:
 
     def _measure(self, scorer: Scorer) -> Evaluation:
         """Evaluate on the test interactions."""
-        data = self._fits.final_data
-        test = interaction_matrix(
-            self.prepared.test, user_ids=data.user_ids, item_ids=data.item_ids
-        )
-        with self.reporter.bar("evaluate", int(np.count_nonzero(np.diff(test.indptr)))) as advance:
+        known = self._fits.final_data.interactions
+        users = np.flatnonzero(np.diff(self._test.indptr))
+        with self.reporter.bar("evaluate", len(users), unit="users") as advance:
             return evaluate(
                 scorer,
-                train=data.interactions,
-                test=test,
+                train=known.of(users),
+                item_counts=known.item_counts,
+                test=self._test,
                 config=self.config.evaluation,
                 advance=advance,
             )
+
+    @cached_property
+    def _test(self) -> sparse.csr_array:
+        """The test positives of those users who are asked about, [n_users, n_items]."""
+        return sample_users(
+            self.prepared.interactions("test"),
+            limit=self.config.evaluation.test_users,
+            seed=self.config.seed,
+        )
 
     def _is_best(self, number: int) -> bool:
         """Whether no earlier round of this run has a better validation figure."""
@@ -178,7 +189,7 @@ class Rounds:
             found["config"], found["required_recall"] = settings, self.config.index.recall
             return found
         with self.reporter.stage("measure popularity"):
-            popularity = popularity_scorer(self._fits.final_data.item_popularity)
+            popularity = popularity_scorer(self._fits.final_data.interactions.item_counts)
             baseline = self._measure(popularity).to_dict()
         return Results(
             name=self.config.name,

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 
 from pipelines.config import ExportConfig, IndexConfig, RunConfig
-from pipelines.interactions import read_tables, tables_from_frames
-from pipelines.parent import Parent, continued, hold_out_new, read_parent
-from pipelines.prepare import Prepared, load_prepared, prepare, save_prepared
+from pipelines.engines import choose_engine
+from pipelines.parent import continued, read_parent
+from pipelines.prepare_job import check_engine, prepare_in
 from pipelines.progress import Reporter
 from pipelines.results import Results
 from pipelines.rounds import Rounds
@@ -34,6 +34,8 @@ def run(
     frames: Mapping[str, pd.DataFrame] | None = None,
     reporter: Reporter | None = None,
     from_version: int | None = None,
+    engine: str | None = None,
+    master: str | None = None,
 ) -> Results:
     """Read, split, fit, mine, refit, evaluate, export and publish below the folder `out`.
 
@@ -50,6 +52,9 @@ def run(
         frames: `interactions` and maybe `users`, `items` and `test`, in place of files.
         reporter: shows progress; silent by default.
         from_version: the version below `out` to continue from.
+        engine: where the tables are read, checked and split: `memory`, `disk`, or `spark` with the
+            cluster of `master`. Default: on disk where there are many interactions in Parquet.
+        master: the URL of a Spark cluster, or local[n].
 
     Raises:
         BundleError: the version to continue from is missing or damaged.
@@ -60,6 +65,10 @@ def run(
     """
     _check_frames(frames)
     out, reporter = Path(out), reporter or Reporter()
+    if frames is not None or from_version is not None:
+        engine = engine or "memory"
+    chosen = choose_engine(config, asked=engine, master=master)
+    check_engine(chosen, frames=frames, from_version=from_version)
     work = out / f".run-{_fingerprint(config, frames, from_version)}"
     parent = None
     if from_version is not None:
@@ -68,7 +77,15 @@ def run(
     with _claimed(work):
         if work.exists():
             reporter.say(f"Going on with the interrupted run in {out}")
-        prepared = _prepare(config, frames, work=work, reporter=reporter, parent=parent)
+        prepared = prepare_in(
+            work,
+            config,
+            frames=frames,
+            parent=parent,
+            engine=chosen,
+            master=master,
+            reporter=reporter,
+        )
         rounds = Rounds(
             config, prepared, store=Store(out), work=work, reporter=reporter, parent=parent
         )
@@ -109,39 +126,6 @@ def _check_frames(frames: Mapping[str, pd.DataFrame] | None) -> None:
             f"frames: expected {FRAMES[0]!r}, and maybe others of {list(FRAMES)}, received "
             f"{list(frames)}; rename them"
         )
-
-
-def _prepare(
-    config: RunConfig,
-    frames: Mapping[str, pd.DataFrame] | None,
-    *,
-    work: Path,
-    reporter: Reporter,
-    parent: Parent | None,
-) -> Prepared:
-    """Read, check and split the tables, or take what an interrupted run has kept of it."""
-    folder = work / "prepared"
-    if folder.exists():
-        with reporter.stage("load prepared tables"):
-            return load_prepared(folder)
-    quarantine = work.parent / "quarantine"
-    with reporter.stage("read and check"):
-        if frames is None:
-            tables = read_tables(config, quarantine_dir=quarantine)
-        else:
-            tables = tables_from_frames(config, **frames, quarantine_dir=quarantine)
-    for line in tables.report.lines():
-        reporter.say(f"  {line}")
-    with reporter.stage("split"):
-        prepared = prepare(tables, config)
-        if parent is not None:
-            prepared = hold_out_new(prepared, parent)
-            for line in prepared.lines[len(tables.report.lines()) :]:
-                reporter.say(f"  {line}")
-    parts = ", ".join(f"{count:,} {name}" for name, count in prepared.counts.items())
-    reporter.say(f"  {parts}")
-    save_prepared(prepared, folder)
-    return prepared
 
 
 def _remove(work: Path) -> None:

@@ -8,30 +8,26 @@ machine does can be seen there.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import pyarrow as pa
 
 from pipelines.candidate_shards import Output
 from pipelines.candidates import Engine, Missing, write_here
 from pipelines.progress import Reporter
-from pipelines.spark_session import check_spark, first_lines, open_session
+from pipelines.spark_jobs import attend, raise_first
+from pipelines.spark_session import check_spark, open_session
 from pipelines.spark_worker import ShardWork, write_shards
-from towers.errors import ConfigError, EngineError, RecallError
+from towers.errors import ConfigError
 
 if TYPE_CHECKING:
     from pyspark.sql import Row, SparkSession
 
-POLL_S = 0.5
-"""How often the driver takes over finished shards."""
-
-OUTCOME_COLUMNS = "shard long, kind string, message string"
+OUTCOME_COLUMNS = "number long, kind string, message string"
 """`OUTCOME` of a worker, in Spark's words."""
 
 
@@ -79,8 +75,8 @@ def write_on_spark(missing: Missing, reporter: Reporter, *, session: SparkSessio
                 advance(sum(task.sizes(shard)))
 
         collect = partial(_collect, session, work, staging=staged.root.absolute())
-        rows = _attend(session, partial(collect, shards=missing.shards), meanwhile=adopt)
-    _check(rows)
+        rows = attend(session, partial(collect, shards=missing.shards), meanwhile=adopt)
+    raise_first(rows)
 
 
 def shard_work(missing: Missing) -> ShardWork:
@@ -117,49 +113,6 @@ def _collect(
     return rows
 
 
-def _attend(
-    session: SparkSession, collect: Callable[[], list[Row]], *, meanwhile: Callable[[], None]
-) -> list[Row]:
-    """Run a Spark job and, again and again until it ends, something else; cancel it on an error.
-
-    Raises:
-        EngineError: Spark gave up.
-    """
-    from py4j.protocol import Py4JError  # noqa: PLC0415 - an extra
-    from pyspark.errors import PySparkException  # noqa: PLC0415
-
-    tag = f"fm-recall-{uuid4().hex}"
-
-    def tagged() -> list[Row]:
-        session.addTag(tag)
-        return collect()
-
-    with ThreadPoolExecutor(1) as pool:
-        rows = pool.submit(tagged)
-        try:
-            while not rows.done():
-                wait([rows], timeout=POLL_S)
-                meanwhile()
-            meanwhile()
-            return rows.result()
-        except (Py4JError, PySparkException) as error:
-            raise EngineError(
-                f"Spark: the job failed: {first_lines(error)}\nFinished shards are kept; see the "
-                "log, mend what failed, and repeat the command"
-            ) from None
-        finally:
-            if not rows.done():
-                session.interruptTag(tag)
-
-
 def _finished(staged: Output, table: str) -> set[int]:
     """The shards that are whole in a staging folder."""
     return {int(path.stem.removeprefix("part-")) for path in (staged.root / table).glob("part-*")}
-
-
-def _check(rows: list[Row]) -> None:
-    """Raise the first error that workers said."""
-    kinds = {kind.__name__: kind for kind in RecallError.__subclasses__()}
-    for row in sorted(rows, key=lambda row: row["shard"]):
-        if row["kind"] is not None:
-            raise kinds.get(row["kind"], EngineError)(row["message"])

@@ -52,7 +52,7 @@ def open_session(master: str | None) -> Iterator[SparkSession]:
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    builder = SparkSession.builder.appName("fm-recall candidates")
+    builder = SparkSession.builder.appName("fm-recall")
     builder = builder.config("spark.ui.showConsoleProgress", "false")  # there is our own
     if master is not None:
         builder = builder.master(master)

@@ -16,18 +16,18 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.candidate_block import read_block, remove_blocked
-from pipelines.candidate_files import SourceFiles
 from pipelines.candidate_settings import CandidateSettings, load_settings
 from pipelines.candidate_shards import Output
 from pipelines.candidates import Task, make_task, write_stretch
+from pipelines.parquet_files import SourceFiles
 from serving.manifest import MANIFEST, FileRecord
 from serving.parts import Parts
 from serving.store import open_bundle
 from towers.errors import ConfigError, DataError, RecallError
 
-OUTCOME = pa.schema({"shard": pa.int64(), "kind": pa.string(), "message": pa.string()})
-"""What became of a shard; `kind`, the class of the error, and `message` are null where it is
-written."""
+OUTCOME = pa.schema({"number": pa.int64(), "kind": pa.string(), "message": pa.string()})
+"""What became of the shard of this number; `kind`, the class of the error, and `message` are null
+where it is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def write_shards(work: ShardWork, staging: Path, shards: list[int]) -> Iterator[
     tries again.
     """
     for shard in shards:
-        outcome: dict[str, Any] = {"shard": shard}
+        outcome: dict[str, Any] = {"number": shard}
         try:
             _write(work, staging, shard)
         except RecallError as error:

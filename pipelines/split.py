@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.config import SplitConfig
+from pipelines.hashing import draws, hash_ids
 from pipelines.interactions import Tables
 from towers.errors import ConfigError, DataError
 
@@ -24,69 +25,119 @@ class Split:
     test: pd.DataFrame
 
 
+@dataclass(frozen=True, kw_only=True)
+class PartSizes:
+    """The number of interactions of each part."""
+
+    train: int
+    validation: int
+    test: int
+
+    @property
+    def all(self) -> int:
+        """The number of interactions."""
+        return self.train + self.validation + self.test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fractions:
+    """The share of the test part, and of the validation part in what is left."""
+
+    test: float
+    validation: float
+
+    @classmethod
+    def of(cls, config: SplitConfig, *, has_test: bool) -> Fractions:
+        """What is asked for; a table of test interactions takes the place of a share."""
+        test = 0.0 if has_test else config.test_fraction
+        return cls(test=test, validation=config.validation_fraction)
+
+    def sizes(self, n_rows: int) -> PartSizes:
+        """How many of all rows each part has."""
+        n_rest = round(n_rows * (1.0 - self.test))
+        n_train = round(n_rest * (1.0 - self.validation))
+        return PartSizes(train=n_train, validation=n_rest - n_train, test=n_rows - n_rest)
+
+
 def split_interactions(tables: Tables, *, config: SplitConfig, seed: int) -> Split:
     """Divide `tables.interactions`; test interactions in a table of their own stay the test part.
 
     By time, the latest interactions of all are the test part, and the latest of the rest the
     validation part. At random, each user gives its share of interactions to either, rounded, but
-    keeps at least one in training; the same for the same seed.
+    keeps at least one in training; a hash of seed, user and item decides which.
 
     Raises:
         ConfigError: a split by time without timestamps.
         DataError: nothing is left to train on.
     """
     rows = tables.interactions
-    has_times = "timestamp" in rows.columns
-    if config.by == "time" and not has_times:
-        raise ConfigError(
-            "split.by: expected timestamps to split by time, received interactions without; name "
-            'their column in data.interactions.timestamp, or set split.by = "random"'
-        )
-    test_fraction = config.test_fraction if tables.test is None else 0.0
-    fractions = {"test_fraction": test_fraction, "validation_fraction": config.validation_fraction}
-    if has_times and config.by != "random":
-        part = _parts_by_time(len(rows), **fractions)
+    by_time = is_by_time(config, has_times="timestamp" in rows.columns)
+    fractions = Fractions.of(config, has_test=tables.test is not None)
+    if by_time:
+        part = _parts_by_time(fractions.sizes(len(rows)))
     else:
-        part = _parts_at_random(rows["user_id"], **fractions, seed=seed)
+        draw = draws(hash_ids(rows["user_id"]), hash_ids(rows["item_id"]), seed=seed)
+        part = parts_at_random(rows["user_id"], draw, fractions=fractions)
     train, validation, test = (
         rows[part == name].reset_index(drop=True) for name in (TRAIN, VALIDATION, TEST)
     )
-    if len(train) == 0:
-        raise DataError(
-            f"split: expected training interactions, received none: all {len(rows):,} are in "
-            f"validation ({len(validation):,}) or test ({len(test):,}); lower "
-            "split.test_fraction or split.validation_fraction"
-        )
+    check_train(PartSizes(train=len(train), validation=len(validation), test=len(test)))
     return Split(
         train=train, validation=validation, test=test if tables.test is None else tables.test
     )
 
 
-def _parts_by_time(
-    n_rows: int, *, test_fraction: float, validation_fraction: float
-) -> NDArray[np.int8]:
-    """Give each row its part, [n_rows]; rows are in order of time."""
-    n_rest = round(n_rows * (1.0 - test_fraction))
-    n_train = round(n_rest * (1.0 - validation_fraction))
-    part = np.full(n_rows, TEST, dtype=np.int8)
-    part[:n_rest] = VALIDATION
-    part[:n_train] = TRAIN
-    return part
+def is_by_time(config: SplitConfig, *, has_times: bool) -> bool:
+    """Whether interactions are divided by time, rather than at random.
+
+    Raises:
+        ConfigError: they should be, but have no times.
+    """
+    if config.by == "time" and not has_times:
+        raise ConfigError(
+            "split.by: expected timestamps to split by time, received interactions without; name "
+            'their column in data.interactions.timestamp, or set split.by = "random"'
+        )
+    return has_times and config.by != "random"
 
 
-def _parts_at_random(
-    user_id: pd.Series, *, test_fraction: float, validation_fraction: float, seed: int
+def check_train(sizes: PartSizes) -> None:
+    """Refuse a split with nothing to train on.
+
+    Raises:
+        DataError: with the sizes.
+    """
+    if sizes.train == 0:
+        raise DataError(
+            f"split: expected training interactions, received none: all {sizes.all:,} are in "
+            f"validation ({sizes.validation:,}) or test ({sizes.test:,}); lower "
+            "split.test_fraction or split.validation_fraction"
+        )
+
+
+def parts_at_random(
+    user: pd.Series, draw: NDArray[np.uint64], *, fractions: Fractions
 ) -> NDArray[np.int8]:
-    """Give each row its part, [n_rows], user by user."""
-    user, _ = pd.factorize(user_id)
-    order = np.random.default_rng(seed).permutation(len(user))
-    rank = np.empty(len(user), dtype=np.int64)  # among the rows of its user, in random order
-    rank[order] = pd.Series(user[order]).groupby(user[order]).cumcount()
-    n_rows = np.bincount(user)
-    n_test = np.minimum(np.rint(n_rows * test_fraction), n_rows - 1)
+    """Give each row its part, [n_rows], user by user; the rows with the least draws are held out.
+
+    Nothing but a user's own rows, in their order, decides on them.
+    """
+    codes, _ = pd.factorize(user)
+    order = np.lexsort((draw, codes))
+    n_rows = np.bincount(codes)
+    starts = np.cumsum(n_rows) - n_rows
+    rank = np.empty(len(codes), dtype=np.int64)  # among the rows of its user, by draw
+    rank[order] = np.arange(len(codes)) - starts[codes[order]]
+    n_test = np.minimum(np.rint(n_rows * fractions.test), n_rows - 1)
     n_rest = n_rows - n_test
-    n_validation = np.minimum(np.rint(n_rest * validation_fraction), n_rest - 1)
-    part = np.full(len(user), TRAIN, dtype=np.int8)
-    part[rank < (n_test + n_validation)[user]] = VALIDATION
-    part[rank < n_test[user]] = TEST
+    n_validation = np.minimum(np.rint(n_rest * fractions.validation), n_rest - 1)
+    part = np.full(len(codes), TRAIN, dtype=np.int8)
+    part[rank < (n_test + n_validation)[codes]] = VALIDATION
+    part[rank < n_test[codes]] = TEST
     return part
+
+
+def _parts_by_time(sizes: PartSizes) -> NDArray[np.int8]:
+    """Give each row its part, [n_rows]; rows are in order of time."""
+    names, counts = (TRAIN, VALIDATION, TEST), (sizes.train, sizes.validation, sizes.test)
+    return np.repeat(np.array(names, dtype=np.int8), counts)

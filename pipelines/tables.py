@@ -99,12 +99,12 @@ def read_table(source: FileFormat, *, name: str) -> SourceTable:
     """
     if not source.path:
         raise ConfigError(f"{name}: expected the path of a table, received none; give its path")
-    paths = _shard_paths(Path(source.path), name=name)
+    paths = shard_paths(Path(source.path), name=name)
     is_parquet = paths[0].suffix.lower() in PARQUET_SUFFIXES
     read: Callable[[Path, FileFormat], _Part] = _read_parquet if is_parquet else _read_csv
     parts = [_guarded(read, path, source) for path in paths]
     for part in parts:
-        _check_unique(part.table.column_names, where=f"{name} ({part.shard.file})")
+        check_unique(part.table.column_names, where=f"{name} ({part.shard.file})")
     return SourceTable(
         name=name,
         frame=_concatenate(parts, name=name).to_pandas(
@@ -123,12 +123,12 @@ def wrap_frame(frame: pd.DataFrame, *, name: str) -> SourceTable:
     Raises:
         DataError: a column occurs twice.
     """
-    _check_unique(list(frame.columns), where=f"{name} DataFrame")
+    check_unique(list(frame.columns), where=f"{name} DataFrame")
     shard = Shard(file=f"{name}.iloc", rows=range(len(frame)))
     return SourceTable(name=name, frame=frame.reset_index(drop=True), typed=True, shards=(shard,))
 
 
-def _check_unique(columns: Sequence[object], *, where: str) -> None:
+def check_unique(columns: Sequence[object], *, where: str) -> None:
     """Refuse a table that names a column twice."""
     repeated = [name for name, count in Counter(columns).items() if count > 1]
     if repeated:
@@ -137,7 +137,7 @@ def _check_unique(columns: Sequence[object], *, where: str) -> None:
         )
 
 
-def _shard_paths(path: Path, *, name: str) -> list[Path]:
+def shard_paths(path: Path, *, name: str) -> list[Path]:
     """List the files of a table."""
     if path.is_file():
         return [path]

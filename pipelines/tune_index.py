@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.results import AnnSetting
-from serving.index import ExactIndex, Found, Vectors
-from serving.scann_index import ScannIndex, ScannSettings
+from serving.index import Found, Rows, Vectors
+from serving.scann_index import ScannIndex, ScannSettings, Storage
 from towers.errors import RecallGateError
 
 FEWEST_FOR_TREE = 20_000
 """Scoring fewer vectors than this one by one takes a fraction of a millisecond, and is exact."""
 
-REORDER_FACTORS = (1, 2, 4, 8, 16)
+REORDER_FACTORS = (1, 2, 4, 8, 16, 32, 64)
 """Vectors to reorder that are tried, in multiples of the k that recall is counted over."""
 
 TIMED_QUERIES = 50
 """Queries asked one at a time, for the latency of one."""
 
 
-def choose_settings(n: int, *, recall_k: int = 100) -> ScannSettings:
+def choose_settings(n: int, *, recall_k: int = 100, storage: Storage = "float32") -> ScannSettings:
     """Say how to index `n` vectors: a tree of about 2 sqrt(n) leaves, or none for few vectors.
 
     The search settings are a middle way, to begin with; `tune_index` measures which are needed.
@@ -39,16 +39,26 @@ def choose_settings(n: int, *, recall_k: int = 100) -> ScannSettings:
         leaves_to_search=max(1, num_leaves // 20),
         reorder=reorder,
         recall_k=recall_k,
+        storage=storage,
     )
 
 
 def tune_index(
-    vectors: Vectors, queries: Vectors, *, recall_k: int, recall: float
+    vectors: Vectors,
+    queries: Vectors,
+    *,
+    exact: Found,
+    recall: float,
+    storage: Storage = "float32",
 ) -> tuple[ScannIndex, list[AnnSetting]]:
     """Index `vectors` [n, d], and search as little of it as finds enough for `queries` [m, d].
 
-    Leaves are added until enough neighbours are found with many vectors reordered; then as few are
-    reordered as still find enough. Enough is a share that is two standard errors above `recall`.
+    Args:
+        vectors: what to index.
+        queries: what to ask.
+        exact: what an exact search finds for the queries; recall is counted over as many.
+        recall: the share of these that must be found.
+        storage: how a tree keeps the vectors.
 
     Returns:
         The index, with the settings chosen; and each setting tried, as measured. Without a tree
@@ -57,33 +67,62 @@ def tune_index(
     Raises:
         RecallGateError: not even all leaves find enough.
     """
-    settings = choose_settings(len(vectors), recall_k=recall_k)
+    settings = choose_settings(len(vectors), recall_k=exact[0].shape[1], storage=storage)
     index = ScannIndex.build(vectors, settings)
     if settings.num_leaves is None:
         return index, []
-    exact = ExactIndex(vectors).search(queries, recall_k)
+    return tune_search(index, vectors, queries, exact=exact, recall=recall)
+
+
+def tune_search(
+    index: ScannIndex, vectors: Vectors, queries: Vectors, *, exact: Found, recall: float
+) -> tuple[ScannIndex, list[AnnSetting]]:
+    """Search as little of an index with a tree as finds enough; see `tune_index`.
+
+    Leaves are added until enough neighbours are found with many vectors reordered; then as few are
+    reordered as still find enough, with these leaves or half as many again. The faster of the two
+    is chosen. Enough is a share that is two standard errors above `recall`.
+
+    Raises:
+        RecallGateError: not even all leaves find enough.
+    """
+    recall_k, num_leaves = exact[0].shape[1], index.settings.num_leaves or 1
     tried: list[AnnSetting] = []
+    enough: list[AnnSetting] = []
 
     def is_enough(leaves: int, factor: int) -> bool:
         changed = _with(index, leaves=leaves, reorder=factor * recall_k)
-        setting, lower_bound = _measure(changed, queries, exact=exact)
+        setting, lower_bound = _measure(changed, vectors, queries, exact=exact)
         tried.append(setting)
+        if lower_bound >= recall:
+            enough.append(setting)
         return lower_bound >= recall
 
-    for leaves in _growing(settings.num_leaves):
-        if is_enough(leaves, REORDER_FACTORS[-1]):
-            break
-    else:
+    growing = _growing(num_leaves)
+    fewest = next((leaves for leaves in growing if is_enough(leaves, REORDER_FACTORS[-1])), None)
+    if fewest is None:
+        storage = index.settings.storage
+        finer = "" if storage == "float32" else f", set index.storage to a finer one than {storage}"
         raise RecallGateError(
             f"index: expected recall@{recall_k} of {recall} over {len(queries)} sampled queries, "
-            f"reached {tried[-1]['recall']:.4f} with all {settings.num_leaves} leaves; lower "
-            'index.recall, or choose index.kind = "exact"'
+            f"reached {tried[-1]['recall']:.4f} with all {num_leaves} leaves; lower "
+            f'index.recall{finer}, or choose index.kind = "exact"'
         )
-    enough = (factor for factor in REORDER_FACTORS[:-1] if is_enough(leaves, factor))
-    reorder = next(enough, REORDER_FACTORS[-1]) * recall_k
-    for setting in tried:
-        setting["chosen"] = (setting["leaves_to_search"], setting["reorder"]) == (leaves, reorder)
-    return _with(index, leaves=leaves, reorder=reorder), tried
+    for leaves in (fewest, next(growing, None)):
+        if leaves is not None:
+            any(is_enough(leaves, factor) for factor in REORDER_FACTORS[:-1])
+    chosen = max(enough, key=lambda setting: setting["queries_per_second"])
+    chosen["chosen"] = True
+    return _with(index, leaves=chosen["leaves_to_search"], reorder=chosen["reorder"]), tried
+
+
+def exact_scores(vectors: Vectors, queries: Vectors, rows: Rows) -> Vectors:
+    """The inner products of queries [n, d] with the rows [n, m] found for each; -inf for row -1."""
+    scores: Vectors = np.empty(rows.shape, dtype=np.float32)
+    for query, found, into in zip(queries, rows, scores, strict=True):
+        np.matmul(vectors[found], query, out=into)
+    scores[rows < 0] = -np.inf
+    return scores
 
 
 def measure_recall(exact: Found, found: Found) -> NDArray[np.float64]:
@@ -94,7 +133,7 @@ def measure_recall(exact: Found, found: Found) -> NDArray[np.float64]:
 
     Args:
         exact: rows and scores [n, k] of an exact search.
-        found: rows and scores [n, at least k], best first; -1 where there is none.
+        found: rows and their exact scores [n, at least k], best first; -1 where there is none.
     """
     (exact_rows, exact_scores), (rows, scores) = exact, found
     n, k = exact_rows.shape
@@ -124,7 +163,9 @@ def _with(index: ScannIndex, *, leaves: int, reorder: int) -> ScannIndex:
     return dataclasses.replace(index, settings=settings)
 
 
-def _measure(index: ScannIndex, queries: Vectors, *, exact: Found) -> tuple[AnnSetting, float]:
+def _measure(
+    index: ScannIndex, vectors: Vectors, queries: Vectors, *, exact: Found
+) -> tuple[AnnSetting, float]:
     """Measure one setting; and the recall less two standard errors.
 
     What a search of all leaves would add for queries whose own have fewer than k vectors does not
@@ -132,14 +173,14 @@ def _measure(index: ScannIndex, queries: Vectors, *, exact: Found) -> tuple[AnnS
     """
     k = exact[0].shape[1]
     start = perf_counter()
-    found = index.search_once(queries, k)
+    rows, _ = index.search_once(queries, k)
     seconds = perf_counter() - start
     latencies = []
     for query in queries[:TIMED_QUERIES]:
         start = perf_counter()
         index.search_once(query[np.newaxis], k)
         latencies.append(perf_counter() - start)
-    shares = measure_recall(exact, found)
+    shares = measure_recall(exact, (rows, exact_scores(vectors, queries, rows)))
     mean = float(shares.mean())
     setting = AnnSetting(
         leaves_to_search=index.settings.leaves_to_search,

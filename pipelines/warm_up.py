@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.dataset import Dataset
-from pipelines.prepare import Prepared
+from pipelines.prepare import AnyPrepared
 from serving.signature import EXCLUDE, K
 from serving.warmup import BATCH_SIZES
 from towers.inputs import input_dtypes, pack
@@ -20,12 +20,12 @@ N_EXCLUDED = 2
 
 
 def sample_features(
-    dataset: Dataset, prepared: Prepared, *, side: Side, seed: int
+    dataset: Dataset, prepared: AnyPrepared, *, side: Side, seed: int
 ) -> dict[str, NDArray[Any]]:
     """Draw users with their histories, or items: every input of the side's tower, [n] or [n, m]."""
     table = prepared.users if side == "user" else prepared.items
     size = min(max(BATCH_SIZES), len(table))
-    rows = np.random.default_rng(seed).choice(len(table), size, replace=False)
+    rows = np.random.default_rng(seed).choice(len(table), size, replace=False).astype(np.int64)
     columns: dict[str, list[Any] | pd.Series[Any]] = {
         name: table[name].iloc[rows]
         for name in dataset.schema.input_names(side)
@@ -33,7 +33,7 @@ def sample_features(
     }
     history = dataset.schema.history
     if side == "user" and history is not None:
-        columns[history.column] = [_history(dataset, row, latest=history.latest) for row in rows]
+        columns[history.column] = _histories(dataset, rows, latest=history.latest)
     inputs = input_dtypes(dataset.schema, dataset.vocabulary, side=side)
     return pack(columns, inputs=inputs, size=size)
 
@@ -54,8 +54,12 @@ def retrieval_queries(
     return {"serving_default": features, "top_k": features | given}
 
 
-def _history(dataset: Dataset, user_row: int, *, latest: int) -> list[Any]:
-    """The ids of a user's latest items, from old to new."""
-    start, end = dataset.interactions.indptr[user_row : user_row + 2]
-    items: list[Any] = dataset.item_ids[dataset.interactions.indices[start:end][-latest:]].tolist()
-    return items
+def _histories(dataset: Dataset, users: NDArray[np.int64], *, latest: int) -> list[Any]:
+    """The ids of the latest items of each user, from old to new."""
+    matrix = dataset.interactions.of(np.sort(users))
+    ends = matrix.indptr[users + 1]
+    starts = np.maximum(matrix.indptr[users], ends - latest)
+    return [
+        dataset.item_ids[matrix.indices[start:end]].tolist()
+        for start, end in zip(starts, ends, strict=True)
+    ]

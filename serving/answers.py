@@ -76,12 +76,7 @@ def _hits(parts: Parts, question: Question, rows: Rows, scores: Vectors, *, own:
     if question.min_score is not None:
         low = scores < question.min_score
         rows, scores = np.where(low, -1, rows), np.where(low, np.float32(-np.inf), scores)
-    catalogue = parts.catalogue(question.direction.target)
-    ids = catalogue.ids[rows]
-    missing = rows < 0
-    if missing.any():
-        ids[missing] = catalogue.missing_id
-    return Hits(ids, scores, rows)
+    return Hits(parts.catalogue(question.direction.target).ids(rows), scores, rows)
 
 
 def _vectors(parts: Parts, side: Side, questions: Sequence[Question]) -> Vectors:

@@ -7,15 +7,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 from uuid import uuid4
 
 
 def write_text_atomic(path: Path, text: str) -> None:
     """Write `text` (UTF-8) beside `path` and rename it into place, on disk before this returns."""
+    with open_atomic(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[TextIO]:
+    """Open a file (UTF-8) beside `path`, and rename it into place where the block ends well.
+
+    It is on disk before this returns.
+    """
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         with beside.open("x", encoding="utf-8", newline="") as file:
-            file.write(text)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -37,14 +37,15 @@ class Catalogue:
     def __init__(self, published: Embeddings) -> None:
         """Start with what a version published."""
         self.published = published
-        self.missing_id = published.missing_id
-        self._ids = Growing(published.ids)
+        self.missing_id = published.ids.missing_id
         self._vectors = Growing(published.vectors)
         self._is_in = Growing(np.ones(len(published.vectors), dtype=np.bool_))
         self._records: dict[int, Mapping[str, Any]] = {}
         """What was put, by row."""
         self._added: dict[Any, int] = {}
-        """The rows of ids that the version did not have."""
+        """The rows of ids that the version did not have, which follow those of the others."""
+        self._added_ids = Growing(np.empty(0, dtype=published.ids.dtype))
+        """These ids, in the order of their rows."""
         self._fresh: pa.Table | None = None
         """The columns of `_records`, in their order; None when they have changed."""
 
@@ -56,12 +57,12 @@ class Catalogue:
     @property
     def columns(self) -> list[str]:
         """The names of the table's columns, the id first."""
-        return [str(name) for name in self.published.table.columns]
+        return self.published.columns
 
     @property
     def size(self) -> int:
         """How many rows there are, those that were removed among them."""
-        return len(self._ids)
+        return len(self.published.ids) + len(self._added_ids)
 
     @property
     def n_present(self) -> int:
@@ -69,9 +70,9 @@ class Catalogue:
         return int(np.count_nonzero(self._is_in.values))
 
     @property
-    def ids(self) -> NDArray[Any]:
-        """The ids by row: int64, or str objects."""
-        return self._ids.values
+    def id_dtype(self) -> np.dtype[Any]:
+        """What NumPy calls an id: int64, or object for a str."""
+        return self.published.ids.dtype
 
     @property
     def vectors(self) -> Vectors:
@@ -86,6 +87,16 @@ class Catalogue:
     def parse_id(self, text: str) -> int | str:
         """Read an id that was typed; see `Embeddings.parse_id`."""
         return self.published.parse_id(text)
+
+    def ids(self, rows: Rows) -> NDArray[Any]:
+        """The ids of rows, int64 or str objects in the same shape; `missing_id` for row -1."""
+        n_published = len(self.published.ids)
+        is_added = rows >= n_published
+        if not is_added.any():
+            return self.published.ids.take(rows)
+        ids = self.published.ids.take(np.where(is_added, -1, rows))
+        ids[is_added] = self._added_ids.values[rows[is_added] - n_published]
+        return ids
 
     def rows(self, ids: Sequence[Any]) -> Rows:
         """The row of each id; -1 for one that is not here.
@@ -112,17 +123,19 @@ class Catalogue:
         """
         for name in columns or ():
             self._check(name)
-        frame = self.published.table
+        names = self.columns
         if columns is not None:
-            frame = frame[list(dict.fromkeys([self.id_column, *columns]))]
+            names = list(dict.fromkeys([self.id_column, *columns]))
+        table = self.published.table.select(names)
         fresh = np.array([row in self._records for row in rows], dtype=np.bool_)
-        if not fresh.any():
-            return _rows_of(frame, rows)
-        number = {row: place for place, row in enumerate(self._records)}
-        places = [number[row] for row in rows[fresh]]
-        added = self._fresh_table().select(list(frame.columns)).take(places).to_pandas()
-        both = pd.concat([frame.iloc[rows[~fresh]], added], ignore_index=True)
-        return _rows_of(both, np.argsort(np.argsort(fresh, kind="stable")))
+        chosen = table.take(pa.array(rows[~fresh]))
+        if fresh.any():
+            number = {row: place for place, row in enumerate(self._records)}
+            put = self._fresh_table().select(names).take([number[row] for row in rows[fresh]])
+            order = np.argsort(np.argsort(fresh, kind="stable"))
+            chosen = pa.concat_tables([chosen, put]).take(pa.array(order))
+        frame: pd.DataFrame = chosen.to_pandas(use_threads=False)
+        return frame
 
     def matching(self, where: Filter) -> Rows:
         """The rows that can be found and match a filter, in order.
@@ -130,7 +143,7 @@ class Catalogue:
         Raises:
             QueryError: a column does not exist, or a value is not of its type.
         """
-        n_published = len(self.published.vectors)
+        n_published = len(self.published.ids)
         found = np.zeros(self.size, dtype=np.bool_)
         found[:n_published] = matches(where, self._published_column, size=n_published)
         if self._records:
@@ -188,13 +201,13 @@ class Catalogue:
         Returns:
             Their rows.
         """
-        ids = np.array([record[self.id_column] for record in records], dtype=self.ids.dtype)
+        ids = np.array([record[self.id_column] for record in records], dtype=self.id_dtype)
         rows = self._ever(ids)
         new = rows < 0
         rows[new] = self.size + np.arange(np.count_nonzero(new))
         self._vectors.put(rows, vectors)
         self._is_in.put(rows, True)
-        self._ids.put(rows[new], ids[new])
+        self._added_ids.put(rows[new] - len(self.published.ids), ids[new])
         self._added |= zip(ids[new].tolist(), rows[new].tolist(), strict=True)
         self._records |= zip(rows.tolist(), records, strict=True)
         self._fresh = None
@@ -213,14 +226,14 @@ class Catalogue:
 
     def _ever(self, ids: NDArray[Any]) -> Rows:
         """The row of each id that is or ever was here; -1 for the others."""
-        rows = self.published.find(ids)
+        rows = self.published.ids.find(ids)
         if self._added and (rows < 0).any():
             for place in np.flatnonzero(rows < 0):
                 rows[place] = self._added.get(ids[place], -1)
         return rows
 
     def _check(self, name: str) -> None:
-        if name not in self.published.table:
+        if name not in self.columns:
             raise QueryError(
                 f"column: expected some of {self.columns}, received {name!r}, which the table of "
                 f"{self.id_column} does not have"
@@ -233,12 +246,6 @@ class Catalogue:
     def _fresh_table(self) -> pa.Table:
         """The columns of what was put, one row a record."""
         if self._fresh is None:
-            kinds = pa.schema([(name, self.published.column(name).type) for name in self.columns])
-            self._fresh = pa.Table.from_pylist(list(self._records.values()), schema=kinds)
+            schema = self.published.table.schema
+            self._fresh = pa.Table.from_pylist(list(self._records.values()), schema=schema)
         return self._fresh
-
-
-def _rows_of(frame: pd.DataFrame, rows: Rows) -> pd.DataFrame:
-    """Some rows, numbered anew."""
-    chosen: pd.DataFrame = frame.iloc[rows].reset_index(drop=True)
-    return chosen

@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 
 from towers.schema import Side
 
+BLOCK = 65_536
+"""Vectors that are brought to length 1 at a time."""
+
 
 @dataclass(frozen=True)
 class Direction:
@@ -57,17 +60,19 @@ class Direction:
         return own if self.name == "i2u" else tf.zeros_like(own)
 
     def project(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The same as `corpus` and `queries` by NumPy, which is quicker for a few vectors."""
+        """The same as `corpus` and `queries` by NumPy: quicker for a few vectors, smaller for many.
+
+        Of vectors as they are, or of a part of them, a view is returned.
+        """
         if self.name == "u2i":
             return vectors
         pooled = vectors[:, 1:]
         if not self.is_similarity:
             return pooled
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
-            largest = np.abs(pooled).max(axis=1, keepdims=True, initial=0.0)
-            scaled = pooled / np.where(largest > 0, largest, 1)
-            norm = np.linalg.norm(scaled, axis=1, keepdims=True)
-            return (scaled / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
+        unit = np.empty_like(pooled)
+        for start in range(0, len(pooled), BLOCK):
+            unit[start : start + BLOCK] = _unit_rows(pooled[start : start + BLOCK])
+        return unit
 
     def _project(self, vectors: tf.Tensor) -> tf.Tensor:
         """Bring vectors to where the inner product is what the direction ranks by."""
@@ -89,6 +94,15 @@ DIRECTIONS: Mapping[str, Direction] = MappingProxyType(
     }
 )
 """The directions by name: u2i, i2i, u2u, i2u."""
+
+
+def _unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The same as `_unit` by NumPy."""
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        largest = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
+        scaled = vectors / np.where(largest > 0, largest, 1)
+        norm = np.linalg.norm(scaled, axis=1, keepdims=True)
+        return (scaled / np.where(norm > 0, norm, 1)).astype(np.float32, copy=False)
 
 
 def _unit(vectors: tf.Tensor) -> tf.Tensor:

@@ -55,7 +55,7 @@ def known_bags(parts: Parts, side: Side, rows: Rows) -> tuple[list[Bag], list[Pa
     catalogue = parts.catalogue(side)
     for row, bag in zip(rows.tolist(), bags, strict=True):
         if bag.differs(catalogue.vectors[row], side=side):
-            (id,) = catalogue.ids[[row]].tolist()
+            (id,) = catalogue.ids(np.array([row])).tolist()
             raise BundleError(
                 f"{parts.bundle.path}: expected the columns and the history of {side} "
                 f"{id!r} to give its stored vector, received another; explain it "
@@ -72,16 +72,16 @@ def known_features(parts: Parts, side: Side, rows: Rows) -> dict[str, Sequence[A
     """
     catalogue = parts.catalogue(side)
     records = [catalogue.record(int(row)) for row in rows]
-    table = catalogue.published.table
+    n_published = len(catalogue.published.ids)
     features: dict[str, Sequence[Any]] = {}
     for name in parts.tower(side).inputs:
         if side == "user" and name == parts.history_column:
             published: list[Any] = [
-                parts.items.ids[parts.seen.of("user", int(row))] for row in rows
+                parts.items.ids.take(parts.seen.of("user", int(row))) for row in rows
             ]
-        elif name in table:
-            column = table[name]
-            published = [column.iat[row] if row < len(column) else None for row in rows]
+        elif name in catalogue.columns:
+            column = catalogue.published.column(name)
+            published = [column[row].as_py() if row < n_published else None for row in rows]
         else:
             published = [None] * len(rows)
         features[name] = [

@@ -86,8 +86,9 @@ def explain_fields(parts: Parts, users: Rows, *, shown: Rows) -> FieldImportance
     within = items.pairs[:, first, second]
     values = np.concatenate([items.first_order[item], within[item], np.concatenate(cross)], axis=1)
     keys = _keys(_field_names(parts.feature_names, "user"), items.names)
-    user_ids, item_ids = parts.catalogue("user").ids, parts.catalogue("item").ids
-    samples = pd.DataFrame({"user": user_ids[users[place]], "item": item_ids[item_rows[item]]})
+    user_ids = parts.catalogue("user").ids(users[place])
+    item_ids = parts.catalogue("item").ids(item_rows[item])
+    samples = pd.DataFrame({"user": user_ids, "item": item_ids})
     return _importance(keys, values, samples=samples, version=parts.bundle.version, n=len(users))
 
 

@@ -27,7 +27,7 @@ def find_text(snapshot: Snapshot, text: str, *, limit: int) -> tuple[Rows, int]:
     published = snapshot.published
     grades = np.zeros(len(snapshot.is_present), dtype=np.int8)
     grades[: len(published.vectors)] = _grades(
-        published.column, published.id_column, list(published.table.columns), text=text
+        published.column, published.id_column, published.columns, text=text
     )
     fresh = snapshot.fresh
     grades[snapshot.put] = _grades(

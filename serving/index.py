@@ -26,7 +26,13 @@ LARGEST_BATCH = 1024
 """Queries searched together at most."""
 
 LARGEST_BLOCK = 2**24
-"""Scores held at once (64 MiB); a large corpus is scored for fewer queries at a time."""
+"""Scores held at once (64 MiB)."""
+
+BLOCK_ROWS = 2**16
+"""Vectors that many queries are scored for at a time, at least."""
+
+DEPTH = 16
+"""Such a block has at least this many times k vectors, so that merging its best costs little."""
 
 
 class Index(Protocol):
@@ -73,7 +79,7 @@ class ExactIndex:
 
 
 def search_rows(vectors: Vectors, queries: Vectors, k: int) -> Found:
-    """Score every row of `vectors` [size, d] for each query, a block of queries at a time.
+    """Score every row of `vectors` [size, d] for each query, a block of both at a time.
 
     Returns:
         min(k, size) rows a query and their scores; ties go to the lower row.
@@ -82,10 +88,22 @@ def search_rows(vectors: Vectors, queries: Vectors, k: int) -> Found:
         QueryError: as `Index.search`.
     """
     check_queries(queries, k, width=vectors.shape[1])
-    block = max(1, LARGEST_BLOCK // max(len(vectors), 1))
+    n_rows = max(BLOCK_ROWS, DEPTH * k, LARGEST_BLOCK // max(len(queries), 1))
+    block = max(1, LARGEST_BLOCK // max(1, min(n_rows, len(vectors))))
     starts = range(0, max(len(queries), 1), block)
-    found = [top_k(queries[i : i + block] @ vectors.T, k) for i in starts]
+    found = [_search_block(vectors, queries[i : i + block], k, n_rows=n_rows) for i in starts]
     return np.concatenate([rows for rows, _ in found]), np.concatenate([s for _, s in found])
+
+
+def _search_block(vectors: Vectors, queries: Vectors, k: int, *, n_rows: int) -> Found:
+    """The same for a few queries, `n_rows` vectors at a time."""
+    rows, scores = top_k(queries @ vectors[:n_rows].T, k)
+    for start in range(n_rows, len(vectors), n_rows):
+        more, more_scores = top_k(queries @ vectors[start : start + n_rows].T, k)
+        places, scores = top_k(np.concatenate([scores, more_scores], axis=1), k)
+        rows = np.take_along_axis(np.concatenate([rows, more + start], axis=1), places, axis=1)
+        rows[places < 0] = -1
+    return rows, scores
 
 
 def search_without(

@@ -86,7 +86,7 @@ def column_fields(published: Embeddings) -> list[ColumnField]:
     first = id_field(published)
     fields, room = [first], MOST_FIELDS - 2
     names = {first.name, VECTOR}
-    for number, column in enumerate(map(str, published.table.columns[1:]), start=1):
+    for number, column in enumerate(published.columns[1:], start=1):
         type = published.column(column).type
         is_list = pa.types.is_list(type) or pa.types.is_large_list(type)
         value_type = type.value_type if is_list else type

@@ -168,7 +168,7 @@ class MilvusIndex:
         )
 
     def _rows(self, ids: list[Any]) -> Rows:
-        return self._catalogue.find(np.array(ids, dtype=self._catalogue.ids.dtype))
+        return self._catalogue.find(np.array(ids, dtype=self._catalogue.id_dtype))
 
     def _open(self) -> set[str]:
         """Have the collection loaded; answers the names of its fields."""
@@ -220,7 +220,7 @@ class MilvusIndex:
 
     def _delete(self, rows: list[int]) -> None:
         """Delete rows by their ids; one that cannot be named stays, and is left out when found."""
-        where = any_of(self._stored[0], self._catalogue.ids[rows].tolist())
+        where = any_of(self._stored[0], self._catalogue.ids(np.array(rows)).tolist())
         if where is not None:
             self._milvus.call(
                 f"delete from {self._collection}",
@@ -244,7 +244,7 @@ class MilvusIndex:
         vectors = [self._pending[row] for row in rows]
         data = entities(
             self._stored,
-            self._catalogue.ids[at],
+            self._catalogue.ids(at),
             np.stack([vector for vector in vectors if vector is not None]),
             column=values.__getitem__,
         )

@@ -32,6 +32,7 @@ class Parts:
         """Read from `bundle`; `index` opens indexes that are not in it."""
         self.bundle = bundle
         self._open_other = index
+        self._towers: list[Tower] = []
         self.tower = cache(self._open_tower)
         self.catalogue = cache(self._open_catalogue)
         self.index = cache(self._open_index)
@@ -70,7 +71,11 @@ class Parts:
         return Catalogue(self.users if side == "user" else self.items)
 
     def _open_tower(self, side: Side) -> Tower:
-        return Tower(self.bundle.model(f"{side}_tower"))
+        tower = Tower(self.bundle.model(f"{side}_tower"))
+        for other in self._towers:
+            tower.share(other)
+        self._towers.append(tower)
+        return tower
 
     def _open_index(self, direction: str) -> LiveIndex:
         """Load the direction's tree; where it has none, search its vectors exactly."""
@@ -82,9 +87,9 @@ class Parts:
         vectors = (self.users if chosen.target == "user" else self.items).vectors
         settings = record.directions[direction].settings
         if settings is None or settings.num_leaves is None:
-            return LiveExactIndex(chosen.corpus(vectors).numpy())
+            return LiveExactIndex(chosen.project(vectors))
         folder = self.bundle.index(direction)
-        width = chosen.corpus(vectors[:1]).shape[1]
+        width = chosen.project(vectors[:1]).shape[1]
         return LiveScannIndex(ScannIndex.load(folder, settings=settings, width=width))
 
 

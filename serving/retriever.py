@@ -271,7 +271,7 @@ class Retriever:
             BundleError: as `explain`.
         """
         users = draw_users(self.parts, n_users, seed=seed)
-        ids = self.catalogue("user").ids[users].tolist()
+        ids = self.catalogue("user").ids(users).tolist()
         shown = self.retrieve_batch("u2i", ids=ids, k=k, exclude_seen=True).rows
         return explain_fields(self.parts, users, shown=shown)
 

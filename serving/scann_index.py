@@ -13,12 +13,13 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from scann import scann_ops_pybind
+from scann.scann_ops.py.scann_builder import ReorderType
 
 from serving.index import Found, Rows, Vectors, check_queries
 from towers.errors import BundleError, ConfigError
@@ -35,6 +36,9 @@ N_CPUS = len(os.sched_getaffinity(0))
 
 LARGEST_SHARE = 256
 """Queries that one thread takes at a time."""
+
+Storage = Literal["float32", "bfloat16", "int8"]
+"""How many bytes a coordinate takes that is scored exactly: four, two or one."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -53,6 +57,10 @@ class ScannSettings:
     """Coordinates that are quantized together."""
     anisotropic_threshold: PositiveFloat = 0.2
     """How much more an error along a vector counts than one across it."""
+    storage: Storage = "float32"
+    """How a tree keeps the vectors that it reorders by. Scores are the inner products with what is
+    kept: with float32 the vectors, with bfloat16 their 8 leading bits, with int8 each coordinate's
+    255 steps up to the largest there was when the index was built; beyond it, it is cut off."""
 
     def __post_init__(self) -> None:
         if self.num_leaves is not None and self.leaves_to_search > self.num_leaves:
@@ -101,6 +109,7 @@ class ScannIndex:
             ConfigError: there are fewer vectors than leaves, or than a tree needs at least.
         """
         size, width = vectors.shape
+        vectors = np.ascontiguousarray(vectors)
         builder = scann_ops_pybind.builder(vectors, settings.recall_k, "dot_product")
         if settings.num_leaves is None:
             builder.score_brute_force()
@@ -115,7 +124,7 @@ class ScannIndex:
                 settings.dimensions_per_block,
                 anisotropic_quantization_threshold=settings.anisotropic_threshold,
             )
-            builder.reorder(settings.reorder)
+            builder.reorder(settings.reorder, ReorderType[settings.storage.upper()])
         return cls(builder.build(), settings, width)
 
     @classmethod

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.sparse
+from numpy.typing import NDArray
 
 from serving.index import Pairs, Rows
 from towers.errors import BundleError
@@ -17,6 +20,9 @@ from towers.schema import Side
 
 COLUMNS = ["user_row", "item_row"]
 """The columns of the pairs in Parquet, int64."""
+
+BLOCK = 2**20
+"""Pairs that are read or written at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +40,8 @@ class Seen:
             BundleError: the file is not such a table.
         """
         try:
-            table = pq.read_table(path, columns=COLUMNS)
-            users, items = (table[name].to_numpy() for name in COLUMNS)
-            return cls(_ordered_pairs(users, items, shape=shape))
+            with pq.ParquetFile(path) as file:
+                return cls(_group(file, shape=shape))
         except (OSError, KeyError, ValueError, pa.ArrowException) as error:
             raise BundleError(
                 f"{path}: expected a Parquet file with the columns {COLUMNS}, rows of {shape[0]} "
@@ -45,13 +50,8 @@ class Seen:
             ) from None
 
     def write(self, path: Path) -> None:
-        """Write Parquet: `user_row` and `item_row`, int64, one row a pair, in order of the users.
-
-        The items of one user stay in their order.
-        """
-        rows = self.matrix.tocoo().coords
-        arrays = [pa.array(values, pa.int64()) for values in rows]
-        pq.write_table(pa.table(arrays, names=COLUMNS), path)
+        """Write Parquet, in order of the users; the items of one user stay in their order."""
+        write_pairs(path, _blocks(self.matrix))
 
     def of(self, source: Side, row: int) -> Rows:
         """The items that the user has, from old to new (the users that the item has).
@@ -75,18 +75,68 @@ class Seen:
         return self.matrix.T.tocsr()
 
 
-def _ordered_pairs(users: Rows, items: Rows, *, shape: tuple[int, int]) -> scipy.sparse.csr_array:
-    """A matrix whose entries are the pairs, a user's items in the order given.
+def write_pairs(path: Path, blocks: Iterable[Pairs]) -> None:
+    """Write Parquet for `Seen.read`: `user_row` and `item_row`, int64, one row a pair.
 
-    SciPy's own way from pairs to a matrix would sort them.
+    Args:
+        path: the file.
+        blocks: rows of users and, for each, of an item; one block is held at a time, and becomes
+            row groups of its own. Users come in any order, the items of one from old to new.
+    """
+    with pq.ParquetWriter(path, pa.schema([(name, pa.int64()) for name in COLUMNS])) as writer:
+        for block in blocks:
+            arrays = [pa.array(rows, pa.int64()) for rows in block]
+            writer.write_table(pa.table(arrays, names=COLUMNS))
+
+
+def _blocks(matrix: scipy.sparse.csr_array) -> Iterator[Pairs]:
+    """The stored entries of a matrix, in their order."""
+    for start in range(0, matrix.nnz, BLOCK):
+        items = matrix.indices[start : start + BLOCK].astype(np.int64)
+        places = start + np.arange(len(items))
+        yield np.searchsorted(matrix.indptr, places, side="right") - 1, items
+
+
+def _group(file: pq.ParquetFile, *, shape: tuple[int, int]) -> scipy.sparse.csr_array:
+    """A matrix whose entries are the pairs of a file, a user's items in their order.
+
+    SciPy's own way from pairs to a matrix would sort the items. Here the file is read twice, to
+    count the items of each user and to put them where they belong, so that nothing is held but the
+    matrix and a block of pairs. Rows are of 32 bits where that is enough for them and the pairs.
 
     Raises:
         ValueError: a row is out of range.
     """
-    for rows, size in zip((users, items), shape, strict=True):
-        if len(rows) and not 0 <= rows.min() <= rows.max() < size:
-            raise ValueError(f"a row that is not in 0 to {size - 1}")
-    order = np.argsort(users, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=shape[0]))])
-    ones = np.ones(len(users), dtype=np.bool_)
-    return scipy.sparse.csr_array((ones, items[order], starts), shape=shape)
+    size = file.metadata.num_rows
+    narrow = np.int32 if max(size, *shape) <= np.iinfo(np.int32).max else np.int64
+    starts: NDArray[Any] = np.zeros(shape[0] + 1, dtype=narrow)
+    for users, _ in _read_blocks(file, shape=shape):
+        low = users.min()
+        counts = np.bincount(users - low)
+        starts[low + 1 : low + 1 + len(counts)] += counts.astype(narrow)
+    starts = np.cumsum(starts, dtype=narrow)
+    free, items = starts[:-1].copy(), np.empty(size, dtype=narrow)
+    for users, rows in _read_blocks(file, shape=shape):
+        low = users.min()
+        counts = np.bincount(users - low)
+        here = free[low : low + len(counts)]
+        places = np.repeat(here - np.cumsum(counts) + counts, counts) + np.arange(len(users))
+        items[places] = rows[np.argsort(users, kind="stable")]
+        here += counts.astype(narrow)
+    ones = np.ones(size, dtype=np.bool_)
+    return scipy.sparse.csr_array((ones, items, starts), shape=shape)
+
+
+def _read_blocks(file: pq.ParquetFile, *, shape: tuple[int, int]) -> Iterator[Pairs]:
+    """Read the pairs of a file, a block at a time.
+
+    Raises:
+        ValueError: a row is out of range.
+    """
+    for batch in file.iter_batches(BLOCK, columns=COLUMNS):
+        users, items = (column.to_numpy() for column in batch.columns)
+        for rows, size in zip((users, items), shape, strict=True):
+            if len(rows) and not 0 <= rows.min() <= rows.max() < size:
+                raise ValueError(f"a row that is not in 0 to {size - 1}")
+        if len(users):
+            yield users, items

@@ -43,6 +43,23 @@ class Tower:
         }
         """The features by name: NumPy type and rank, as `towers.inputs.pack` takes them."""
 
+    def share(self, other: Tower) -> None:
+        """Let go of what `other` holds too: the feature table, in two towers of one version.
+
+        Variables of equal values then have one place in memory.
+        """
+        known = {_key(variable): variable for variable in other.variables}
+        for variable in self.variables:
+            twin = known.get(_key(variable))
+            if twin is not None and bool(tf.reduce_all(tf.equal(variable, twin))):
+                variable.assign(twin)
+
+    @property
+    def variables(self) -> Sequence[tf.Variable]:
+        """What the tower holds."""
+        found: Sequence[tf.Variable] = self._call.variables
+        return found
+
     def pack(self, columns: Mapping[str, Sequence[Any]], *, size: int) -> dict[str, NDArray[Any]]:
         """Turn `size` raw values a feature into dense arrays; one that is not given is missing.
 
@@ -74,6 +91,11 @@ class Tower:
             )
         answer = self._model.signatures[FEATURES](**_tensors(packed))
         return {name: values.numpy() for name, values in answer.items()}
+
+
+def _key(variable: tf.Variable) -> tuple[Any, ...]:
+    """What equal variables have in common."""
+    return variable.name, variable.dtype, tuple(variable.shape)
 
 
 def _tensors(packed: Mapping[str, NDArray[Any]]) -> dict[str, tf.Tensor]:

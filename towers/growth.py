@@ -19,7 +19,8 @@ def grow_vocabulary(
     *,
     users: pd.DataFrame,
     items: pd.DataFrame,
-    interactions: pd.DataFrame,
+    user_counts: NDArray[np.int64],
+    item_counts: NDArray[np.int64],
 ) -> Vocabulary:
     """Give rows to the tokens that the training interactions show for the first time.
 
@@ -34,12 +35,15 @@ def grow_vocabulary(
         schema: the features.
         users: one row a user, with the id column first and parsed feature columns.
         items: one row an item, likewise.
-        interactions: `user_id` and `item_id`, one row a positive.
+        user_counts: the number of training interactions of each user, [n_users].
+        item_counts: the same of each item, [n_items].
 
     Raises:
         DataError: a column holds integers where the vocabulary holds text, or the other way round.
     """
-    seen = fit_vocabulary(schema, users=users, items=items, interactions=interactions)
+    seen = fit_vocabulary(
+        schema, users=users, items=items, user_counts=user_counts, item_counts=item_counts
+    )
     spaces: dict[str, Space] = {}
     n_rows = vocabulary.n_rows
     for name, space in vocabulary.spaces.items():

@@ -61,8 +61,8 @@ class SharedSampler:
 class MinedNegatives:
     """What a previous version retrieved for each user, the user's known positives removed."""
 
-    items: NDArray[np.int64]
-    """Item rows [n_users, ranks], padded with -1."""
+    items: NDArray[np.int32]
+    """Item rows [n_users, n], padded with -1: of these ranks all, or some by chance."""
     version: int
     """The version that retrieved them."""
     ranks: tuple[int, int]
@@ -80,7 +80,7 @@ class MinedNegatives:
         if not self.items.shape[1]:
             return np.full((len(users), count), -1, dtype=np.int64)
         columns = rng.integers(self.items.shape[1], size=(len(users), count))
-        drawn = np.sort(self.items[users[:, np.newaxis], columns], axis=1)
+        drawn = np.sort(self.items[users[:, np.newaxis], columns].astype(np.int64), axis=1)
         is_repeated = drawn[:, 1:] == drawn[:, :-1]
         drawn[:, 1:][is_repeated] = -1
         return drawn

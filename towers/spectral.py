@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -9,34 +11,86 @@ from scipy import sparse
 OVERSAMPLING = 16
 """Directions beyond the k that are wanted, for accuracy."""
 POWER_ITERATIONS = 2
+SMALLEST = 1e-9
+"""Of the largest eigenvalue; below it float32 knows nothing of a direction."""
+STRETCH = 65_536
 RIDGE = 1e-2
 """Of the mean square of a direction of the source, what a linear map pays for a squared entry."""
 
 
-def spectral_vectors(interactions: sparse.csr_array, k: int, *, seed: int) -> NDArray[np.float32]:
+def spectral_vectors(
+    read: Callable[[], Iterable[sparse.csr_array]],
+    k: int,
+    *,
+    item_counts: NDArray[np.int64],
+    seed: int,
+) -> NDArray[np.float32]:
     """Place items so that those of the same users lie together; [n_items, at most k] float32.
 
-    V S^1/2 of the truncated decomposition U S V' of D_u^-1/2 R D_i^-1/2, where R [n_users, n_items]
-    has a 1 for each interaction and D_u, D_i hold its row and column sums: the leading components
-    of the normalized bipartite graph. Root mean square 1; zeros for an item without interactions.
+    V S^1/2 of the truncated decomposition U S V' of A = D_u^-1/2 R D_i^-1/2, where R
+    [n_users, n_items] has a 1 for each interaction and D_u, D_i hold its row and column sums: the
+    leading components of the normalized bipartite graph. Root mean square 1; zeros for an item
+    without interactions.
 
-    Costs O(k nnz + k^2 (n_users + n_items)) time and O(k (n_users + n_items)) memory.
+    V and S^2 are the eigenvectors and eigenvalues of A'A, a sum over the users, so that users may
+    come a block at a time. Costs O(k nnz + k^2 n_items) time and O(k n_items) memory.
 
     Source: N. Halko, P. G. Martinsson, J. Tropp, Finding structure with randomness, SIAM Review
-    2011, algorithms 4.4 and 5.1.
+    2011, algorithms 4.4 and 5.5 (Nystrom).
+
+    Args:
+        read: gives R, some of its rows at a time [n, n_items]; called once a power iteration and
+            once more. Some of its rows alone, chosen at random, give nearly the same.
+        k: how many components.
+        item_counts: the column sums of R, [n_items].
+        seed: of the random start.
     """
-    graph = _normalized(interactions)
-    n_users, n_items = graph.shape
-    width = min(k + OVERSAMPLING, n_users, n_items)
-    rng = np.random.default_rng(seed)
-    users = graph @ rng.standard_normal((n_items, width), dtype=np.float32)
+    n_items = len(item_counts)
+    width = min(k + OVERSAMPLING, n_items)
+
+    # an item without interactions is in no row, so that any number may stand in for its count
+    item_scale = np.maximum(item_counts, 1)[:, np.newaxis].astype(np.float32) ** -0.5
+
+    def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        scaled, y = x * item_scale, np.zeros_like(x)
+        for rows in read():
+            y += _through_users(rows, scaled)
+        return y * item_scale
+
+    items = np.random.default_rng(seed).standard_normal((n_items, width), dtype=np.float32)
     for _ in range(POWER_ITERATIONS):
-        items = np.linalg.qr(graph.T @ np.linalg.qr(users)[0])[0]
-        users = graph @ items
-    _, singular, right = np.linalg.svd((graph.T @ np.linalg.qr(users)[0]).T, full_matrices=False)
-    vectors = right[:k].T * np.sqrt(singular[:k])
+        items, _ = _orthonormal(apply(items))
+    reached = apply(items)
+    squares, turn = np.linalg.eigh(_inner(items, reached))
+    kept = squares > SMALLEST * squares.max(initial=0.0)
+    root = reached @ (turn[:, kept] / np.sqrt(squares[kept])).astype(np.float32)
+    directions, singular = _orthonormal(root)
+    vectors = np.zeros((n_items, min(k, n_items)), dtype=np.float32)
+    n_found = min(vectors.shape[1], len(singular))
+    vectors[:, :n_found] = directions[:, :n_found] * np.sqrt(singular[:n_found])
     length = float(np.sqrt(np.mean(np.square(vectors))))
     return np.asarray(vectors / (length or 1.0), dtype=np.float32)
+
+
+def _orthonormal(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The left singular vectors of x [n, width], longest first, and their singular values.
+
+    By way of x'x, which takes no copy of x; directions that float32 does not tell from zero are
+    left out.
+    """
+    squares, turn = np.linalg.eigh(_inner(x, x))
+    kept = np.flatnonzero(squares > SMALLEST * squares.max(initial=0.0))[::-1]
+    lengths = np.sqrt(squares[kept]).astype(np.float32)
+    return x @ (turn[:, kept] / lengths).astype(np.float32), lengths
+
+
+def _inner(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The product x'y [width, width] of tall matrices, summed in float64 a stretch at a time."""
+    total = np.zeros((x.shape[1], y.shape[1]))
+    for start in range(0, len(x), STRETCH):
+        stretch = slice(start, start + STRETCH)
+        total += x[stretch].T.astype(np.float64) @ y[stretch].astype(np.float64)
+    return total
 
 
 def fit_map(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,11 +106,10 @@ def fit_map(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray
     return fitted.astype(np.float32)
 
 
-def _normalized(interactions: sparse.csr_array) -> sparse.csr_array:
-    """Divide each interaction by the root of its row's times its column's number; float32."""
-    sizes = np.diff(interactions.indptr)
-    popularity = np.bincount(interactions.indices, minlength=interactions.shape[1])
-    degrees = np.repeat(sizes, sizes) * popularity[interactions.indices]
-    values = (degrees**-0.5).astype(np.float32)
-    parts = (values, interactions.indices, interactions.indptr)
-    return sparse.csr_array(parts, shape=interactions.shape)
+def _through_users(rows: sparse.csr_array, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """R' D^-1 R x, where R has a 1 for each interaction and D holds its row sums."""
+    ones = np.ones(rows.nnz, dtype=np.float32)
+    graph = sparse.csr_array((ones, rows.indices, rows.indptr), shape=rows.shape)
+    sizes = np.maximum(np.diff(rows.indptr), 1)[:, np.newaxis].astype(np.float32)
+    users = np.asarray(graph @ x) / sizes
+    return np.asarray(graph.T @ users)

@@ -61,6 +61,10 @@ class TwoTower(tfrs.Model):
             )
         }
 
+    def without_optimizer(self) -> TwoTower:
+        """The same parameters in a model that is not trained, without what an optimizer keeps."""
+        return TwoTower(self.features, margin=self._margin, hardest=self._hardest, l2=self._l2)
+
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Compute the loss of one batch, and update the metrics of what was sampled.
 

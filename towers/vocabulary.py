@@ -113,7 +113,8 @@ def fit_vocabulary(
     *,
     users: pd.DataFrame,
     items: pd.DataFrame,
-    interactions: pd.DataFrame,
+    user_counts: NDArray[np.int64],
+    item_counts: NDArray[np.int64],
 ) -> Vocabulary:
     """Give rows to what the training interactions show.
 
@@ -124,34 +125,49 @@ def fit_vocabulary(
         schema: the features.
         users: one row a user, with the id column first and parsed feature columns.
         items: one row an item, likewise.
-        interactions: `user_id` and `item_id`, one row a positive.
+        user_counts: the number of training interactions of each user, [n_users].
+        item_counts: the same of each item, [n_items].
     """
     spaces: dict[str, Space] = {}
     n_rows = 0
-    sides: list[tuple[Side, pd.DataFrame]] = [("user", users), ("item", items)]
-    for side, table in sides:
-        ids = interactions[f"{side}_id"]
-        seen = table[table[schema.id_column(side)].isin(ids.unique())]
+    sides: list[tuple[Side, pd.DataFrame, NDArray[np.int64]]] = [
+        ("user", users, user_counts),
+        ("item", items, item_counts),
+    ]
+    for side, table, counts in sides:
+        seen = table[counts > 0]
         for feature in schema.features(side):
             if isinstance(feature, History):
                 continue
-            own = feature.column == schema.id_column(side)
-            space, size = _fit_space(feature, ids if own else seen[feature.column], n_rows)
+            own = counts[counts > 0] if feature.column == schema.id_column(side) else None
+            space, size = _fit_space(feature, seen[feature.column], n_rows, id_counts=own)
             spaces[space_of(feature, side=side, schema=schema)] = space
             n_rows += size
     return Vocabulary(spaces=spaces, n_rows=n_rows)
 
 
-def _fit_space(feature: Feature, values: pd.Series[Any], first_row: int) -> tuple[Space, int]:
-    """Fit one feature's space from row `first_row` on, and say how many rows it takes."""
+def _fit_space(
+    feature: Feature,
+    values: pd.Series[Any],
+    first_row: int,
+    *,
+    id_counts: NDArray[np.int64] | None,
+) -> tuple[Space, int]:
+    """Fit one feature's space from row `first_row` on, and say how many rows it takes.
+
+    `id_counts` are the counts of values that are ids, of which none comes twice.
+    """
     if isinstance(feature, Numeric):
         return _fit_numeric(feature, values, first_row)
     if not isinstance(feature, (Categorical, MultiValued)):
         raise TypeError(f"{feature.column}: a {feature.kind} feature has no space of its own")
     if feature.hash_buckets is not None:
         return Hashed(first_row=first_row, buckets=feature.hash_buckets), feature.hash_buckets
-    flat = values.explode() if isinstance(feature, MultiValued) else values
-    counts = flat.dropna().value_counts()
+    if id_counts is None:
+        flat = values.explode() if isinstance(feature, MultiValued) else values
+        counts = flat.dropna().value_counts()
+    else:
+        counts = pd.Series(id_counts, index=pd.Index(values))
     is_missing = counts.index.isin([MISSING_STRING, MISSING_INTEGER])
     counts = counts[(counts >= feature.min_count) & ~is_missing]
     integer = bool(pd.api.types.is_integer_dtype(counts.index.infer_objects()))

@@ -83,7 +83,9 @@ def _run_popularity(data: DataSet) -> Result:
         data=data.name,
         row=POPULARITY,
         settings={},
-        evaluation=split.evaluate(popularity_scorer(split.dataset.item_popularity)).to_dict(),
+        evaluation=split.evaluate(
+            popularity_scorer(split.dataset.interactions.item_counts)
+        ).to_dict(),
         ranks_cold_users=True,
         cost=None,
         versions={},

@@ -12,8 +12,9 @@ from scipy import sparse
 
 from benchmarks.data import prepare_gowalla
 from benchmarks.peers.processes import ROOT
+from pipelines.blocks import every_positive
 from pipelines.config import RunConfig, load_config
-from pipelines.dataset import Dataset, build_dataset, interaction_matrix
+from pipelines.dataset import Dataset, build_dataset
 from pipelines.evaluate import Evaluation, Scorer, evaluate
 from pipelines.interactions import read_tables
 from pipelines.prepare import prepare
@@ -33,13 +34,13 @@ class Split:
     @property
     def cold_users(self) -> NDArray[np.bool_]:
         """Which users [n_users] have no training interaction."""
-        return np.asarray(np.diff(self.dataset.interactions.indptr) == 0)
+        return np.asarray(self.dataset.interactions.user_counts == 0)
 
     def evaluate(self, scorer: Scorer) -> Evaluation:
         """Measure a scorer on the test part, as `fm-recall run` measures its own."""
         return evaluate(
             scorer,
-            train=self.dataset.interactions,
+            train=every_positive(self.dataset.interactions),
             test=self.test,
             config=self.config.evaluation,
         )
@@ -47,7 +48,7 @@ class Split:
     def write(self, folder: Path) -> None:
         """Write what a worker reads: the training matrix, and the features without ids."""
         folder.mkdir(parents=True, exist_ok=True)
-        train = self.dataset.interactions.copy()
+        train = every_positive(self.dataset.interactions).copy()
         train.data[:] = 1.0
         sparse.save_npz(folder / "train.npz", train)
         for name, bags in [("user", self.dataset.user_bags), ("item", self.dataset.item_bags)]:
@@ -95,9 +96,7 @@ class DataSet:
             items=prepared.items,
             interactions=prepared.everything_but_test,
         )
-        test = interaction_matrix(
-            prepared.test, user_ids=dataset.user_ids, item_ids=dataset.item_ids
-        )
+        test = every_positive(prepared.interactions("test"))
         return Split(config=self.config, dataset=dataset, test=test)
 
     def fetch(self) -> None:

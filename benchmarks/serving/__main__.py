@@ -134,7 +134,7 @@ def main() -> None:
     retriever = Retriever.open(given.models)
     for what, figure in measure(retriever, n=given.queries):
         show(what, figure)
-    features = make_queries(500, n_items=len(retriever.catalogue("item").ids), seed=2)
+    features = make_queries(500, n_items=retriever.catalogue("item").size, seed=2)
     del retriever
     with server(given.models) as addresses:
         asyncio.run(over_grpc(addresses, features))

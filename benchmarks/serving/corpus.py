@@ -15,9 +15,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from pipelines.config import DataConfig, ExportConfig, InteractionsTable, ModelConfig, RunConfig
+from pipelines.config import (
+    DataConfig,
+    ExportConfig,
+    IndexConfig,
+    InteractionsTable,
+    ModelConfig,
+    RunConfig,
+)
 from pipelines.dataset import Dataset, build_dataset
 from pipelines.embed import embed
 from pipelines.export import export_bundle
@@ -28,6 +34,7 @@ from pipelines.prepare import Prepared
 from pipelines.progress import Reporter
 from serving.bundle import Bundle
 from serving.manifest import Provenance
+from serving.scann_index import Storage
 from serving.store import Store
 from towers.schema import Categorical, Features, History, Numeric
 
@@ -38,6 +45,9 @@ HISTORY = 20
 SPREAD = 0.6
 """How far an item lies from the centre of its category, against how far that lies from zero."""
 
+BLOCK = 200_000
+"""Vectors that are made at a time."""
+
 
 @dataclass(frozen=True)
 class Size:
@@ -46,9 +56,15 @@ class Size:
     items: int = 1_000_000
     users: int = 100_000
     dim: int = 64
+    log_prices: float = 1.0
+    """The standard deviation of the logarithm of prices; a price itself is a feature."""
+    all_known: bool = False
+    """Whether each item was somebody's, long ago; else those that nobody has share a vector."""
 
 
-def publish_corpus(root: Path, size: Size, reporter: Reporter) -> Bundle:
+def publish_corpus(
+    root: Path, size: Size, reporter: Reporter, *, storage: Storage = "float32"
+) -> Bundle:
     """Publish a version of that size to the models directory `root`, and make it current."""
     rng = np.random.default_rng(0)
     prepared = _tables(size, rng)
@@ -57,8 +73,13 @@ def publish_corpus(root: Path, size: Size, reporter: Reporter) -> Bundle:
         data=DataConfig(interactions=InteractionsTable(path="interactions.parquet")),
         model=ModelConfig(embedding_dim=size.dim, init="normal"),
         export=ExportConfig(k=100),
+        index=IndexConfig(storage=storage),
         user=Features(
-            features=(History(latest=50), Categorical(column="age"), Categorical(column="city"))
+            features=(
+                History(latest=HISTORY),
+                Categorical(column="age"),
+                Categorical(column="city"),
+            )
         ),
         item=Features(
             features=(
@@ -114,7 +135,7 @@ def _tables(size: Size, rng: np.random.Generator) -> Prepared:
             "item_id": np.arange(size.items),
             "category": category,
             "brand": category * 10 + rng.integers(10, size=size.items),
-            "price": rng.lognormal(size=size.items).astype(np.float32),
+            "price": rng.lognormal(sigma=size.log_prices, size=size.items).astype(np.float32),
         }
     )
     users = pd.DataFrame(
@@ -129,9 +150,12 @@ def _tables(size: Size, rng: np.random.Generator) -> Prepared:
     liked = rng.choice(np.flatnonzero(count), (size.users, 3))
     chosen = np.take_along_axis(liked, rng.integers(3, size=(size.users, HISTORY)), axis=1)
     item = first[chosen] + (rng.random(chosen.shape) * count[chosen]).astype(np.int64)
-    pairs = pd.DataFrame(
-        {"user_id": users["user_id"].repeat(HISTORY), "item_id": item.ravel(), "weight": 1.0}
-    ).drop_duplicates(ignore_index=True)
+    liking, item = np.repeat(np.arange(size.users), HISTORY), item.ravel()
+    if size.all_known:
+        every = np.arange(size.items)
+        liking, item = np.append(every % size.users, liking), np.append(every, item)
+    pairs = pd.DataFrame({"user_id": liking, "item_id": item, "weight": 1.0})
+    pairs = pairs.drop_duplicates(ignore_index=True)
     nothing = pairs.iloc[:0]
     return Prepared(
         users=users, items=items, train=pairs, validation=nothing, test=nothing, lines=()
@@ -150,13 +174,16 @@ def _untrained(
     batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
     model = build_model(config, batches)
     n_rows, dim = dataset.vocabulary.n_rows, config.model.embedding_dim
-    v = rng.normal(scale=1 / np.sqrt(dim), size=(n_rows, dim)).astype(np.float32)
     centres = rng.normal(scale=1 / np.sqrt(dim), size=(N_CATEGORIES, dim)).astype(np.float32)
-    rows = dataset.history_rows
-    known = rows >= 0
-    categories: NDArray[np.int64] = prepared.items["category"].to_numpy()[known]
-    v[rows[known]] = centres[categories] + SPREAD * v[rows[known]]
-    model.features.v.assign(v)
+    category = np.full(n_rows, -1)
+    known = dataset.history_rows >= 0
+    category[dataset.history_rows[known]] = prepared.items["category"].to_numpy()[known]
+    for start in range(0, n_rows, BLOCK):
+        near = category[start : start + BLOCK, np.newaxis]
+        v = rng.standard_normal((len(near), dim), dtype=np.float32) / np.float32(np.sqrt(dim))
+        v = np.where(near < 0, v, centres[near[:, 0]] + np.float32(SPREAD) * v)
+        model.features.v[start : start + len(v)].assign(v)
     model.features.w.assign(rng.normal(scale=0.3, size=n_rows).astype(np.float32))
     path = tf.train.Checkpoint(model=model).write(str(checkpoint))
-    return Fitted(model=model, best_epoch=0, records=(), checkpoint=path, mined=None)
+    fitted = Fitted(model=model, best_epoch=0, records=(), checkpoint=path, mined=None)
+    return fitted.without_optimizer()

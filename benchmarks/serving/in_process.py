@@ -44,7 +44,7 @@ def measure(retriever: Retriever, *, n: int) -> Iterable[tuple[str, str]]:
         "leaves, searched, reordered",
         f"{settings.num_leaves}, {settings.leaves_to_search}, " + (str(settings.reorder)),
     )
-    features = make_queries(n, n_items=len(retriever.catalogue("item").ids))
+    features = make_queries(n, n_items=retriever.catalogue("item").size)
     packed = retriever.tower("user").pack(features, size=n)
     vectors = retriever.encode("user", packed)
     exact, _ = ExactIndex(retriever.catalogue("item").vectors).search(vectors[:CHECKED], K)

@@ -95,8 +95,7 @@ def describe(retriever: Retriever, *, max_k: int) -> dict[str, Any]:
 def _describe_side(retriever: Retriever, side: Side) -> dict[str, Any]:
     catalogue = retriever.catalogue(side)
     published = catalogue.published
-    names = [str(name) for name in published.table.columns]
-    columns = {name: _describe_column(published, name) for name in names}
+    columns = {name: _describe_column(published, name) for name in published.columns}
     return {
         "id": catalogue.id_column,
         "id_type": columns[catalogue.id_column]["type"],
@@ -217,7 +216,7 @@ def _plain(value: pa.Scalar) -> Any:
 
 def _label(published: Embeddings) -> str | None:
     """The first column of text that tells most rows apart."""
-    for name in map(str, published.table.columns[1:]):
+    for name in published.columns[1:]:
         values = published.column(name)
         if is_text(values.type):
             sample = _sample(values).drop_null()

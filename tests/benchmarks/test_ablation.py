@@ -138,7 +138,7 @@ def test_popular_negatives_leave_the_sample_as_large_as_it_is(
 def test_suppression_keeps_about_half_of_the_positives(bench: Bench) -> None:
     config = bench.configure(VARIANTS["suppress-0.11"], seed=0)
     keep = FoldBatches.build(bench.dataset, config.training, mined=None, seed=0).keep
-    popularity = bench.dataset.item_popularity
+    popularity = bench.dataset.interactions.item_counts
     assert 0.4 < np.average(keep, weights=popularity) < 0.65
 
 
@@ -201,7 +201,9 @@ def test_windows_are_what_mining_those_ranks_gives(bench: Bench) -> None:
     fits = SeedFits(bench=bench, seed=0)
     model = fits.fit(VARIANTS["base"]).fitted.model
     for name, ranks in (("mined-20-100", (20, 100)), ("mined-50-500", (50, 500))):
-        expected = mine_fitted(model, bench.dataset, ranks=ranks, version=0, advance=lambda _: None)
+        expected = mine_fitted(
+            model, bench.dataset, ranks=ranks, version=0, seed=0, advance=lambda _: None
+        )
         mined, _ = fits.mine(VARIANTS[name])
         assert mined is not None
         assert mined.ranks == ranks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ from towers.errors import QueryError
 SIZE, WIDTH = 400, 9
 BRUTE_FORCE = ScannSettings(num_leaves=None)
 TREE = ScannSettings(num_leaves=20, leaves_to_search=6, reorder=60, recall_k=20)
+BFLOAT16 = dataclasses.replace(TREE, storage="bfloat16")
+INT8 = dataclasses.replace(TREE, storage="int8")
 
 
 class InGraph:
@@ -37,19 +40,26 @@ class InGraph:
 
 def in_graph_scann(vectors: NDArray[np.float32], settings: ScannSettings) -> Index:
     index = ScannIndex.build(vectors, settings)
-    return InGraph(ScannSearch(index), size=index.size, is_exact=index.is_exact)
+    return InGraph(ScannSearch.of(index), size=index.size, is_exact=index.is_exact)
 
 
 PYTHON: dict[str, Callable[[NDArray[np.float32]], Index]] = {
     "exact": ExactIndex,
     "scann brute force": lambda vectors: ScannIndex.build(vectors, BRUTE_FORCE),
     "scann tree": lambda vectors: ScannIndex.build(vectors, TREE),
+    "scann tree, bfloat16": lambda vectors: ScannIndex.build(vectors, BFLOAT16),
+    "scann tree, int8": lambda vectors: ScannIndex.build(vectors, INT8),
 }
 ALL: dict[str, Callable[[NDArray[np.float32]], Index]] = PYTHON | {
     "graph exact": lambda v: InGraph(ExactSearch(v), size=len(v), is_exact=True),
     "graph scann brute force": lambda vectors: in_graph_scann(vectors, BRUTE_FORCE),
     "graph scann tree": lambda vectors: in_graph_scann(vectors, TREE),
+    "graph scann tree, bfloat16": lambda vectors: in_graph_scann(vectors, BFLOAT16),
+    "graph scann tree, int8": lambda vectors: in_graph_scann(vectors, INT8),
 }
+OFF = {"bfloat16": 0.1, "int8": 0.2}
+"""How far scores may be off, of which most are between -15 and 15."""
+
 RANDOM = np.random.default_rng(8)
 VECTORS = RANDOM.normal(size=(SIZE, WIDTH)).astype(np.float32)
 VECTORS[:, 0] *= 5  # an item's own quality is on another scale
@@ -84,7 +94,8 @@ def test_as_many_rows_as_asked_for_with_their_scores(
     assert rows.shape == scores.shape == (len(QUERIES), min(k, SIZE))
     assert all(len(set(found)) == len(found) for found in rows.tolist())
     expected = np.take_along_axis(QUERIES @ VECTORS.T, rows, axis=1)
-    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
+    off = next((off for storage, off in OFF.items() if storage in name), 1e-5)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=off)
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
@@ -172,3 +183,11 @@ def test_search_without_is_a_search_of_the_others(data: st.DataObject, size: int
         others = [row for row in ranked if not unwanted[query, row]][: k[query]]
         assert found.tolist() == others + [-1] * (len(found) - len(others))
         assert np.isneginf(scores[query, len(others) :]).all()
+
+
+def test_a_search_that_was_released_answers_the_same_again() -> None:
+    search = ScannSearch.of(ScannIndex.build(VECTORS, TREE))
+    expected, _ = search(tf.constant(QUERIES), tf.constant(10))
+    search.release()
+    rows, _ = search(tf.constant(QUERIES), tf.constant(10))
+    np.testing.assert_array_equal(rows, expected)

@@ -134,9 +134,8 @@ def test_history_is_the_latest_items_by_their_ids(
     vocabulary = set(read_vocabulary(retriever.bundle.vocabulary).tokens("item.item_id").tokens)
     assert len(busy) > 5
     for user in busy:
-        found = retriever.explain(
-            "u2i", source={"id": user}, target={"id": retriever.catalogue("item").ids[0]}
-        )
+        (item,) = retriever.catalogue("item").ids(np.array([0]))
+        found = retriever.explain("u2i", source={"id": user}, target={"id": item})
         pulled = [name for name in found.source if name.field == "history"]
         known = [item for item in kept[user] if item in vocabulary]
         assert {name.label for name in pulled} == set(known[-LATEST:])
@@ -213,7 +212,7 @@ def given(
     """A source or a target by its id, or by the raw values that training had."""
     side = getattr(DIRECTIONS[direction], end)
     if by == "id":
-        return {"id": retriever.catalogue(side).ids[row]}
+        return {"id": retriever.catalogue(side).ids(np.array([row]))[0]}
     features = published.features(side, [row])
     return {"features": {name: values[0] for name, values in features.items()}}
 

@@ -125,12 +125,12 @@ def scores(published: Published) -> Floats:
     model = tf.saved_model.load(str(retriever.bundle.model("u2i")))
     inputs = {name: tf.constant(x) for name, x in published.packed("user", USERS).items()}
     nothing = tf.zeros([len(USERS), 0], tf.string)
-    n_items = tf.fill([len(USERS)], len(retriever.catalogue("item").ids))
+    n_items = tf.fill([len(USERS)], retriever.catalogue("item").size)
     answer = model.signatures["top_k"](**inputs, k=n_items, exclude=nothing)
     found = []
     for ids, of_user in zip(answer["ids"].numpy(), answer["scores"].numpy(), strict=True):
         by_id = dict(zip([item.decode() for item in ids], of_user.astype(float), strict=True))
-        found.append([by_id[item] for item in retriever.catalogue("item").ids])
+        found.append([by_id[item] for item in retriever.parts.items.ids.to_numpy()])
     return np.array(found)
 
 

@@ -80,10 +80,9 @@ def test_metrics_are_those_of_the_vectors_published(exact: Published, version: i
 
 def test_seen_pairs_are_the_interactions_learned_from(published: Published) -> None:
     retriever = published.open()
-    rows, columns = retriever.parts.seen.matrix.nonzero()
-    pairs = zip(
-        retriever.catalogue("user").ids[rows], retriever.catalogue("item").ids[columns], strict=True
-    )
+    rows, columns = (each.astype(np.int64) for each in retriever.parts.seen.matrix.nonzero())
+    users, items = retriever.catalogue("user").ids(rows), retriever.catalogue("item").ids(columns)
+    pairs = zip(users, items, strict=True)
     kept = zip(published.kept["user_id"], published.kept["item_id"], strict=True)
     assert set(pairs) == set(kept)
 
@@ -116,6 +115,6 @@ def recall_of_test_items(published: Published, retriever: Retriever, *, k: int) 
         row = retriever.catalogue("user").rows([user])[0]
         scores = retriever.catalogue("item").vectors @ retriever.catalogue("user").vectors[row]
         scores[retriever.parts.seen.of("user", row)] = -np.inf
-        best = retriever.catalogue("item").ids[np.argsort(-scores)[:k]]
+        best = retriever.catalogue("item").ids(np.argsort(-scores)[:k])
         shares.append(len(wanted & set(best)) / len(wanted))
     return float(np.mean(shares))

@@ -35,7 +35,7 @@ class SumTower:
     def __call__(self, packed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         vectors = np.zeros((len(packed["age"]), self._world.items.vectors.shape[1]), np.float32)
         for row, history in enumerate(packed["history"]):
-            rows = self._world.items.find(history)
+            rows = self._world.items.ids.find(history)
             vectors[row] = self._world.items.vectors[rows[rows >= 0]].sum(axis=0)
         vectors[:, 0] = 1
         vectors[:, 1] += np.nan_to_num(packed["age"]) / 100
@@ -77,8 +77,8 @@ class World:
         users = pd.DataFrame({"user_id": np.arange(n_users) + 2**60})
         pairs = rng.random((n_users, n_items)) < np.linspace(0.3, 0.02, n_items)
         return cls(
-            Embeddings(users, vectors["user"]),
-            Embeddings(items, vectors["item"]),
+            Embeddings.from_pandas(users, vectors["user"]),
+            Embeddings.from_pandas(items, vectors["item"]),
             Seen(scipy.sparse.csr_array(pairs)),
             tree,
         )
@@ -110,7 +110,7 @@ class World:
         return self.seen.of("user", user)
 
     def users_table(self, rows: Any) -> pa.Table:
-        return pa.table({"user_id": self.users.ids[rows]})
+        return pa.table({"user_id": self.users.ids.to_numpy()[rows]})
 
     def u2i(self, user: int) -> NDArray[Any]:
         """The score of every item for a user."""

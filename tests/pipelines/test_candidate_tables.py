@@ -32,7 +32,7 @@ def only(channel: str, k: int) -> dict[str, Any]:
 
 
 def rows(world: World, frame: Any, user: int) -> list[int]:
-    found: list[int] = world.items.find(
+    found: list[int] = world.items.ids.find(
         frame[frame["user_id"] == user]["item_id"].to_numpy()
     ).tolist()
     return found
@@ -40,7 +40,7 @@ def rows(world: World, frame: Any, user: int) -> list[int]:
 
 def test_i2i_starts_from_the_last_items_of_the_history_given() -> None:
     world = World.random()
-    ids = world.items.ids
+    ids = world.items.ids.to_numpy()
     history = [*ids[[9, 30, 12, 44]], "unknown", ids[9], ids[5]]
     latest = [5, 9, 44]
     table = pa.table({"user_id": [FIRST + 2, 1], "history": [history, history]})
@@ -91,7 +91,7 @@ def test_channels_come_in_order_with_their_own_scores() -> None:
         ("popularity", world.popularity()),
     ):
         mine = frame[frame["channel"] == channel]
-        wanted = scores[world.items.find(mine["item_id"].to_numpy())]
+        wanted = scores[world.items.ids.find(mine["item_id"].to_numpy())]
         np.testing.assert_allclose(mine["score"], wanted, rtol=1e-5)
         assert (np.diff(mine["score"]) <= 0).all()
 
@@ -182,8 +182,8 @@ def test_users_may_have_text_ids_and_items_integers() -> None:
     items = pd.DataFrame({"sku": np.arange(50) - 2**62})
     other: Any = dataclasses.replace(
         world,
-        users=Embeddings(users, world.users.vectors),
-        items=Embeddings(items, world.items.vectors),
+        users=Embeddings.from_pandas(users, world.users.vectors),
+        items=Embeddings.from_pandas(items, world.items.vectors),
     )
     table = pa.table({"uid": pa.array(["ü4", "", "ü9"]).dictionary_encode()})
     frame, rejected = candidates(other, table, **only("u2i", 5))

@@ -85,7 +85,7 @@ def test_every_user_gets_its_candidates(models: Path, users: Path, tmp_path: Pat
         mine = frame[frame["user_id"] == user]
         assert mine["rank"].tolist() == list(range(1, 13))
         seen = retriever.parts.seen.of("user", user - FIRST)
-        assert not set(mine["item_id"]) & set(retriever.catalogue("item").ids[seen])
+        assert not set(mine["item_id"]) & set(retriever.catalogue("item").ids(seen))
         best = retriever.retrieve("u2i", id=user, k=8, exclude_seen=True)
         assert mine["item_id"].tolist()[:8] == best["item_id"].tolist()
         np.testing.assert_allclose(mine["score"][:8], best["score"], rtol=1e-5, atol=1e-7)
@@ -241,10 +241,11 @@ def test_another_job_is_refused_unless_it_starts_over(
     models: Path, users: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    write_candidates(CandidateJob(models=models, users=users, out=out, settings=settings()))
+    job = CandidateJob(models=models, users=users, out=out, version=2, settings=settings())
+    write_candidates(job)
     before = rows_of(out)
     pq.write_table(pa.table({"user_id": [FIRST]}), users / "c.parquet")
-    other = CandidateJob(models=models, users=users, out=out, version=1, settings=settings(k=9))
+    other = dataclasses.replace(job, version=1, settings=settings(k=9))
     with pytest.raises(ConfigError) as error:
         write_candidates(other)
     for text in ("version: begun with 2, received 1", "settings.k: begun with 12", "--again"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 USER, ITEM = str(2**40), "item 3 é"
 COMMANDS = {
-    "run": ["config", "--out", "--from"],
+    "run": ["config", "--out", "--from", "--engine", "--master"],
     "tune": ["config", "--out", "--trials", "--minutes", "--only", "--dims"],
     "demo": ["--out", "--serve", "--port"],
     "query": [
@@ -130,7 +130,7 @@ def test_query_leaves_out_what_is_not_wanted(call: Call, models: Path) -> None:
     assert len(every) == 40
     assert found("--exclude", f"{every[0]}, {every[2]},nobody") == [every[1], *every[3:]]
     retriever = Retriever.open(models)
-    seen = set(retriever.catalogue("item").ids[retriever.parts.seen.of("user", 0)])
+    seen = set(retriever.catalogue("item").ids(retriever.parts.seen.of("user", 0)))
     assert seen
     assert found("--exclude-seen") == [item for item in every if item not in seen]
 

@@ -94,6 +94,17 @@ def test_dates_that_are_not_iso_8601_are_faulty() -> None:
     assert parsed.faulty.tolist() == [False, False, True, True, False]
 
 
+def test_a_type_of_numbers_decides_that_times_are_no_dates() -> None:
+    parsed = parse_times(pd.Series([np.inf, np.inf, 7.0]))
+    assert parsed.values[2] == 7.0
+    assert parsed.faulty.tolist() == [True, True, False]
+
+
+def test_a_part_of_a_column_of_times_is_read_as_the_whole() -> None:
+    assert parse_times(column(["3", "2020-01-02"]), as_dates=True).faulty.tolist() == [True, False]
+    assert parse_times(column(["soon", "soon"]), as_dates=False).faulty.all()
+
+
 def test_durations_are_no_times() -> None:
     parsed = parse_times(column([pd.Timedelta(1), None], "timedelta64[ns]"))
     assert parsed.faulty.tolist() == [True, False]

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from pipelines import dataset as dataset_module
+from pipelines.blocks import HeldInteractions, every_positive, interaction_matrix
 from pipelines.config import RunConfig
 from pipelines.dataset import (
     Dataset,
     build_dataset,
     encode_table,
     history_entries,
-    interaction_matrix,
 )
 from pipelines.interactions import tables_from_frames
 from towers.encoder import Encoder
@@ -98,6 +98,11 @@ def histories(made: Dataset, interactions: pd.DataFrame) -> list[list[Any]]:
     return [list(past.get(user, [])) for user in made.user_ids.tolist()]
 
 
+def queries(made: Dataset) -> sparse.csr_array:
+    """The bags of all users with their histories."""
+    return made.query_bags(made.interactions.block(0))
+
+
 def encoded(made: Dataset, *, side: Any, columns: dict[str, list[Any]]) -> Any:
     """The bags that the encoder gives for raw features, as a matrix."""
     inputs = input_dtypes(made.schema, made.vocabulary, side=side)
@@ -118,7 +123,7 @@ def test_ids_keep_their_type_and_their_order(kind: str, dtype: Any) -> None:
 
 def test_interactions_are_weights_with_each_user_s_items_from_old_to_new() -> None:
     made, interactions = make_dataset()
-    matrix = made.interactions
+    matrix = every_positive(made.interactions)
     assert matrix.shape == (N_USERS, N_ITEMS)
     assert matrix.dtype == np.float32
     given_rows = frames()["interactions"].sort_values("at")
@@ -128,8 +133,8 @@ def test_interactions_are_weights_with_each_user_s_items_from_old_to_new() -> No
         assert made.item_ids[matrix.indices[entries]].tolist() == mine["item_id"].tolist()
         np.testing.assert_allclose(matrix.data[entries], mine["weight"], rtol=1e-6)
     counts = interactions["item_id"].value_counts()
-    assert made.item_popularity.tolist() == [counts.get(item, 0) for item in made.item_ids]
-    assert made.item_popularity.dtype == np.int64
+    assert made.interactions.item_counts.tolist() == [counts.get(item, 0) for item in made.item_ids]
+    assert made.interactions.item_counts.dtype == np.int64
 
 
 def test_every_user_and_item_is_encoded_by_the_graph() -> None:
@@ -177,7 +182,7 @@ def test_a_user_with_its_history_is_what_the_graph_encodes(kind: str, seed: int)
     users = frames(kind)["users"]
     raw = {"history": past, "city": users["city"].tolist(), "age": users["age"].tolist()}
     np.testing.assert_allclose(
-        made.query_bags.toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
+        queries(made).toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
     )
 
 
@@ -194,7 +199,7 @@ def test_a_history_may_come_from_other_interactions() -> None:
     past: list[list[Any]] = [[] for _ in range(N_USERS)]
     past[6], past[0] = made.item_ids[[4, 1]].tolist(), [made.item_ids[2]]
     expected = made.user_bags.toarray() + encoded(made, side="user", columns={"history": past})
-    found = dataclasses.replace(made, interactions=matrix).query_bags
+    found = queries(dataclasses.replace(made, interactions=HeldInteractions(matrix)))
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
 
@@ -224,13 +229,13 @@ def test_items_that_training_does_not_know_are_in_no_history() -> None:
     rare = {"kind": "categorical", "column": "item_id", "min_count": 10**6}
     made, _ = make_dataset(config=CONFIG | {"item": {"features": [rare]}})
     assert made.history_rows.tolist() == [-1] * N_ITEMS
-    np.testing.assert_array_equal(made.query_bags.toarray(), made.user_bags.toarray())
+    np.testing.assert_array_equal(queries(made).toarray(), made.user_bags.toarray())
 
 
 def test_without_a_history_feature_users_are_their_other_features() -> None:
     plain = {"features": CONFIG["user"]["features"][1:]}
     made, _ = make_dataset(config=CONFIG | {"user": plain})
-    assert made.query_bags is made.user_bags
+    assert queries(made) is made.user_bags
     assert made.history_rows.tolist() == [-1] * N_ITEMS
 
 
@@ -247,5 +252,5 @@ def test_users_without_any_feature_but_their_history_start_empty() -> None:
     assert isinstance(made.user_bags, sparse.csr_array)
     raw = {"history": histories(made, interactions)}
     np.testing.assert_allclose(
-        made.query_bags.toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
+        queries(made).toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
     )

@@ -32,7 +32,7 @@ def naive_fm(x: NDArray[np.float64], w: NDArray[np.float64], v: NDArray[np.float
 def test_a_match_score_is_the_fm_score_less_what_is_the_users_own(
     model: TwoTower, dataset: Dataset
 ) -> None:
-    users = dataset.query_bags.toarray().astype(np.float64)
+    users = dataset.query_bags(dataset.interactions.block(0)).toarray().astype(np.float64)
     items = dataset.item_bags.toarray().astype(np.float64)
     w, v = (part.numpy().astype(np.float64) for part in (model.features.w, model.features.v))
     rows = np.array([0, 7, 59])

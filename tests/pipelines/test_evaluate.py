@@ -71,6 +71,16 @@ def problems(draw: st.DrawFn) -> tuple[Scores, Table, Table]:
     return scores, train, test & ~train
 
 
+@given(problem=problems())
+def test_only_the_rows_of_users_with_test_items_are_looked_at(
+    problem: tuple[Scores, Table, Table],
+) -> None:
+    scores, train, test = problem
+    whole = run(scores, train, test)
+    rows = train & test.any(axis=1, keepdims=True)
+    assert run(scores, rows, test, item_counts=train.sum(axis=0)) == whole
+
+
 @given(problem=problems(), batch_size=st.integers(1, 8))
 def test_agrees_with_the_definitions_one_user_at_a_time(
     problem: tuple[Scores, Table, Table], batch_size: int

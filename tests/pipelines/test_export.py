@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipelines import export
+from pipelines.blocks import every_positive
 from pipelines.config import RunConfig
 from pipelines.dataset import Dataset
 from pipelines.embed import Vectors, embed
@@ -22,7 +23,7 @@ from pipelines.results import AnnSetting
 from pipelines.tune_index import measure_recall
 from serving.directions import DIRECTIONS
 from serving.embeddings import Embeddings
-from serving.index import ExactIndex
+from serving.index import ExactIndex, Found
 from serving.scann_index import ScannIndex, ScannSettings
 from serving.seen import Seen
 from serving.vocabulary_files import read_vocabulary
@@ -151,9 +152,9 @@ def test_vectors_are_stored_with_the_columns_of_their_table(
     stored = Embeddings.read(exact[0] / f"{side}s.parquet")
     np.testing.assert_array_equal(stored.vectors, vectors[side])
     table = case.prepared.users if side == "user" else case.prepared.items
-    assert stored.table.columns.tolist() == table.columns.tolist()
-    assert stored.ids.tolist() == table.iloc[:, 0].tolist()
-    texts = stored.table.select_dtypes(exclude="number").map(list)
+    assert stored.columns == table.columns.tolist()
+    assert stored.ids.to_numpy().tolist() == table.iloc[:, 0].tolist()
+    texts = stored.table.to_pandas().select_dtypes(exclude="number").map(list)
     pd.testing.assert_frame_equal(texts, table[texts.columns].map(list), check_dtype=False)
 
 
@@ -162,7 +163,7 @@ def test_seen_pairs_and_vocabulary_are_those_of_the_fit(
 ) -> None:
     interactions, vocabulary = case.dataset.interactions, case.dataset.vocabulary
     seen = Seen.read(exact[0] / "seen.parquet", shape=interactions.shape)
-    assert (seen.matrix.toarray() == (interactions.toarray() > 0)).all()
+    assert (seen.matrix.toarray() == (every_positive(interactions).toarray() > 0)).all()
     read = read_vocabulary(exact[0] / "vocabulary")
     assert read.n_rows == vocabulary.n_rows
     assert read.spaces.keys() == vocabulary.spaces.keys()
@@ -243,9 +244,10 @@ def test_index_is_tuned_with_a_sample_of_those_that_exist(
     asked: list[tuple[int, ...]] = []
 
     def tune_index(
-        corpus: NDArray[np.float32], queries: NDArray[np.float32], *, recall_k: int, recall: float
+        corpus: NDArray[np.float32], queries: NDArray[np.float32], *, exact: Found, **_: Any
     ) -> tuple[ScannIndex, list[AnnSetting]]:
-        asked.append((len(corpus), len(queries), len(np.unique(queries, axis=0)), recall_k))
+        distinct, recall_k = len(np.unique(queries, axis=0)), exact[0].shape[1]
+        asked.append((len(corpus), len(queries), distinct, recall_k))
         raise RecallGateError("seen enough")
 
     monkeypatch.setattr(export, "tune_index", tune_index)
@@ -263,9 +265,9 @@ def test_saved_model_that_finds_too_little_is_refused(
     """What was tuned does not count: the graph that is exported is measured again."""
 
     def tune_index(
-        corpus: NDArray[np.float32], queries: NDArray[np.float32], *, recall_k: int, recall: float
+        corpus: NDArray[np.float32], queries: NDArray[np.float32], **_: Any
     ) -> tuple[ScannIndex, list[AnnSetting]]:
-        few = ScannSettings(num_leaves=8, reorder=recall_k, recall_k=recall_k)
+        few = ScannSettings(num_leaves=8, reorder=3, recall_k=3)
         return ScannIndex.build(corpus, few), []
 
     monkeypatch.setattr(export, "tune_index", tune_index)

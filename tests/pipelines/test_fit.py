@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from pipelines import fit as fit_module
-from pipelines.dataset import Dataset, interaction_matrix
+from pipelines.blocks import every_positive, interaction_matrix
+from pipelines.dataset import Dataset
 from pipelines.embed import embed, match_scorer
 from pipelines.evaluate import evaluate
 from pipelines.fit import Fit, Fitted, fit, sampling_report
@@ -146,7 +147,7 @@ def test_validation_measures_the_model_as_it_is_after_the_epoch(
     assert whole.best_epoch == 1 + int(np.argmax(found))
     expected = evaluate(
         match_scorer(embed(whole.model, dataset)),
-        train=dataset.interactions,
+        train=every_positive(dataset.interactions),
         test=validation,
         config=tiny.config().evaluation,
     )
@@ -204,7 +205,9 @@ def test_a_fit_that_diverges_is_refused(make_job: MakeJob, batch_size: int) -> N
 
 
 def test_what_was_sampled_is_reported_by_source(make_job: MakeJob, two: Fitted) -> None:
-    mined = MinedNegatives(items=np.tile(np.arange(40), (60, 1)), version=1, ranks=(1, 40))
+    mined = MinedNegatives(
+        items=np.tile(np.arange(40, dtype=np.int32), (60, 1)), version=1, ranks=(1, 40)
+    )
     fitted = fit(make_job("mined", epochs=1, mined=mined), Reporter())
     without, report = sampling_report(two.records), sampling_report(fitted.records)
     for found in (without, report):
@@ -215,3 +218,10 @@ def test_what_was_sampled_is_reported_by_source(make_job: MakeJob, two: Fitted) 
         assert 0 < found["violators"]["share of pairs within the margin"] <= 1
     assert without["share of sampled negatives"]["mined"] == 0
     assert report["share of sampled negatives"]["mined"] > 0.05
+
+
+def test_without_its_optimizer_a_fitted_model_is_the_same_to_all_who_use_it(two: Fitted) -> None:
+    lighter = two.without_optimizer()
+    assert lighter.checkpoint == two.checkpoint
+    assert lighter.model.features is two.model.features
+    assert getattr(lighter.model, "optimizer", None) is None

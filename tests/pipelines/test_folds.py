@@ -2,14 +2,23 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipelines.blocks import (
+    HeldInteractions,
+    StoredInteractions,
+    every_positive,
+    finish_blocks,
+    write_block,
+)
 from pipelines.config import TrainingConfig
 from pipelines.dataset import Dataset
 from pipelines.folds import Arrays, FoldBatches
@@ -35,7 +44,7 @@ DATASET_ITEMS = {bag.tobytes(): row for row, bag in enumerate(DATASET.item_bags.
 
 def items_of(user: int) -> list[int]:
     """A user's item rows, from old to new."""
-    matrix = DATASET.interactions
+    matrix = every_positive(DATASET.interactions)
     items: list[int] = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]].tolist()
     return items
 
@@ -45,7 +54,7 @@ def make_mined() -> MinedNegatives:
     rng = np.random.default_rng(1)
     others = [np.setdiff1d(np.arange(N_ITEMS), items_of(user)) for user in range(N_USERS)]
     items = np.stack([rng.choice(np.append(others[user], -1), 12) for user in range(N_USERS)])
-    return MinedNegatives(items=items.astype(np.int64), version=1, ranks=(1, 12))
+    return MinedNegatives(items=items.astype(np.int32), version=1, ranks=(1, 12))
 
 
 def make_batches(
@@ -126,7 +135,7 @@ def test_every_interaction_is_a_positive_exactly_once_an_epoch(number: int, cont
         for user, positives in zip(batch.users, batch.positives, strict=True)
         for item, weight in positives
     ]
-    coo = DATASET.interactions.tocoo()
+    coo = every_positive(DATASET.interactions).tocoo()
     expected = zip(coo.row.tolist(), coo.col.tolist(), coo.data.tolist(), strict=True)
     assert sorted(found) == sorted(expected)
 
@@ -163,7 +172,8 @@ def test_folds_of_past_contexts_are_stretches_of_time_that_leave_none_empty() ->
 
 
 def test_histories_hold_only_the_past_where_there_are_times() -> None:
-    timed = make_batches(dataset=dataclasses.replace(DATASET, has_times=True))
+    held = HeldInteractions(every_positive(DATASET.interactions), has_times=True)
+    timed = make_batches(dataset=dataclasses.replace(DATASET, interactions=held))
     assert same(epoch(timed), epoch(make_batches(contexts="past")))
     assert same(epoch(make_batches()), epoch(make_batches(contexts="others")))
 
@@ -249,7 +259,7 @@ def test_batches_are_as_the_model_expects_them() -> None:
             indices: Any = batch[f"{side}_indices"]
             assert np.all((indices >= 0) & (indices < [n, len(batch["rows"])]))
         assert set(batch["shared_source"].tolist()) <= {Source.UNIFORM, Source.POPULARITY}
-        popularity = DATASET.item_popularity[decode(batch).items]
+        popularity = DATASET.interactions.item_counts[decode(batch).items]
         np.testing.assert_array_equal(batch["item_popularity"], popularity)
 
 
@@ -300,6 +310,49 @@ def test_an_epoch_depends_on_its_number_and_the_seed_alone() -> None:
     assert not same(first, epoch(other, 3))
 
 
+def stored(folder: Path, *, n_blocks: int) -> Dataset:
+    """The data set with its interactions on disk."""
+    matrix = every_positive(DATASET.interactions)
+    block_of_user = np.arange(N_USERS, dtype=np.int32) % n_blocks
+    for number in range(n_blocks):
+        chosen = np.flatnonzero(block_of_user == number)
+        rows = matrix[chosen].tocoo()
+        columns = {"user_row": chosen[rows.coords[0]], "item_row": rows.coords[1]}
+        part = np.zeros(rows.nnz, dtype=np.int8)
+        write_block(folder, number, pa.table(columns | {"weight": rows.data, "part": part}))
+    finish_blocks(
+        folder, block_of_user=block_of_user, n_items=N_ITEMS, n_blocks=n_blocks, has_times=False
+    )
+    return dataclasses.replace(DATASET, interactions=StoredInteractions(folder, ("train",)))
+
+
+def test_interactions_on_disk_give_the_same_batches(tmp_path: Path) -> None:
+    on_disk = make_batches(dataset=stored(tmp_path, n_blocks=1))
+    assert same(epoch(on_disk, 2), epoch(make_batches(), 2))
+
+
+@pytest.mark.parametrize("contexts", ["past", "others"])
+def test_an_epoch_trains_every_positive_once_however_many_blocks(
+    tmp_path: Path, contexts: str
+) -> None:
+    batches = make_batches(
+        dataset=stored(tmp_path, n_blocks=3), contexts=contexts, batch_size=5, history_dropout=0.0
+    )
+    found = epoch(batches)
+    assert len(found) == batches.n_batches
+    decoded = [decode(batch) for batch in found]
+    trained = [
+        (user, item)
+        for batch in decoded
+        for user, positives in zip(batch.users, batch.positives, strict=True)
+        for item, _ in positives
+    ]
+    expected = [(user, item) for user in range(N_USERS) for item in items_of(user)]
+    assert sorted(trained) == sorted(expected)
+    blocks = [{user % 3 for user in batch.users} for batch in decoded]
+    assert all(len(block) == 1 for block in blocks)  # a batch is of one block's users
+
+
 def test_folds_change_between_epochs() -> None:
     def folds(number: int) -> set[tuple[int, frozenset[int]]]:
         return {
@@ -319,7 +372,7 @@ def test_positives_are_suppressed_by_popularity() -> None:
         for batch in map(decode, epoch(batches, number)):
             for positives in batch.positives:
                 np.add.at(counts, [item for item, _ in positives], 1)
-    popularity = DATASET.item_popularity
+    popularity = DATASET.interactions.item_counts
     keep = keep_probability(popularity, threshold=threshold)
     assert keep.min() < 0.5 < keep.max()
     trials = n * popularity

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from pipelines.blocks import every_positive
 from pipelines.dataset import Dataset
 from pipelines.folds import FoldBatches
 from pipelines.model import build_model
@@ -32,7 +33,12 @@ def test_items_of_histories_start_where_the_interactions_place_them(
     spectral = build(tiny, dataset).features.v.numpy()
     rows = dataset.history_rows[dataset.history_rows >= 0]
     seed = tiny.config().seed
-    expected = spectral_vectors(dataset.interactions, DIM, seed=seed)[dataset.history_rows >= 0]
+    expected = spectral_vectors(
+        lambda: [every_positive(dataset.interactions)],
+        DIM,
+        item_counts=dataset.interactions.item_counts,
+        seed=seed,
+    )[dataset.history_rows >= 0]
     np.testing.assert_allclose(spectral[rows], expected * 0.5 / math.sqrt(DIM), rtol=1e-6)
     lengths = np.linalg.norm(spectral[rows], axis=1)
     assert np.sqrt(np.mean(np.square(lengths))) == pytest.approx(0.5, rel=0.05)

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config import InteractionsTable
-from pipelines.positives import CheckedInteractions, check_interactions, take_positives
+from pipelines.positives import (
+    CheckedInteractions,
+    PositiveCounts,
+    check_interactions,
+    take_positives,
+)
 from pipelines.tables import wrap_frame
 from towers.schema import Side
 
@@ -33,7 +38,7 @@ def check(
         wrap_frame(frame, name="interactions"),
         table,
         id_kinds={"user": "text", "item": "text"},
-        known_ids={side: pd.Series(ids) for side, ids in (known or {}).items()},
+        known_ids={side: pd.Index(ids) for side, ids in (known or {}).items()},
     )
 
 
@@ -105,14 +110,14 @@ def test_the_earliest_positive_is_kept_and_every_row_is_counted() -> None:
     assert positives.rows["timestamp"].tolist() == [3.0, 4.0, 4.0]
     assert positives.rows["weight"].tolist() == [1.0, 4.0, 1.0]
     assert list(positives.rows) == ["user_id", "item_id", "timestamp", "weight"]
-    assert (positives.not_positive, positives.merged, positives.in_training) == (1, 1, 0)
+    assert positives.counts == PositiveCounts(kept=3, not_positive=1, merged=1)
 
 
 def test_pairs_seen_in_training_are_left_out() -> None:
     train = take_positives(check({}, {"i": "y", "r": 1}).rows)
     test = take_positives(check({}, {"i": "y"}, {"u": "b"}).rows, seen=train.rows)
     assert test.rows[["user_id", "item_id"]].to_numpy().tolist() == [["a", "y"], ["b", "x"]]
-    assert test.in_training == 1
+    assert test.counts.in_training == 1
 
 
 @given(rows=PAIRS, seen=PAIRS)
@@ -123,7 +128,7 @@ def test_rows_in_are_rows_out_plus_rows_counted(
     frame = pd.DataFrame(rows, columns=columns).astype({"is_positive": bool})
     other = pd.DataFrame(seen, columns=columns).drop_duplicates(["user_id", "item_id"])
     taken = take_positives(frame, seen=other)
-    counted = taken.not_positive + taken.merged + taken.in_training
+    counted = taken.counts.not_positive + taken.counts.merged + taken.counts.in_training
     assert len(frame) == len(taken.rows) + counted
     earliest: dict[tuple[str, str], int] = {}
     for user, item, time, is_positive in rows:

@@ -67,6 +67,7 @@ def test_missing_values_and_a_part_without_rows_are_kept(tiny: Tiny, tmp_path: P
     found = prepare(tables_from_frames(config, **tables), config)
     save_prepared(found, tmp_path / "prepared")
     loaded = load_prepared(tmp_path / "prepared")
+    assert isinstance(loaded, Prepared)
     assert len(loaded.test) == 0
     assert loaded.test.columns.tolist() == found.test.columns.tolist()
     assert loaded.users["age"].isna().tolist() == (loaded.users.index == 3).tolist()

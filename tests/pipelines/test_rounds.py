@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipelines import fit as fit_module
+from pipelines.blocks import interaction_matrix
 from pipelines.config import load_config
-from pipelines.dataset import interaction_matrix
 from pipelines.evaluate import evaluate
 from pipelines.fit import FitState
 from pipelines.prepare import Prepared
@@ -127,7 +127,11 @@ def test_a_versions_figures_are_those_of_its_own_vectors(
         retriever = Retriever.open(out, version=found["version"])
         users, items = retriever.catalogue("user"), retriever.catalogue("item")
         seen, test = (
-            interaction_matrix(frame, user_ids=users.ids, item_ids=items.ids)
+            interaction_matrix(
+                frame,
+                user_ids=users.published.ids.to_numpy(),
+                item_ids=items.published.ids.to_numpy(),
+            )
             for frame in (prepared.everything_but_test, prepared.test)
         )
         expected = evaluate(

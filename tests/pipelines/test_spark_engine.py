@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import spark_engine
 from pipelines.candidates import write_here
 from pipelines.spark_engine import open_engine
+from pipelines.spark_jobs import attend
 from tests.pipelines.spark_support import cluster, run_command, start_command, wait_until
 from towers.errors import ConfigError, EngineError
 
@@ -194,7 +194,7 @@ def test_what_interrupts_the_driver_cancels_the_job(kind: type[BaseException]) -
         raise kind("stop")
 
     with pytest.raises(kind, match="stop"):
-        spark_engine._attend(session, wait_and_end, meanwhile=meanwhile)
+        attend(session, wait_and_end, meanwhile=meanwhile)
     assert cancelled.is_set()
 
 
@@ -208,5 +208,5 @@ def test_job_that_spark_gave_up_keeps_what_is_finished() -> None:
     adopted: list[int] = []
     session: Any = SimpleNamespace(addTag=lambda tag: None)
     with pytest.raises(EngineError, match=r"Job aborted\nCaused by: OSError: full disk\nFinished"):
-        spark_engine._attend(session, fail, meanwhile=lambda: adopted.append(1))
+        attend(session, fail, meanwhile=lambda: adopted.append(1))
     assert adopted

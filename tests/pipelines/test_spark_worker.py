@@ -47,7 +47,7 @@ def write(missing: Missing, _: Reporter) -> None:
             for batch in write_shards(work, staged.root, missing.shards)
             for row in batch.to_pylist()
         ]
-        assert said == [{"shard": n, "kind": None, "message": None} for n in missing.shards]
+        assert said == [{"number": n, "kind": None, "message": None} for n in missing.shards]
         assert not any(missing.output.path("candidates", n).exists() for n in missing.shards)
         assert [missing.output.adopt(staged, "candidates", n) for n in (*missing.shards, 99)] == [
             *(True for _ in missing.shards),
@@ -114,6 +114,6 @@ def test_other_files_than_where_the_job_was_started_are_refused(
 
     with pytest.raises(DataError, match="a shard is gone"):
         write_candidates(job, engine=engine)
-    assert [row["shard"] for row in said] == [0]
+    assert [row["number"] for row in said] == [0]
     assert said[0]["kind"] == ("ConfigError" if change == "staging" else "DataError")
     assert message in said[0]["message"]

@@ -89,6 +89,21 @@ def test_random_depends_on_the_seed_alone() -> None:
     assert {item for _, item in test_part(3)} != set(range(10))
 
 
+@given(n_of_user=N_OF_USER, test=FRACTIONS, validation=FRACTIONS, one=st.integers(0, 5))
+def test_random_looks_at_one_user_at_a_time(
+    n_of_user: list[int], test: float, validation: float, one: int
+) -> None:
+    rows = interactions(n_of_user)
+    config = SplitConfig(test_fraction=test, validation_fraction=validation)
+    whole = split_interactions(tables(rows), config=config, seed=2)
+    user = f"u{one % len(n_of_user)}"
+    alone = rows[rows["user_id"] == user]
+    part = split_interactions(tables(alone), config=config, seed=2)
+    for name in ("train", "validation", "test"):
+        expected = [pair for pair in pairs(getattr(whole, name)) if pair[0] == user]
+        assert pairs(getattr(part, name)) == expected
+
+
 def test_a_test_table_takes_the_place_of_the_fraction() -> None:
     test = interactions([2])
     split = split_interactions(

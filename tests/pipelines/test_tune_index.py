@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pipelines import tune_index as tuning
-from pipelines.tune_index import choose_settings, measure_recall, tune_index
+from pipelines.tune_index import choose_settings, exact_scores, measure_recall, tune_index
 from serving.index import ExactIndex
+from serving.scann_index import Storage
 from towers.errors import RecallGateError
 
 RANDOM = np.random.default_rng(9)
+STORAGES = get_args(Storage)
 CENTRES = RANDOM.normal(size=(100, 8))
 
 
@@ -24,7 +28,9 @@ VECTORS, QUERIES = near_centres(20_000), near_centres(200)
 def test_few_vectors_need_no_tree() -> None:
     assert choose_settings(19_999).num_leaves is None
     assert choose_settings(20_000, recall_k=5000).num_leaves is None
-    index, tried = tune_index(VECTORS[:500], QUERIES, recall_k=10, recall=1.0)
+    few = VECTORS[:500]
+    exact = ExactIndex(few).search(QUERIES, 10)
+    index, tried = tune_index(few, QUERIES, exact=exact, recall=1.0, storage="int8")
     assert index.is_exact
     assert tried == []
 
@@ -33,8 +39,10 @@ def test_tree_grows_with_the_root_of_the_number_of_vectors() -> None:
     assert [choose_settings(n).num_leaves for n in (20_000, 1_000_000)] == [282, 2000]
 
 
-def test_the_chosen_setting_finds_enough_and_a_cheaper_one_did_not() -> None:
-    index, tried = tune_index(VECTORS, QUERIES, recall_k=50, recall=0.9)
+@pytest.mark.parametrize("storage", STORAGES)
+def test_the_chosen_setting_finds_enough_and_a_cheaper_one_did_not(storage: Storage) -> None:
+    exact = ExactIndex(VECTORS).search(QUERIES, 50)
+    index, tried = tune_index(VECTORS, QUERIES, exact=exact, recall=0.9, storage=storage)
     chosen = [setting for setting in tried if setting["chosen"]]
     assert len(chosen) == 1
     assert chosen[0]["recall"] >= 0.9
@@ -44,17 +52,40 @@ def test_the_chosen_setting_finds_enough_and_a_cheaper_one_did_not() -> None:
     fewer_leaves = [s for s in tried if s["leaves_to_search"] < chosen[0]["leaves_to_search"]]
     assert fewer_leaves
     assert all(setting["recall"] < 0.93 for setting in fewer_leaves)
-    found = measure_recall(ExactIndex(VECTORS).search(QUERIES, 50), index.search(QUERIES, 50))
+    rows, _ = index.search(QUERIES, 50)
+    found = measure_recall(exact, (rows, exact_scores(VECTORS, QUERIES, rows)))
     assert found.mean() >= 0.9
+    assert index.settings.storage == storage
 
 
 def test_gate_says_what_was_reached_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "REORDER_FACTORS", (1,))
     with pytest.raises(RecallGateError, match=r"recall@50 of 1.0 .* reached 0\.\d+ .*; lower"):
-        tune_index(VECTORS, QUERIES, recall_k=50, recall=1.0)
+        tune_index(VECTORS, QUERIES, exact=ExactIndex(VECTORS).search(QUERIES, 50), recall=1.0)
 
 
 def test_recall_counts_neighbours_and_those_tied_with_the_last() -> None:
     exact = (np.array([[0, 1, 2], [3, 4, 5]]), np.array([[9, 5, 5], [8, 7, 6]], np.float32))
     found = (np.array([[0, 2, 7], [3, 6, -1]]), np.array([[9, 5, 5], [8, 5, -np.inf]], np.float32))
     np.testing.assert_allclose(measure_recall(exact, found), [1, 1 / 3])
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_equal_vectors_are_as_good_as_each_other_however_they_are_stored(storage: Storage) -> None:
+    vectors = np.repeat(VECTORS[:400], 50, axis=0)
+    exact = ExactIndex(vectors).search(QUERIES, 70)
+    index, tried = tune_index(vectors, QUERIES, exact=exact, recall=0.9, storage=storage)
+    rows, scores = index.search(QUERIES, 70)
+    recall = measure_recall(exact, (rows, exact_scores(vectors, QUERIES, rows))).mean()
+    (chosen,) = (setting for setting in tried if setting["chosen"])
+    assert chosen["recall"] == pytest.approx(recall)
+    if storage != "float32":  # by the stored scores ties could not be told
+        assert measure_recall(exact, (rows, scores)).mean() < recall - 0.01
+
+
+def test_exact_scores_are_inner_products() -> None:
+    rows = np.array([[3, 1, -1], [0, -1, -1]])
+    scores = exact_scores(VECTORS, QUERIES[:2], rows)
+    assert np.isneginf(scores[rows < 0]).all()
+    expected = [VECTORS[3] @ QUERIES[0], VECTORS[1] @ QUERIES[0], VECTORS[0] @ QUERIES[1]]
+    np.testing.assert_allclose(scores[rows >= 0], expected, rtol=1e-5)

@@ -26,6 +26,7 @@ from serving.scann_index import ScannIndex, ScannSettings
 from serving.seen import Seen
 from serving.store import Store
 from serving.vocabulary_files import write_vocabulary
+from tests.counted import counted
 from towers import fm
 from towers.encoder import Encoder
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
@@ -80,8 +81,8 @@ class World:
 
     def features(self, side: Side, row: int) -> dict[str, Any]:
         """One batch of one: the raw values that the side's tower reads."""
-        values = self.sides[side].table.iloc[row].to_dict()
-        values["history"] = self.sides["item"].ids[self.seen.of("user", row)].tolist()
+        (values,) = self.sides[side].table.slice(row, 1).to_pylist()
+        values["history"] = self.sides["item"].ids.take(self.seen.of("user", row)).tolist()
         return {name: [values[name]] for name in self.towers[side].encoder.signature}
 
     def rank(self, direction: str, row: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -95,7 +96,7 @@ class World:
             norms = np.linalg.norm(pooled, axis=1) * np.linalg.norm(source[1:])
             scores = pooled @ source[1:] / norms
         order = np.argsort(-scores, kind="stable")
-        return targets.ids[order], scores[order]
+        return targets.ids.take(order), scores[order]
 
     @cached_property
     def indexes(self) -> dict[str, ScannIndex]:
@@ -118,8 +119,8 @@ class World:
             direction=chosen,
             search=ExactSearch(self.corpus(direction))
             if exact
-            else ScannSearch(self.indexes[direction]),
-            ids=self.sides[chosen.target].ids,
+            else ScannSearch.of(self.indexes[direction]),
+            ids=self.sides[chosen.target].ids.to_numpy(),
             k=DEFAULT_K,
             own_id="item_id" if direction == "i2i" else None,
         )
@@ -147,7 +148,9 @@ def world() -> World:
             "item_id": items["item_id"].to_numpy()[item_rows],
         }
     )
-    vocabulary = fit_vocabulary(SCHEMA, users=users, items=items, interactions=interactions)
+    vocabulary = fit_vocabulary(
+        SCHEMA, **counted(users=users, items=items, interactions=interactions)
+    )
     w = tf.Variable(random.normal(size=vocabulary.n_rows), dtype=tf.float32)
     v = tf.Variable(random.normal(size=(vocabulary.n_rows, 6)) / 3, dtype=tf.float32)
     sides: tuple[Side, ...] = ("user", "item")
@@ -172,8 +175,8 @@ def world() -> World:
     }
     return World(
         sides={
-            "user": Embeddings(users, vectors["user"].numpy()),
-            "item": Embeddings(items, vectors["item"].numpy()),
+            "user": Embeddings.from_pandas(users, vectors["user"].numpy()),
+            "item": Embeddings.from_pandas(items, vectors["item"].numpy()),
         },
         vocabulary=vocabulary,
         towers=towers,

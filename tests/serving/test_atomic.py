@@ -7,7 +7,7 @@ from typing import IO
 
 import pytest
 
-from serving.atomic import locked, move_directory, symlink_atomic, write_text_atomic
+from serving.atomic import locked, move_directory, open_atomic, symlink_atomic, write_text_atomic
 
 
 def test_text_replaces_what_was_there_and_leaves_nothing_beside(tmp_path: Path) -> None:
@@ -25,6 +25,14 @@ def test_text_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
         write_text_atomic(path, "half of it \ud800")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_written_in_part_is_not_seen(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    with pytest.raises(KeyboardInterrupt), open_atomic(path) as file:
+        file.write("half of it")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_text_is_readable_by_others(tmp_path: Path) -> None:

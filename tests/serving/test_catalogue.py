@@ -24,7 +24,7 @@ NEW = {"item_id": "d", "year": 2000, "genres": ["z"], "price": 3.5}
 
 @pytest.fixture
 def catalogue() -> Catalogue:
-    return Catalogue(Embeddings(TABLE, VECTORS))
+    return Catalogue(Embeddings.from_pandas(TABLE, VECTORS))
 
 
 def find(catalogue: Catalogue, *ids: str) -> list[int]:
@@ -50,7 +50,7 @@ def test_it_starts_as_published(catalogue: Catalogue) -> None:
 def test_new_ids_get_rows_at_the_end(catalogue: Catalogue) -> None:
     rows = catalogue.put([NEW, NEW | {"item_id": "e"}], np.ones((2, 2), np.float32))
     assert rows.tolist() == find(catalogue, "d", "e") == [3, 4]
-    assert catalogue.ids.tolist() == ["a", "b", "c", "d", "e"]
+    assert catalogue.ids(np.array([[4, -1], [0, 3]])).tolist() == [["e", ""], ["a", "d"]]
     assert catalogue.vectors.tolist() == [*VECTORS.tolist(), [1, 1], [1, 1]]
     assert catalogue.record(3)["price"] == 3.5
     assert catalogue.record(0) == {}
@@ -66,6 +66,14 @@ def test_an_id_that_is_there_keeps_its_row(catalogue: Catalogue) -> None:
     assert catalogue.vectors[1].tolist() == [9, 9]
     assert catalogue.show(np.array([1]))["year"].tolist() == [2000]
     np.testing.assert_array_equal(VECTORS, before)
+
+
+def test_values_that_a_record_does_not_have_are_missing(catalogue: Catalogue) -> None:
+    catalogue.put([{"item_id": "b", "genres": ["z"]}], np.ones((1, 2), np.float32))
+    shown = catalogue.show(np.array([1, 2]))
+    assert shown["year"].isna().tolist() == [True, False]
+    assert shown["genres"].map(list).tolist() == [["z"], ["x", "y"]]
+    assert catalogue.show(np.array([2]))["year"].tolist() == [1992]
 
 
 def test_removed_ids_are_not_found_until_they_come_back(catalogue: Catalogue) -> None:

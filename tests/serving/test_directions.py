@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from serving import directions
 from serving.directions import DIRECTIONS
 
 RANDOM = np.random.default_rng(2)
@@ -64,3 +65,11 @@ def test_unit_vectors_whatever_the_scale_and_zero_stays_zero(vectors: NDArray[np
     zero = (vectors[:, 1:] == 0).all(axis=1)
     assert (unit[zero] == 0).all()
     np.testing.assert_allclose(np.linalg.norm(unit[~zero], axis=1), 1, rtol=1e-5)
+
+
+def test_many_vectors_are_brought_to_length_one_block_by_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_once = DIRECTIONS["i2i"].project(ITEMS)
+    monkeypatch.setattr(directions, "BLOCK", 7)
+    np.testing.assert_array_equal(DIRECTIONS["i2i"].project(ITEMS), at_once)

@@ -58,9 +58,10 @@ def test_parts_sum_to_the_score_of_the_full_ranking(
         data.draw(st.integers(0, ROWS[side] - 1)) for side in (chosen.source, chosen.target)
     )
     ids, scores = world.rank(direction, source)
-    wanted = world.sides[chosen.target].ids[target]
+    (wanted,) = world.sides[chosen.target].ids.take(np.array([target]))
     score = float(scores[ids.tolist().index(wanted)])
-    given_source: dict[str, Any] = {"id": world.sides[chosen.source].ids[source]}
+    (own,) = world.sides[chosen.source].ids.take(np.array([source]))
+    given_source: dict[str, Any] = {"id": own}
     if data.draw(st.booleans()):
         features = world.features(chosen.source, source)
         given_source = {"features": {name: values[0] for name, values in features.items()}}
@@ -134,7 +135,7 @@ def test_kinds_of_i2u_are_the_same_as_of_u2i_the_other_way_round(retriever: Retr
 
 
 def test_similarity_says_which_features_are_shared(world: World, retriever: Retriever) -> None:
-    table = world.sides["item"].table
+    table = world.sides["item"].table.to_pandas()
     one, other = (row for row in range(N_ITEMS) if row % 3 == 2 and row in {5, 8})
     explanation = retriever.explain(
         "i2i", source={"id": table["item_id"][one]}, target={"id": table["item_id"][other]}
@@ -226,8 +227,9 @@ def test_columns_that_do_not_give_the_stored_vector_are_refused(
     with store.staging() as staged:
         shutil.copytree(models / "versions" / "1", staged, dirs_exist_ok=True)
         (staged / "manifest.json").unlink()
-        cities = np.where(users.table["user_id"] == USER, "?", users.table["city"])
-        Embeddings(users.table.assign(city=cities), users.vectors).write(staged / "users.parquet")
+        table = users.table.to_pandas()
+        table = table.assign(city=np.where(table["user_id"] == USER, "?", table["city"]))
+        Embeddings.from_pandas(table, users.vectors).write(staged / "users.parquet")
         version = store.publish(staged, provenance("exact")).version
     retriever = Retriever.open(tmp_path, version=version)
     with pytest.raises(BundleError, match=rf"of user {USER} to give its stored vector"):

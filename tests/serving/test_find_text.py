@@ -13,7 +13,7 @@ from serving.find_text import find_text
 
 def catalogue(**columns: Any) -> Catalogue:
     table = pd.DataFrame(columns)
-    return Catalogue(Embeddings(table, np.zeros((len(table), 2), np.float32)))
+    return Catalogue(Embeddings.from_pandas(table, np.zeros((len(table), 2), np.float32)))
 
 
 @pytest.fixture

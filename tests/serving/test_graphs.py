@@ -185,7 +185,11 @@ def test_saved_models_answer_in_a_process_that_imports_only_tensorflow(
         *((f"{name}/1", "serving_default", user) for name in ("u2i", "u2u")),
         *((f"{name}/1", "serving_default", item) for name in ("i2i", "i2u")),
         ("u2i/1", "top_k", user | {"k": [9], "exclude": [["item 0", ""]]}),
-        ("u2u/1", "top_k", user | {"k": [9], "exclude": [users.ids[[row, 1]].tolist()]}),
+        (
+            "u2u/1",
+            "top_k",
+            user | {"k": [9], "exclude": [users.ids.take(np.array([row, 1])).tolist()]},
+        ),
     ]
     arguments = [str(tmp_path / "models"), json.dumps(queries), kind]
     environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
@@ -213,7 +217,11 @@ def test_saved_models_answer_in_a_process_that_imports_only_tensorflow(
             continue
         direction = path.removesuffix("/1")
         ids, scores = world.rank(direction, row)
-        excluded = [items.ids[row]] if direction == "i2i" else inputs.get("exclude", [[]])[0]
+        excluded = (
+            items.ids.take(np.array([row]))
+            if direction == "i2i"
+            else inputs.get("exclude", [[]])[0]
+        )
         kept = ~np.isin(ids, excluded)
         k = 9 if signature == "top_k" else 7
         truth = dict(zip(ids[kept], scores[kept], strict=True))

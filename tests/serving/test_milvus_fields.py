@@ -13,14 +13,14 @@ from serving.milvus_fields import LONGEST_LIST, LONGEST_TEXT, MOST_FIELDS, colum
 
 def side(**columns: object) -> Embeddings:
     table = pd.DataFrame(columns)
-    return Embeddings(table, np.zeros((len(table), 3), dtype=np.float32))
+    return Embeddings.from_pandas(table, np.zeros((len(table), 3), dtype=np.float32))
 
 
 def test_values_and_where_there_are_none() -> None:
     published = side(id=[7, 8], year=[1.5, None], title=["x", None], tags=[["a", None], None])
     fields = column_fields(published)
     made = entities(
-        fields, published.ids, np.ones((2, 2), dtype=np.float32), column=published.column
+        fields, published.ids.to_numpy(), np.ones((2, 2), dtype=np.float32), column=published.column
     )
     for one in made:
         np.testing.assert_array_equal(one.pop("vector"), [1, 1])
@@ -74,8 +74,7 @@ def test_no_more_fields_than_milvus_takes() -> None:
     ],
 )
 def test_what_milvus_can_hold(values: pa.Array, holds: bool) -> None:
-    frame = pd.DataFrame({"id": np.arange(len(values)), "c": values.to_pandas()})
-    published = Embeddings(frame, np.zeros((len(values), 2), dtype=np.float32))
-    published._columns["c"] = values
+    table = pa.table({"id": np.arange(len(values)), "c": values})
+    published = Embeddings(table, np.zeros((len(values), 2), dtype=np.float32))
     field = column_fields(published)[1]
     assert field.holds(values) is holds

@@ -28,7 +28,7 @@ TABLE = pd.DataFrame(
 )
 FIELDS = {
     field.column: field
-    for field in column_fields(Embeddings(TABLE, np.zeros((3, 4), dtype=np.float32)))
+    for field in column_fields(Embeddings.from_pandas(TABLE, np.zeros((3, 4), dtype=np.float32)))
 }
 
 
@@ -112,5 +112,5 @@ def test_types_without_a_field() -> None:
             "nothing": pd.Series([None], dtype=object),
         }
     )
-    fields = column_fields(Embeddings(odd, np.zeros((1, 4), dtype=np.float32)))
+    fields = column_fields(Embeddings.from_pandas(odd, np.zeros((1, 4), dtype=np.float32)))
     assert [(field.column, field.type) for field in fields] == [("id", pa.int64())]

@@ -88,7 +88,7 @@ def test_exclusions_leave_room_for_others(request: pytest.FixtureRequest, kind: 
 
 
 def test_seen_targets_are_left_out_both_ways(world: Any, exact: Retriever) -> None:
-    user_ids, item_ids = world.sides["user"].ids, world.sides["item"].ids
+    user_ids, item_ids = (world.sides[side].ids.to_numpy() for side in ("user", "item"))
     has = world.seen.matrix.toarray()
     found = ids(exact.retrieve("u2i", id=USER, k=1000, exclude_seen=True))
     assert set(found) == set(item_ids[~has[ROW]])
@@ -116,7 +116,7 @@ def test_nothing_known_still_has_an_answer(exact: Retriever) -> None:
 @pytest.mark.parametrize("direction", SOURCES)
 def test_batch_gives_the_answers_of_single_queries(exact: Retriever, direction: str) -> None:
     side = exact.catalogue("user") if direction[0] == "u" else exact.catalogue("item")
-    some = side.ids[[7, 0, 31]].tolist()
+    some = side.ids(np.array([7, 0, 31])).tolist()
     seen = direction in {"u2i", "i2u"}
     hits = exact.retrieve_batch(direction, ids=some, k=50, exclude_seen=seen)
     assert hits.ids.shape == hits.rows.shape == hits.scores.shape == (3, 50)
@@ -205,7 +205,7 @@ def test_only_what_matches_and_scores_enough(exact: Retriever) -> None:
         ids(exact.retrieve("u2i", id=USER, where=where, exclude_seen=True, k=99))
     )
     assert seen == set(ids(frame)) & set(
-        exact.catalogue("item").ids[exact.parts.seen.of("user", ROW)]
+        exact.catalogue("item").ids(exact.parts.seen.of("user", ROW))
     )
     with pytest.raises(QueryError, match="'gernes'"):
         exact.retrieve("u2i", id=USER, where={"column": "gernes", "equals": "y"})

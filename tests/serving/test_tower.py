@@ -36,3 +36,25 @@ def test_damaged_model_is_refused(models: Path, tmp_path: Path) -> None:
     next(copy.glob("variables/*.index")).write_bytes(b"")
     with pytest.raises(BundleError, match="expected a SavedModel, received"):
         Tower(copy)
+
+
+def test_what_two_towers_both_hold_is_kept_once(models: Path) -> None:
+    item, like, unlike = (Tower(models / "models" / "item_tower" / "1") for _ in range(3))
+    packed = item.pack({"price": [3.0]}, size=1)
+    vector = item(packed)
+    assert not places(item) & places(like)
+    item.share(like)
+    assert places(item) == places(like)
+    for variable in unlike.variables:
+        if variable.dtype.is_floating:
+            variable.assign(variable + 1)
+    alone = places(unlike)
+    unlike.share(item)
+    assert places(unlike) == alone
+    np.testing.assert_array_equal(item(packed), vector)
+
+
+def places(tower: Tower) -> set[int]:
+    """Where in memory a tower's numbers are."""
+    values = [variable.read_value() for variable in tower.variables if variable.dtype.is_floating]
+    return {np.asarray(memoryview(value)).ctypes.data for value in values}

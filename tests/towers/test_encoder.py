@@ -15,6 +15,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.counted import counted
 from tests.towers.encoder_graphs import Graph, eager_graph, save, saved_graph, session_graph
 from tests.towers.reference_encoder import HASHED, Bag, Query, reference
 from towers.encoder import Encoder
@@ -82,9 +83,11 @@ def make_vocabulary(schema: Schema, kind: str) -> Vocabulary:
     pairs.append((n - 1, item_id(N_ITEMS - 1, kind)))  # the last user counts, too
     return fit_vocabulary(
         schema,
-        users=users,
-        items=pd.DataFrame({"item": [item_id(item, kind) for item in range(N_ITEMS)]}),
-        interactions=pd.DataFrame(pairs, columns=["user_id", "item_id"]),
+        **counted(
+            users=users,
+            items=pd.DataFrame({"item": [item_id(item, kind) for item in range(N_ITEMS)]}),
+            interactions=pd.DataFrame(pairs, columns=["user_id", "item_id"]),
+        ),
     )
 
 

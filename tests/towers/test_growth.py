@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.counted import counted
 from towers.encoder import Encoder
 from towers.errors import DataError
 from towers.growth import grow_vocabulary, inherited_rows
@@ -60,11 +61,11 @@ def tables_of(pairs: Pairs, *, seed: int = 0) -> dict[str, pd.DataFrame]:
 
 
 def fit(pairs: Pairs) -> Vocabulary:
-    return fit_vocabulary(SCHEMA, **tables_of(pairs))
+    return fit_vocabulary(SCHEMA, **counted(**tables_of(pairs)))
 
 
 def grow(vocabulary: Vocabulary, pairs: Pairs, *, seed: int = 0) -> Vocabulary:
-    return grow_vocabulary(vocabulary, SCHEMA, **tables_of(pairs, seed=seed))
+    return grow_vocabulary(vocabulary, SCHEMA, **counted(**tables_of(pairs, seed=seed)))
 
 
 def rows_of(vocabulary: Vocabulary) -> dict[tuple[str, Any], int]:
@@ -197,4 +198,4 @@ def test_integers_do_not_become_text() -> None:
     tables["items"] = tables["items"].assign(item=range(12))
     tables["interactions"] = tables["interactions"].assign(item_id=0)
     with pytest.raises(DataError, match=r"item\.item: expected text.*received integers"):
-        grow_vocabulary(before, SCHEMA, **tables)
+        grow_vocabulary(before, SCHEMA, **counted(**tables))

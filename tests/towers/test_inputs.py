@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.counted import counted
 from towers.errors import QueryError
 from towers.inputs import input_dtypes, pack
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
@@ -55,9 +56,11 @@ def test_inputs_follow_the_schema_and_what_training_saw() -> None:
     items = pd.DataFrame({"item": [7], "tags": [["t"]], "codes": [[5]]})
     vocabulary = fit_vocabulary(
         schema,
-        users=users,
-        items=items,
-        interactions=pd.DataFrame({"user_id": ["a"], "item_id": [7]}),
+        **counted(
+            users=users,
+            items=items,
+            interactions=pd.DataFrame({"user_id": ["a"], "item_id": [7]}),
+        ),
     )
     assert input_dtypes(schema, vocabulary, side="user") == {
         "past": (np.int64, 2),

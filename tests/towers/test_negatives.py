@@ -19,7 +19,7 @@ def sampler(
 
 def mined(items: list[list[int]]) -> MinedNegatives:
     return MinedNegatives(
-        items=np.array(items, dtype=np.int64).reshape(len(items), -1), version=1, ranks=(1, 9)
+        items=np.array(items, dtype=np.int32).reshape(len(items), -1), version=1, ranks=(1, 9)
     )
 
 

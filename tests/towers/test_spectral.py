@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -12,6 +14,22 @@ def random_interactions(n_users: int, n_items: int, *, density: float) -> sparse
     return sparse.csr_array((rng.random((n_users, n_items)) < density).astype(np.float32))
 
 
+def placed(matrix: sparse.csr_array, k: int, *, seed: int, blocks: int = 1) -> Any:
+    """Vectors from interactions whose users come in some blocks."""
+    counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    cuts = np.array_split(np.arange(matrix.shape[0]), blocks)
+    return spectral_vectors(
+        lambda: (matrix[users] for users in cuts), k, item_counts=counts, seed=seed
+    )
+
+
+@pytest.mark.parametrize("blocks", [2, 7])
+def test_it_does_not_matter_in_how_many_blocks_the_users_come(blocks: int) -> None:
+    matrix = random_interactions(60, 40, density=0.2)
+    one, many = placed(matrix, 6, seed=3), placed(matrix, 6, seed=3, blocks=blocks)
+    np.testing.assert_allclose(one @ one.T, many @ many.T, atol=1e-4)
+
+
 def test_gram_matrix_is_that_of_the_exact_decomposition() -> None:
     matrix = random_interactions(60, 40, density=0.2)
     dense = matrix.toarray()
@@ -19,7 +37,7 @@ def test_gram_matrix_is_that_of_the_exact_decomposition() -> None:
     scaled = scaled / np.sqrt(np.maximum(dense.sum(0, keepdims=True), 1))
     _, singular, right = np.linalg.svd(scaled)
     expected = right[:8].T * singular[:8] @ right[:8]
-    vectors = spectral_vectors(matrix, 8, seed=0).astype(np.float64)
+    vectors = placed(matrix, 8, seed=0).astype(np.float64)
     gram = vectors @ vectors.T
     np.testing.assert_allclose(gram / np.trace(gram), expected / np.trace(expected), atol=2e-3)
 
@@ -27,7 +45,7 @@ def test_gram_matrix_is_that_of_the_exact_decomposition() -> None:
 def test_two_camps_of_users_lie_apart() -> None:
     block = np.ones((10, 5), dtype=np.float32)
     camps = sparse.csr_array(np.block([[block, 0 * block], [0 * block, block]]))
-    vectors = spectral_vectors(camps, 2, seed=0)
+    vectors = placed(camps, 2, seed=0)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(unit[:5] @ unit[:5].T, 1.0, atol=1e-5)
     np.testing.assert_allclose(unit[:5] @ unit[5:].T, 0.0, atol=1e-5)
@@ -37,7 +55,7 @@ def test_two_camps_of_users_lie_apart() -> None:
 def test_root_mean_square_is_one_and_unseen_items_are_zero(k: int) -> None:
     matrix = random_interactions(30, 20, density=0.3)
     matrix = sparse.csr_array(sparse.hstack([matrix, sparse.csr_array((30, 4))]))
-    vectors = spectral_vectors(matrix, k, seed=1)
+    vectors = placed(matrix, k, seed=1)
     assert vectors.shape == (24, min(k, 24))
     assert vectors.dtype == np.float32
     assert np.sqrt(np.mean(np.square(vectors))) == pytest.approx(1.0, rel=1e-5)
@@ -46,13 +64,13 @@ def test_root_mean_square_is_one_and_unseen_items_are_zero(k: int) -> None:
 
 def test_same_seed_same_vectors() -> None:
     matrix = random_interactions(30, 20, density=0.3)
-    first, again = (spectral_vectors(matrix, 4, seed=7) for _ in range(2))
+    first, again = (placed(matrix, 4, seed=7) for _ in range(2))
     np.testing.assert_array_equal(first, again)
 
 
 def test_no_interactions_give_zeros() -> None:
     empty = sparse.csr_array(np.zeros((4, 3), dtype=np.float32))
-    np.testing.assert_array_equal(spectral_vectors(empty, 2, seed=0), 0.0)
+    np.testing.assert_array_equal(placed(empty, 2, seed=0), 0.0)
 
 
 def test_a_map_takes_what_is_new_where_its_like_has_gone() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -254,3 +256,15 @@ def test_training_moves_the_rows_of_the_batch_through_sparse_gradients() -> None
     for old, variable in zip(before, model.trainable_variables, strict=True):
         np.testing.assert_array_equal(variable.numpy()[untouched], old[untouched])
         assert np.any(variable.numpy() != old)
+
+
+def test_without_its_optimizer_a_model_keeps_its_parameters_and_frees_the_rest() -> None:
+    model = make_model()
+    model.compile(optimizer=LazyAdam(0.1))
+    model.optimizer.build(model.trainable_variables)
+    kept = weakref.ref(model.optimizer)
+    features = model.features
+    model = model.without_optimizer()
+    gc.collect()
+    assert kept() is None
+    assert model.features is features

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.counted import counted
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
 from towers.vocabulary import (
     MISSING_INTEGER,
@@ -45,7 +46,7 @@ def fit_one(feature: Any, values: list[Any]) -> Space:
 def fit(of: Schema, users: pd.DataFrame) -> Vocabulary:
     pairs = clicks([(user, 7) for user in users["user"]])
     items = pd.DataFrame({"item": [7]})
-    return fit_vocabulary(of, users=users, items=items, interactions=pairs)
+    return fit_vocabulary(of, **counted(users=users, items=items, interactions=pairs))
 
 
 def tokens_of(space: Space) -> dict[Any, int]:
@@ -80,7 +81,7 @@ def test_ids_are_known_from_min_count_training_interactions_on(
     users = pd.DataFrame({"user": [f"u{user}" for user in range(10)]})
     items = pd.DataFrame({"item": np.arange(10) * 10**12})
     named = clicks([(f"u{user}", item * 10**12) for user, item in pairs])
-    vocabulary = fit_vocabulary(of, users=users, items=items, interactions=named)
+    vocabulary = fit_vocabulary(of, **counted(users=users, items=items, interactions=named))
     for side, column in (("user", "user_id"), ("item", "item_id")):
         counts = Counter(named[column])
         expected = {token: n for token, n in counts.items() if n >= min_count}
@@ -121,7 +122,7 @@ def wide_tables() -> dict[str, pd.DataFrame]:
 
 
 def test_every_row_belongs_to_one_space() -> None:
-    vocabulary = fit_vocabulary(WIDE, **wide_tables())
+    vocabulary = fit_vocabulary(WIDE, **counted(**wide_tables()))
     rows = [row for space in vocabulary.spaces.values() for row in rows_of(space)]
     assert sorted(rows) == list(range(vocabulary.n_rows))
     assert set(vocabulary.spaces) == {
@@ -139,7 +140,7 @@ def test_every_row_belongs_to_one_space() -> None:
 def test_the_order_of_the_tables_does_not_matter() -> None:
     tables = wide_tables()
     shuffled = {name: table.sample(frac=1.0, random_state=1) for name, table in tables.items()}
-    ours, theirs = fit_vocabulary(WIDE, **tables), fit_vocabulary(WIDE, **shuffled)
+    ours, theirs = (fit_vocabulary(WIDE, **counted(**given)) for given in (tables, shuffled))
     assert ours.n_rows == theirs.n_rows
     assert list(ours.spaces) == list(theirs.spaces)
     for space, other in zip(ours.spaces.values(), theirs.spaces.values(), strict=True):
@@ -159,7 +160,8 @@ def test_users_and_items_without_a_training_interaction_teach_nothing() -> None:
     of = schema(user=(History(), Numeric(column="age")), item=(ITEM_ID, MultiValued(column="tags")))
     users = pd.DataFrame({"user": ["a", "b"], "age": [30.0, 99.0]})
     items = pd.DataFrame({"item": [1, 2], "tags": [["x"], ["y"]]})
-    vocabulary = fit_vocabulary(of, users=users, items=items, interactions=clicks([("a", 1)]))
+    pairs = clicks([("a", 1)])
+    vocabulary = fit_vocabulary(of, **counted(users=users, items=items, interactions=pairs))
     assert tokens_of(vocabulary.spaces["item.item"]) == {1: 1}
     assert tokens_of(vocabulary.spaces["item.tags"]) == {"x": 1}
     assert vocabulary.spaces["user.age"] == Scalar(row=0, mean=30.0, std=1.0)
@@ -170,9 +172,7 @@ def test_a_feature_token_counts_its_users_not_their_interactions() -> None:
     pairs = clicks([(1, 7), (1, 8), (1, 9), (2, 7), (3, 7)])
     vocabulary = fit_vocabulary(
         schema(user=(Categorical(column="city", min_count=2),)),
-        users=users,
-        items=pd.DataFrame({"item": [7, 8, 9]}),
-        interactions=pairs,
+        **counted(users=users, items=pd.DataFrame({"item": [7, 8, 9]}), interactions=pairs),
     )
     assert tokens_of(vocabulary.spaces["user.city"]) == {"Oslo": 2}
 
@@ -282,7 +282,7 @@ def test_an_item_that_training_never_saw_weighs_as_one_seen_once() -> None:
 
 
 def test_only_a_learned_space_has_tokens() -> None:
-    vocabulary = fit_vocabulary(WIDE, **wide_tables())
+    vocabulary = fit_vocabulary(WIDE, **counted(**wide_tables()))
     assert vocabulary.tokens("user.city").tokens.tolist() == ["Oslo", "Rome"]
     with pytest.raises(TypeError, match=r"user\.age: expected Tokens, received Scalar"):
         vocabulary.tokens("user.age")

@@ -90,7 +90,7 @@ def best(world: World) -> Callable[..., list[str]]:
     """`best(row, shift=3, k=10)`: the ids of the items that a user's row ranks first in u2i."""
 
     def best(row: int, *, shift: int = 0, k: int = 10) -> list[str]:
-        ids = world.sides["item"].ids
+        ids = world.sides["item"].ids.to_numpy().tolist()
         places = {item_id: place for place, item_id in enumerate(ids)}
         ranked, _ = world.rank("u2i", row)
         return [ids[(places[item_id] + shift) % len(ids)] for item_id in ranked[:k]]

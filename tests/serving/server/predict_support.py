@@ -129,7 +129,7 @@ def hosted(models: Path, **limits: Any) -> Iterator[tuple[Host, asyncio.Abstract
 def raw_features(world: Any, model: str, *, size: int, seed: int = 0) -> Arrays:
     """Raw features of `size` sources of a model, unknown and missing ones among them."""
     random = np.random.default_rng(seed)
-    names = [*world.sides["item"].ids[:40], "item that is new", ""]
+    names = [*world.sides["item"].ids.to_numpy()[:40], "item that is new", ""]
     if model in {"user_tower", "u2i", "u2u"}:
         return {
             "history": _texts(random, names, (size, 5)),
@@ -147,7 +147,7 @@ def raw_features(world: Any, model: str, *, size: int, seed: int = 0) -> Arrays:
 def chosen(world: Any, model: str, *, size: int, seed: int = 0) -> Arrays:
     """Inputs of `top_k`, beside the features."""
     random = np.random.default_rng(seed)
-    ids = world.sides[DIRECTIONS[model].target].ids
+    ids = world.sides[DIRECTIONS[model].target].ids.to_numpy()
     exclude = ids[random.integers(0, len(ids), (size, 6))]
     return {"k": random.integers(1, 20, size, dtype=np.int32), "exclude": exclude}
 

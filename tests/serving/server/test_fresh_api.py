@@ -84,7 +84,7 @@ def test_a_record_takes_the_place_of_the_one_before(api: Api) -> None:
 
 
 def test_published_records_can_be_looked_up_and_deleted(api: Api, world: Any) -> None:
-    row = world.sides["item"].table.iloc[3]
+    row = world.sides["item"].table.to_pandas().iloc[3]
     assert api.get("/v1/items/item 3").json() == {
         "version": 1,
         "id": "item 3",

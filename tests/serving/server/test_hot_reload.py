@@ -147,7 +147,7 @@ def test_ten_swaps_and_two_refused_versions_under_load_cost_no_request_and_mix_n
     load = Load(
         {(row, shift): best(row, shift=shift, k=K) for row in rows for shift in range(12)},
         [world.features("user", row) for row in rows],
-        world.sides["user"].ids[:20].tolist(),
+        world.sides["user"].ids.to_numpy()[:20].tolist(),
     )
 
     async def publish(shift: int, spoil: Spoil | None = None) -> None:

@@ -76,8 +76,8 @@ def test_options_are_applied_and_said_to_be(world: Any, api: Api) -> None:
         "min_score": 0.5,
     }
     order, scores = world.rank("u2i", ROW)
-    table = world.sides["item"].table.set_index("item_id").loc[order]
-    seen = set(world.sides["item"].ids[world.seen.of("user", ROW)])
+    table = world.sides["item"].table.to_pandas().set_index("item_id").loc[order]
+    seen = set(world.sides["item"].ids.take(world.seen.of("user", ROW)))
     expected = [
         id
         for id, score, genres, price in zip(
@@ -102,7 +102,7 @@ def test_nothing_is_applied_unless_asked_for(api: Api) -> None:
 
 def test_columns_are_those_asked_for(world: Any, api: Api) -> None:
     answer = api.post("/v1/retrieve/u2i", {"id": USER, "columns": ["title", "genres"]}).json()
-    table = world.sides["item"].table.set_index("item_id")
+    table = world.sides["item"].table.to_pandas().set_index("item_id")
     for result in answer["results"]:
         row = table.loc[result["id"]]
         assert result["columns"] == {"title": row["title"], "genres": list(row["genres"])}

@@ -1,4 +1,4 @@
-"""The Parquet files that a candidates job reads: a stream of batches, from any row on."""
+"""The Parquet files of a table: a stream of batches, from any row on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.tables import PARQUET_SUFFIXES
+from pipelines.tables import PARQUET_SUFFIXES, check_unique
 from serving.manifest import FileRecord
 from towers.errors import DataError
 
@@ -29,19 +29,19 @@ class SourceFiles:
     """A table in Parquet: one file, or the shards of a folder in order of their names."""
 
     name: str
-    """What to call it: users or items."""
+    """What to call it, such as users."""
     paths: tuple[Path, ...]
     counts: tuple[int, ...]
     """The rows of each."""
     schema: pa.Schema
-    """Of the first file."""
+    """The columns in the order of the first file, each of a type that holds those of all files."""
 
     @classmethod
     def open(cls, path: Path, *, name: str) -> SourceFiles:
         """Look at the files of a table, without reading their rows.
 
         Raises:
-            DataError: there is none, or one is not Parquet.
+            DataError: there is none, one is not Parquet, or they do not fit together.
         """
         paths = _list(path, name=name)
         counts, schemas = [], []
@@ -50,12 +50,17 @@ class SourceFiles:
                 counts.append(file.metadata.num_rows)
                 schemas.append(file.schema_arrow)
         for shard, schema in zip(paths, schemas, strict=True):
+            check_unique(schema.names, where=f"{name} ({shard})")
             if set(schema.names) != set(schemas[0].names):
                 raise DataError(
                     f"{name}: expected the same columns in every shard, but {paths[0]} has "
                     f"{schemas[0].names} and {shard} has {schema.names}; mend the shard"
                 )
-        return cls(name, tuple(paths), tuple(counts), schemas[0])
+        try:
+            schema = pa.unify_schemas(schemas, promote_options="permissive")
+        except pa.ArrowException as error:
+            raise _different(name, paths[0].parent, error) from None
+        return cls(name, tuple(paths), tuple(counts), schema)
 
     @property
     def n_rows(self) -> int:
@@ -115,10 +120,7 @@ class SourceFiles:
         try:
             return pa.concat_tables(tables, promote_options="permissive")
         except pa.ArrowException as error:
-            raise DataError(
-                f"{self.name}: the columns of the shards of {self.paths[0].parent} differ in type: "
-                f"{error}; write all shards with the same types"
-            ) from None
+            raise _different(self.name, self.paths[0].parent, error) from None
 
 
 def _list(path: Path, *, name: str) -> list[Path]:
@@ -135,6 +137,14 @@ def _list(path: Path, *, name: str) -> list[Path]:
             "Parquet file, or a folder of them"
         )
     return shards
+
+
+def _different(name: str, folder: Path, error: pa.ArrowException) -> DataError:
+    """The error of shards whose columns cannot be put one after another."""
+    return DataError(
+        f"{name}: the columns of the shards of {folder} differ in type: {error}; write all shards "
+        "with the same types"
+    )
 
 
 @contextmanager

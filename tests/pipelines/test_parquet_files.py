@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import candidate_files
-from pipelines.candidate_files import SourceFiles
+from pipelines import parquet_files
+from pipelines.parquet_files import SourceFiles
 from towers.errors import DataError
 
 
@@ -50,7 +50,7 @@ def test_batches_of_any_sizes_come_in_order_from_any_row(
 def test_a_large_row_group_is_decoded_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candidate_files, "LARGEST_PIECE", 10)
+    monkeypatch.setattr(parquet_files, "LARGEST_PIECE", 10)
     files = write(tmp_path, [95], row_group_size=1000)
     pieces = [piece.num_rows for piece in files._pieces(12, ["user_id"])]
     assert (sum(pieces), max(pieces)) == (83, 10)

@@ -1,0 +1,309 @@
+"""Blocks: who interacted with what, by row, a part of the users at a time.
+
+Everything that reads interactions reads them in blocks, so that it does not matter to it whether
+they are held in memory, as one block, or stored on disk, in as many as keep each of them small.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy import sparse
+
+Rows = NDArray[np.int64]
+Part = Literal["train", "validation", "test"]
+
+PARTS: tuple[Part, Part, Part] = ("train", "validation", "test")
+"""The parts of a split, by their codes 0, 1 and 2."""
+
+SCHEMA = pa.schema(
+    {"user_row": pa.int32(), "item_row": pa.int32(), "weight": pa.float32(), "part": pa.int8()}
+)
+"""The columns of a stored block."""
+
+SHAPE = "blocks.json"
+BLOCK_OF_USER = "block_of_user.npy"
+USER_COUNTS = "user_counts.npy"
+ITEM_COUNTS = "item_counts.npy"
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some users, and all that they interacted with."""
+
+    users: Rows
+    """Rows of the users [n], ascending; also those without interactions."""
+    matrix: sparse.csr_array
+    """Weights of their positives [n, n_items] float32; a user's items from old to new."""
+
+
+class Interactions(Protocol):
+    """Positives of users and items; every user is in one block."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of users, and of items."""
+        ...
+
+    @property
+    def has_times(self) -> bool:
+        """Whether a user's items are in order of time, rather than in any order."""
+        ...
+
+    @property
+    def user_counts(self) -> Rows:
+        """The number of positives of each user, [n_users]."""
+        ...
+
+    @property
+    def item_counts(self) -> Rows:
+        """The number of positives of each item, [n_items]."""
+        ...
+
+    @property
+    def block_of_user(self) -> NDArray[np.int32]:
+        """The number of each user's block, [n_users]."""
+        ...
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks there are."""
+        ...
+
+    def block(self, number: int) -> Block:
+        """Read a block; its number is from 0 on."""
+        ...
+
+    def of(self, users: Rows) -> sparse.csr_array:
+        """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class HeldInteractions:
+    """Positives in memory, as one block."""
+
+    matrix: sparse.csr_array
+    """Weights [n_users, n_items] float32; a user's items from old to new."""
+    has_times: bool = False
+
+    n_blocks = 1
+
+    @classmethod
+    def from_frame(
+        cls, interactions: pd.DataFrame, *, user_ids: NDArray[Any], item_ids: NDArray[Any]
+    ) -> HeldInteractions:
+        """Take a table with `user_id`, `item_id` and `weight`, each user's rows in their order."""
+        matrix = interaction_matrix(interactions, user_ids=user_ids, item_ids=item_ids)
+        return cls(matrix, has_times="timestamp" in interactions.columns)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The number of users, and of items."""
+        n_users, n_items = self.matrix.shape
+        return n_users, n_items
+
+    @cached_property
+    def user_counts(self) -> Rows:
+        """The number of positives of each user, [n_users]."""
+        return np.diff(self.matrix.indptr).astype(np.int64)
+
+    @cached_property
+    def item_counts(self) -> Rows:
+        """The number of positives of each item, [n_items]."""
+        return np.bincount(self.matrix.indices, minlength=self.shape[1]).astype(np.int64)
+
+    @property
+    def block_of_user(self) -> NDArray[np.int32]:
+        """Block 0, [n_users]."""
+        return np.zeros(self.shape[0], dtype=np.int32)
+
+    def block(self, number: int) -> Block:
+        """The one block, 0."""
+        del number
+        return Block(np.arange(self.shape[0]), self.matrix)
+
+    def of(self, users: Rows) -> sparse.csr_array:
+        """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
+        if len(users) == self.shape[0]:
+            return self.matrix
+        return _spread(self.matrix[users], users, n_users=self.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class StoredInteractions:
+    """Positives on disk, of one or more parts of a split."""
+
+    folder: Path
+    """What `write_block` and `finish_blocks` wrote."""
+    parts: tuple[Part, ...]
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """The number of users, and of items."""
+        return self._described["n_users"], self._described["n_items"]
+
+    @property
+    def has_times(self) -> bool:
+        """Whether a user's items are in order of time, rather than in any order."""
+        return bool(self._described["has_times"])
+
+    @cached_property
+    def user_counts(self) -> Rows:
+        """The number of positives of each user, [n_users]."""
+        return self._counts(USER_COUNTS)
+
+    @cached_property
+    def item_counts(self) -> Rows:
+        """The number of positives of each item, [n_items]."""
+        return self._counts(ITEM_COUNTS)
+
+    @cached_property
+    def block_of_user(self) -> NDArray[np.int32]:
+        """The number of each user's block, [n_users]."""
+        return np.asarray(np.load(self.folder / BLOCK_OF_USER))
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks there are."""
+        return int(self._described["n_blocks"])
+
+    def block(self, number: int) -> Block:
+        """Read a block."""
+        users = np.flatnonzero(self.block_of_user == number)
+        rows, items, weights = self._read(number)
+        sizes = np.bincount(rows, minlength=self.shape[0])[users]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        shape = (len(users), self.shape[1])
+        return Block(users, sparse.csr_array((weights, items, starts), shape=shape))
+
+    def of(self, users: Rows) -> sparse.csr_array:
+        """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
+        nothing = (np.empty(0, np.float32), np.empty(0, np.int32), np.zeros(1, np.int32))
+        found = [sparse.csr_array(nothing, shape=(0, self.shape[1]))]
+        order = [users[:0]]
+        for number in np.unique(self.block_of_user[users]):
+            block = self.block(int(number))
+            chosen = np.flatnonzero(np.isin(block.users, users))
+            found.append(block.matrix[chosen])
+            order.append(block.users[chosen])
+        rows = np.concatenate(order)
+        ascending = np.argsort(rows)
+        joined = sparse.csr_array(sparse.vstack(found, format="csr"))[ascending]
+        return _spread(joined, rows[ascending], n_users=self.shape[0])
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / SHAPE).read_text(encoding="utf-8"))
+        return found
+
+    def _counts(self, name: str) -> Rows:
+        counts = np.load(self.folder / name)
+        return np.asarray(counts[[PARTS.index(part) for part in self.parts]].sum(axis=0))
+
+    def _read(
+        self, number: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
+        """The user rows, item rows and weights of a block, those of the parts alone."""
+        table = pq.read_table(_block_file(self.folder, number), schema=SCHEMA)
+        users, items, weights, part = (table[name].to_numpy() for name in SCHEMA.names)
+        is_wanted = np.isin(np.arange(len(PARTS)), [PARTS.index(name) for name in self.parts])
+        kept = is_wanted[part]
+        return users[kept], items[kept], weights[kept]
+
+
+def write_block(folder: Path, number: int, rows: pa.Table) -> None:
+    """Write a block: rows by `SCHEMA`, ascending by user, a user's from old to new."""
+    pq.write_table(rows.cast(SCHEMA), _block_file(folder, number))
+
+
+def finish_blocks(
+    folder: Path, *, block_of_user: NDArray[np.int32], n_items: int, n_blocks: int, has_times: bool
+) -> None:
+    """Count what the blocks of a folder hold, and write what `StoredInteractions` needs beside."""
+    n_users = len(block_of_user)
+    user_counts = np.zeros((len(PARTS), n_users), dtype=np.int64)
+    item_counts = np.zeros((len(PARTS), n_items), dtype=np.int64)
+    for number in range(n_blocks):
+        table = pq.read_table(_block_file(folder, number), columns=["user_row", "item_row", "part"])
+        users, items, part = (column.to_numpy() for column in table.columns)
+        for code in range(len(PARTS)):
+            chosen = part == code
+            user_counts[code] += np.bincount(users[chosen], minlength=n_users)
+            item_counts[code] += np.bincount(items[chosen], minlength=n_items)
+    np.save(folder / BLOCK_OF_USER, block_of_user)
+    np.save(folder / USER_COUNTS, user_counts)
+    np.save(folder / ITEM_COUNTS, item_counts)
+    described = {
+        "n_users": n_users,
+        "n_items": n_items,
+        "n_blocks": n_blocks,
+        "has_times": has_times,
+    }
+    (folder / SHAPE).write_text(json.dumps(described), encoding="utf-8")
+
+
+def every_positive(interactions: Interactions) -> sparse.csr_array:
+    """The positives of all users as one matrix [n_users, n_items]; held in memory."""
+    return interactions.of(np.arange(interactions.shape[0]))
+
+
+def sample_users(interactions: Interactions, *, limit: int, seed: int) -> sparse.csr_array:
+    """The positives of at most `limit` users who have some; [n_users, n_items], others' rows empty.
+
+    The same users for the same seed.
+    """
+    users = np.flatnonzero(interactions.user_counts)
+    if len(users) <= limit:
+        return every_positive(interactions)
+    drawn = np.random.default_rng(seed).choice(users, limit, replace=False)
+    return interactions.of(np.sort(drawn))
+
+
+def all_blocks(interactions: Interactions, order: Sequence[int] | None = None) -> Iterator[Block]:
+    """Read the blocks, one at a time, by default in the order of their numbers."""
+    for number in range(interactions.n_blocks) if order is None else order:
+        yield interactions.block(int(number))
+
+
+def ids_of(table: pd.DataFrame, column: str) -> NDArray[Any]:
+    """Take a table's ids as int64 or str objects."""
+    values = table[column]
+    return values.to_numpy(np.int64 if pd.api.types.is_integer_dtype(values.dtype) else object)
+
+
+def interaction_matrix(
+    interactions: pd.DataFrame, *, user_ids: NDArray[Any], item_ids: NDArray[Any]
+) -> sparse.csr_array:
+    """Turn interactions into weights [n_users, n_items] float32, each user's in their order."""
+    users = pd.Index(user_ids).get_indexer(interactions["user_id"])
+    items = pd.Index(item_ids).get_indexer(interactions["item_id"])
+    order = np.argsort(users, kind="stable")
+    counts = np.bincount(users, minlength=len(user_ids))
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    weights = interactions["weight"].to_numpy(np.float32)[order]
+    return sparse.csr_array(
+        (weights, items[order].astype(np.int64), indptr), shape=(len(user_ids), len(item_ids))
+    )
+
+
+def _spread(matrix: sparse.csr_array, rows: Rows, *, n_users: int) -> sparse.csr_array:
+    """Give each row of `matrix` its place among all users; `rows` are ascending."""
+    sizes = np.zeros(n_users, dtype=np.int64)
+    sizes[rows] = np.diff(matrix.indptr)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return sparse.csr_array((matrix.data, matrix.indices, starts), shape=(n_users, matrix.shape[1]))
+
+
+def _block_file(folder: Path, number: int) -> Path:
+    return folder / f"block-{number:05d}.parquet"
