@@ -25,6 +25,7 @@ from benchmarks.fresh import answer, folder_gib, peak_gib, resident_gib, run_fre
 from benchmarks.serving.corpus import Size, publish_corpus
 from benchmarks.serving.in_process import make_queries
 from pipelines.progress import Reporter
+from serving.index_record import IndexRecord
 from serving.retriever import Retriever
 from serving.store import Store
 
@@ -36,7 +37,9 @@ def publish(root: Path, given: argparse.Namespace) -> None:
     size = Size(items=given.items, users=given.users, log_prices=0.25, all_known=True)
     start = time.perf_counter()
     bundle = publish_corpus(root, size, Reporter(Console(stderr=True)), storage=given.storage)
+    u2i = IndexRecord.from_dict(bundle.manifest.index, where="manifest").directions["u2i"]
     answer(
+        u2i_index=str(u2i),
         seconds=time.perf_counter() - start,
         peak_gib=peak_gib(),
         disk_gib=folder_gib(bundle.path),

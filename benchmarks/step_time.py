@@ -16,7 +16,7 @@ import tensorflow as tf
 from scipy import sparse
 
 from pipelines.blocks import HeldInteractions
-from pipelines.config import DataConfig, InteractionsTable, ModelConfig, RunConfig
+from pipelines.config import DataConfig, InteractionsTable, ModelConfig, RunConfig, TrainingConfig
 from pipelines.dataset import Dataset
 from pipelines.folds import FoldBatches
 from pipelines.model import build_model
@@ -81,6 +81,7 @@ def main() -> None:
     config = RunConfig(
         data=DataConfig(interactions=InteractionsTable()),
         model=ModelConfig(embedding_dim=given.embedding_dim, init="normal"),
+        training=TrainingConfig(id_dropout=0.0),  # the data have no vocabulary
     )
     jobs = []
     for n_items in given.rows:

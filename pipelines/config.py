@@ -222,8 +222,9 @@ class IndexConfig:
     """How many queries are sampled to tune and to check the index."""
     storage: Literal["float32", "bfloat16", "int8"] = "float32"
     """How ScaNN's trees keep the vectors that give the scores: `float32`, as they are; `bfloat16`
-    or `int8`, in half or a quarter of the memory, with scores a little off (by about 0.3% or 1% of
-    their spread). Indexes of fewer than 20,000 vectors, and those of kind `exact`, keep float32."""
+    or `int8`, in half or a quarter of the memory, with scores a little off (by about 0.5% or 1.4%
+    of their spread). Indexes of fewer than 20,000 vectors, and those of kind `exact`, keep
+    float32."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
