@@ -50,7 +50,7 @@ test-browser: $(READY) ## Run the tests of the explorer's page in a headless Chr
 	@$(PIP) install --constraint constraints.txt playwright
 	@$(BIN)/pytest --quiet -m browser tests/browser
 
-test-spark: $(READY) ## Run the tests of candidates on Spark, which needs Java 17
+test-spark: $(READY) ## Run the tests on Spark, which needs Java 17
 	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[spark]'
 	@$(BIN)/pytest --quiet -m spark tests/pipelines
 
