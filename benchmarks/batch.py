@@ -16,7 +16,6 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 
+from benchmarks.fresh import peak_gib
 from pipelines.candidate_settings import CandidateSettings, Channel, load_settings, parse_channels
 from pipelines.candidate_sources import SourceReader
 from pipelines.candidate_tables import CandidateTable
@@ -177,7 +177,7 @@ def run_job(given: argparse.Namespace) -> None:
     report = {
         "all": time.perf_counter() - start,
         "stream": dataclasses.asdict(reporter.costs[-1]),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": 1024 * peak_gib(),  # not of rusage, which counts the process that started this
         "totals": totals["candidates"],
     }
     sys.stdout.write(json.dumps(report) + "\n")
