@@ -44,8 +44,8 @@ def attend(
             return rows.result()
         except (Py4JError, PySparkException) as error:
             raise EngineError(
-                f"Spark: the job failed: {first_lines(error)}\nWhat is finished is kept; see "
-                "the log, mend what failed, and repeat the command"
+                f"Spark: the job failed: {first_lines(error)}\nSee Spark's log, mend what failed, "
+                "and repeat the command"
             ) from None
         finally:
             if not rows.done():

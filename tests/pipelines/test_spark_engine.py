@@ -207,6 +207,6 @@ def test_job_that_spark_gave_up_keeps_what_is_finished() -> None:
 
     adopted: list[int] = []
     session: Any = SimpleNamespace(addTag=lambda tag: None)
-    with pytest.raises(EngineError, match=r"Job aborted\nCaused by: OSError: full disk\nFinished"):
+    with pytest.raises(EngineError, match=r"Job aborted\nCaused by: OSError: full disk\nSee Spark"):
         attend(session, fail, meanwhile=lambda: adopted.append(1))
     assert adopted
