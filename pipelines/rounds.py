@@ -126,13 +126,12 @@ class Rounds:
 
     def _measure(self, scorer: Scorer) -> Evaluation:
         """Evaluate on the test interactions."""
-        known = self._fits.final_data.interactions
-        users = np.flatnonzero(np.diff(self._test.indptr))
-        with self.reporter.bar("evaluate", len(users), unit="users") as advance:
+        n_users = int(np.count_nonzero(np.diff(self._test.indptr)))
+        with self.reporter.bar("evaluate", n_users, unit="users") as advance:
             return evaluate(
                 scorer,
-                train=known.of(users),
-                item_counts=known.item_counts,
+                train=self._known,
+                item_counts=self._fits.final_data.interactions.item_counts,
                 test=self._test,
                 config=self.config.evaluation,
                 advance=advance,
@@ -146,6 +145,12 @@ class Rounds:
             limit=self.config.evaluation.test_users,
             seed=self.config.seed,
         )
+
+    @cached_property
+    def _known(self) -> sparse.csr_array:
+        """What these users have in training, [n_users, n_items]."""
+        users = np.flatnonzero(np.diff(self._test.indptr))
+        return self._fits.final_data.interactions.of(users)
 
     def _is_best(self, number: int) -> bool:
         """Whether no earlier round of this run has a better validation figure."""

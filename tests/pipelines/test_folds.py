@@ -1,125 +1,39 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import tensorflow as tf
-from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.blocks import (
     HeldInteractions,
-    StoredInteractions,
     every_positive,
-    finish_blocks,
-    write_block,
 )
-from pipelines.config import TrainingConfig
-from pipelines.dataset import Dataset
-from pipelines.folds import Arrays, FoldBatches
 from tests.pipelines.folds_support import (
     DATASET,
+    DATASET_ITEMS,
     FOLDS,
     N_ITEMS,
     N_USERS,
     SIZES,
+    decode,
+    dense,
+    epoch,
+    items_of,
+    make_batches,
     make_dataset,
+    make_mined,
+    same,
 )
 from towers.encoder import Encoder
 from towers.inputs import input_dtypes, pack
-from towers.negatives import MinedNegatives, Source, keep_probability
+from towers.negatives import Source, keep_probability
 from towers.optimizers import LazyAdam
 from towers.towers import FeatureTable
 from towers.two_tower import BATCH_SPEC, TwoTower
-from towers.typed import parse
-from towers.vocabulary import Scalar
-
-DATASET_ITEMS = {bag.tobytes(): row for row, bag in enumerate(DATASET.item_bags.toarray())}
-
-
-def items_of(user: int) -> list[int]:
-    """A user's item rows, from old to new."""
-    matrix = every_positive(DATASET.interactions)
-    items: list[int] = matrix.indices[matrix.indptr[user] : matrix.indptr[user + 1]].tolist()
-    return items
-
-
-def make_mined() -> MinedNegatives:
-    """Items that the user does not have, with padding, and each of them several times."""
-    rng = np.random.default_rng(1)
-    others = [np.setdiff1d(np.arange(N_ITEMS), items_of(user)) for user in range(N_USERS)]
-    items = np.stack([rng.choice(np.append(others[user], -1), 12) for user in range(N_USERS)])
-    return MinedNegatives(items=items.astype(np.int32), version=1, ranks=(1, 12))
-
-
-def make_batches(
-    *, mined: bool = True, dataset: Dataset = DATASET, seed: int = 5, **settings: Any
-) -> FoldBatches:
-    raw = {"batch_size": 10, "folds": FOLDS, "history_dropout": 0.0, "id_dropout": 0.0} | settings
-    raw["negatives"] = {"uniform": 6, "popularity": 3, "mined": 4} | raw.get("negatives", {})
-    config = parse(TrainingConfig, raw, where="config")
-    return FoldBatches.build(dataset, config, mined=make_mined() if mined else None, seed=seed)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A batch in terms of user and item rows."""
-
-    users: list[int]
-    positives: list[list[tuple[int, float]]]
-    """Of each query: item row and weight."""
-    user_bags: NDArray[np.float32]
-    items: list[int]
-    shared: list[int]
-    known: set[tuple[int, int]]
-    """Query and item row."""
-    mined: list[list[int]]
-
-
-def dense(batch: Arrays, side: str, n: int) -> NDArray[np.float32]:
-    """Bags [n, n_rows] over the whole feature table; no entry may come twice."""
-    bags = np.zeros((n, DATASET.vocabulary.n_rows), dtype=np.float32)
-    rows: Any = batch["rows"]
-    at = [(int(query), int(rows[code])) for query, code in batch[f"{side}_indices"]]
-    assert len(set(at)) == len(at)
-    if at:
-        bags[tuple(np.array(at).T)] = batch[f"{side}_values"]
-    return bags
-
-
-def decode(batch: Arrays) -> Decoded:
-    n_queries = int(batch["n_queries"])
-    user_bags = dense(batch, "user", n_queries)
-    n_items = len(batch["item_popularity"])
-    items = [DATASET_ITEMS[bag.tobytes()] for bag in dense(batch, "item", n_items)]
-    number = DATASET.vocabulary.spaces["user.number"]
-    assert isinstance(number, Scalar)
-    static = DATASET.user_bags.toarray()[:, number.row]
-    users = [int(np.flatnonzero(static == x)[0]) for x in user_bags[:, number.row]]
-    positives: list[list[tuple[int, float]]] = [[] for _ in range(n_queries)]
-    for query, item, weight in zip(
-        batch["positive_query"], batch["positive_item"], batch["positive_weight"], strict=True
-    ):
-        positives[int(query)].append((items[int(item)], float(weight)))
-    shared = [items[int(item)] for item in batch["shared_item"]]
-    return Decoded(
-        users=users,
-        positives=positives,
-        user_bags=user_bags,
-        items=items,
-        shared=shared,
-        known={(int(query), shared[int(at)]) for query, at in batch["known"]},
-        mined=[[items[int(i)] for i in row if i >= 0] for row in batch["mined_item"]],
-    )
-
-
-def epoch(batches: FoldBatches, number: int = 0) -> list[Arrays]:
-    return list(batches.epoch(number))
 
 
 def test_items_can_be_told_apart_by_their_bags() -> None:
@@ -291,14 +205,6 @@ def test_the_uniform_sample_is_at_most_a_quarter_of_the_items(uniform: int, expe
         assert np.count_nonzero(batch["shared_source"] == Source.UNIFORM) == expected
 
 
-def same(ours: list[Arrays], theirs: list[Arrays]) -> bool:
-    return len(ours) == len(theirs) and all(
-        np.array_equal(a[name], b[name])
-        for a, b in zip(ours, theirs, strict=True)
-        for name in BATCH_SPEC
-    )
-
-
 def test_an_epoch_depends_on_its_number_and_the_seed_alone() -> None:
     batches = make_batches(history_dropout=0.5, positive_suppression=0.01)
     again = make_batches(history_dropout=0.5, positive_suppression=0.01)
@@ -308,49 +214,6 @@ def test_an_epoch_depends_on_its_number_and_the_seed_alone() -> None:
     assert same(first, epoch(again, 3))
     assert not same(first, epoch(batches, 4))
     assert not same(first, epoch(other, 3))
-
-
-def stored(folder: Path, *, n_blocks: int) -> Dataset:
-    """The data set with its interactions on disk."""
-    matrix = every_positive(DATASET.interactions)
-    block_of_user = np.arange(N_USERS, dtype=np.int32) % n_blocks
-    for number in range(n_blocks):
-        chosen = np.flatnonzero(block_of_user == number)
-        rows = matrix[chosen].tocoo()
-        columns = {"user_row": chosen[rows.coords[0]], "item_row": rows.coords[1]}
-        part = np.zeros(rows.nnz, dtype=np.int8)
-        write_block(folder, number, pa.table(columns | {"weight": rows.data, "part": part}))
-    finish_blocks(
-        folder, block_of_user=block_of_user, n_items=N_ITEMS, n_blocks=n_blocks, has_times=False
-    )
-    return dataclasses.replace(DATASET, interactions=StoredInteractions(folder, ("train",)))
-
-
-def test_interactions_on_disk_give_the_same_batches(tmp_path: Path) -> None:
-    on_disk = make_batches(dataset=stored(tmp_path, n_blocks=1))
-    assert same(epoch(on_disk, 2), epoch(make_batches(), 2))
-
-
-@pytest.mark.parametrize("contexts", ["past", "others"])
-def test_an_epoch_trains_every_positive_once_however_many_blocks(
-    tmp_path: Path, contexts: str
-) -> None:
-    batches = make_batches(
-        dataset=stored(tmp_path, n_blocks=3), contexts=contexts, batch_size=5, history_dropout=0.0
-    )
-    found = epoch(batches)
-    assert len(found) == batches.n_batches
-    decoded = [decode(batch) for batch in found]
-    trained = [
-        (user, item)
-        for batch in decoded
-        for user, positives in zip(batch.users, batch.positives, strict=True)
-        for item, _ in positives
-    ]
-    expected = [(user, item) for user in range(N_USERS) for item in items_of(user)]
-    assert sorted(trained) == sorted(expected)
-    blocks = [{user % 3 for user in batch.users} for batch in decoded]
-    assert all(len(block) == 1 for block in blocks)  # a batch is of one block's users
 
 
 def test_folds_change_between_epochs() -> None:
