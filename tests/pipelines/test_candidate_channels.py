@@ -14,7 +14,7 @@ from tests.pipelines.candidates_support import World, best
 from towers.errors import QueryError
 
 NEIGHBOURS = 8
-TREE = ScannSettings(num_leaves=30, leaves_to_search=12, reorder=120, recall_k=20)
+TREE = ScannSettings(num_leaves=30, leaves_to_search=20, reorder=200, recall_k=20)
 
 
 def channels_of(world: Any, **settings: Any) -> Channels:
