@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
-from pipelines.prepare import Prepared
+from pipelines.hold_out import TrainedOn
+from pipelines.interactions import SIDES
 from serving.bundle import Bundle
 from serving.embeddings import read_ids
 from serving.manifest import Manifest
-from serving.seen import Seen
 from serving.store import Store
 from serving.vocabulary_files import read_vocabulary
-from towers.errors import BundleError, ConfigError, DataError
+from towers.errors import BundleError, ConfigError
 from towers.growth import inherited_rows
-from towers.schema import Feature, Schema, Side
+from towers.schema import Feature, Schema
 from towers.towers import FeatureTable
 from towers.two_tower import TwoTower
 from towers.typed import parse
 from towers.vocabulary import Vocabulary
-
-SIDES: tuple[Side, Side] = ("user", "item")
-PAIR = ["user_id", "item_id"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,8 +36,7 @@ class Parent:
     """First-order weights w [n_rows]."""
     vectors: NDArray[np.float32]
     """Vectors v [n_rows, k]."""
-    seen: pd.DataFrame
-    """`user_id` and `item_id` of the positives that it was trained on."""
+    trained_on: TrainedOn
 
     def teach(self, features: FeatureTable, vocabulary: Vocabulary) -> None:
         """Set w and v of a table to those learned; `vocabulary` has grown from the parent's."""
@@ -77,7 +71,14 @@ def read_parent(store: Store, version: int, *, config: RunConfig) -> Parent:
         vocabulary=vocabulary,
         weights=features.w.numpy(),
         vectors=features.v.numpy(),
-        seen=_read_seen(bundle),
+        trained_on=TrainedOn(
+            version=version,
+            ids={
+                "user": read_ids(bundle.users).to_numpy(),
+                "item": read_ids(bundle.items).to_numpy(),
+            },
+            path=bundle.seen,
+        ),
     )
 
 
@@ -88,54 +89,6 @@ def continued(config: RunConfig) -> RunConfig:
         config,
         training=dataclasses.replace(training, epochs=training.continued_epochs, rounds=0),
     )
-
-
-def hold_out_new(prepared: Prepared, parent: Parent) -> Prepared:
-    """Move to training what is held out although the parent was trained on it.
-
-    Its figures on those would be of what it remembers, not of what it foresees. Training stays in
-    order of time where there are times.
-
-    Raises:
-        DataError: the ids are integers and the parent's are text, or the other way round.
-    """
-    _check_ids(prepared, parent)
-    held_out = {"validation": prepared.validation, "test": prepared.test}
-    known = {name: _is_in(frame, parent.seen) for name, frame in held_out.items()}
-    count = sum(int(flags.sum()) for flags in known.values())
-    if not count:
-        return prepared
-    moved = [held_out[name][flags] for name, flags in known.items()]
-    train = pd.concat([prepared.train, *moved], ignore_index=True)
-    if "timestamp" in train.columns:
-        train = train.sort_values("timestamp", kind="stable", ignore_index=True)
-    kept = {name: held_out[name][~flags].reset_index(drop=True) for name, flags in known.items()}
-    line = (
-        f"{count:,} interactions would have been held out, but version {parent.version} was "
-        "trained on them, so they train again"
-    )
-    return dataclasses.replace(prepared, train=train, **kept, lines=(*prepared.lines, line))
-
-
-def _is_in(frame: pd.DataFrame, pairs: pd.DataFrame) -> NDArray[np.bool_]:
-    """Say which rows are of a user and an item that are in `pairs`."""
-    match = frame[PAIR].merge(pairs, on=PAIR, how="left", indicator="match")["match"]
-    return (match == "both").to_numpy()
-
-
-def _check_ids(prepared: Prepared, parent: Parent) -> None:
-    """Refuse ids of another type than the parent's."""
-    for name in PAIR:
-        is_integer = [
-            pd.api.types.is_integer_dtype(frame[name].dtype)
-            for frame in (parent.seen, prepared.train)
-        ]
-        if is_integer[0] != is_integer[1]:
-            kinds = ["integers" if flag else "text" for flag in is_integer]
-            raise DataError(
-                f"{name}: expected {kinds[0]}, as in version {parent.version}, received "
-                f"{kinds[1]}; convert the ids, or train from the start, without --from"
-            )
 
 
 def _check_settings(manifest: Manifest, config: RunConfig) -> None:
@@ -202,14 +155,3 @@ def _read_features(bundle: Bundle, *, n_rows: int, config: RunConfig) -> Feature
     status = tf.train.Checkpoint(model=model).read(str(prefix))
     status.assert_existing_objects_matched().expect_partial()
     return features
-
-
-def _read_seen(bundle: Bundle) -> pd.DataFrame:
-    """The pairs of ids that a version was trained on."""
-    ids: dict[str, NDArray[Any]] = {
-        name: read_ids(path).to_numpy()
-        for name, path in zip(PAIR, (bundle.users, bundle.items), strict=True)
-    }
-    shape = (len(ids["user_id"]), len(ids["item_id"]))
-    rows = Seen.read(bundle.seen, shape=shape).matrix.tocoo().coords
-    return pd.DataFrame({name: ids[name][at] for name, at in zip(PAIR, rows, strict=True)})

@@ -9,8 +9,8 @@ import pandas as pd
 
 from pipelines.config import RunConfig
 from pipelines.engines import EngineName, open_stream_engine
+from pipelines.hold_out import TrainedOn, hold_out_new
 from pipelines.interactions import read_tables, tables_from_frames
-from pipelines.parent import Parent, hold_out_new
 from pipelines.prepare import AnyPrepared, Prepared, load_prepared, prepare, save_prepared
 from pipelines.progress import Reporter
 from pipelines.stream.prepare import prepare_stored
@@ -28,7 +28,7 @@ def prepare_in(
     config: RunConfig,
     *,
     frames: Mapping[str, pd.DataFrame] | None,
-    parent: Parent | None,
+    trained_on: TrainedOn | None,
     engine: EngineName,
     master: str | None,
     reporter: Reporter,
@@ -43,28 +43,26 @@ def prepare_in(
         with reporter.stage("load prepared tables"):
             return load_prepared(work / PREPARED)
     if engine == "memory":
-        return _prepare(config, frames, work=work, reporter=reporter, parent=parent)
-    return _prepare_on_disk(config, work=work, reporter=reporter, engine=engine, master=master)
+        return _prepare(config, frames, work=work, reporter=reporter, trained_on=trained_on)
+    return _prepare_on_disk(
+        config,
+        work=work,
+        reporter=reporter,
+        engine=engine,
+        master=master,
+        trained_on=trained_on,
+    )
 
 
-def check_engine(
-    engine: EngineName, *, frames: Mapping[str, pd.DataFrame] | None, from_version: int | None
-) -> None:
-    """Refuse what is done in memory only.
+def check_engine(engine: EngineName, *, frames: Mapping[str, pd.DataFrame] | None) -> None:
+    """Refuse DataFrames where they cannot be read.
 
     Raises:
-        ConfigError: DataFrames are given, or a version to continue from.
+        ConfigError: DataFrames are given, and the engine reads files.
     """
-    if engine == "memory":
-        return
-    if frames is not None:
+    if engine != "memory" and frames is not None:
         raise ConfigError(
             f"engine: expected memory for tables that are given as DataFrames, received {engine!r}"
-        )
-    if from_version is not None:
-        raise ConfigError(
-            f"--from {from_version}: interactions are compared with those of the version in "
-            f"memory, and the engine is {engine!r}; pass --engine memory, or train from the start"
         )
 
 
@@ -74,7 +72,7 @@ def _prepare(
     *,
     work: Path,
     reporter: Reporter,
-    parent: Parent | None,
+    trained_on: TrainedOn | None,
 ) -> Prepared:
     """Read, check and split the tables in memory."""
     quarantine = work.parent / QUARANTINE
@@ -87,8 +85,8 @@ def _prepare(
         reporter.say(f"  {line}")
     with reporter.stage("split"):
         prepared = prepare(tables, config)
-        if parent is not None:
-            prepared = hold_out_new(prepared, parent)
+        if trained_on is not None:
+            prepared = hold_out_new(prepared, trained_on)
             for line in prepared.lines[len(tables.report.lines()) :]:
                 reporter.say(f"  {line}")
     _say_counts(prepared, reporter)
@@ -97,7 +95,13 @@ def _prepare(
 
 
 def _prepare_on_disk(
-    config: RunConfig, *, work: Path, reporter: Reporter, engine: EngineName, master: str | None
+    config: RunConfig,
+    *,
+    work: Path,
+    reporter: Reporter,
+    engine: EngineName,
+    master: str | None,
+    trained_on: TrainedOn | None,
 ) -> AnyPrepared:
     """Read, check and split the tables in bounded memory."""
     with open_stream_engine(engine, master=master) as opened:
@@ -107,6 +111,7 @@ def _prepare_on_disk(
             engine=opened,
             quarantine_dir=work.parent / QUARANTINE,
             reporter=reporter,
+            trained_on=trained_on,
         )
     prepared = load_prepared(work / PREPARED)
     for line in prepared.lines:

@@ -65,10 +65,10 @@ def run(
     """
     _check_frames(frames)
     out, reporter = Path(out), reporter or Reporter()
-    if frames is not None or from_version is not None:
+    if frames is not None:
         engine = engine or "memory"
     chosen = choose_engine(config, asked=engine, master=master)
-    check_engine(chosen, frames=frames, from_version=from_version)
+    check_engine(chosen, frames=frames)
     work = out / f".run-{_fingerprint(config, frames, from_version)}"
     parent = None
     if from_version is not None:
@@ -81,7 +81,7 @@ def run(
             work,
             config,
             frames=frames,
-            parent=parent,
+            trained_on=parent.trained_on if parent else None,
             engine=chosen,
             master=master,
             reporter=reporter,

@@ -39,15 +39,7 @@ class Seen:
         Raises:
             BundleError: the file is not such a table.
         """
-        try:
-            with pq.ParquetFile(path) as file:
-                return cls(_group(file, shape=shape))
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
-            raise BundleError(
-                f"{path}: expected a Parquet file with the columns {COLUMNS}, rows of {shape[0]} "
-                f"users and {shape[1]} items, received {error}; publish again, or roll back to "
-                "another version"
-            ) from None
+        return cls(_group(path, shape=shape))
 
     def write(self, path: Path) -> None:
         """Write Parquet, in order of the users; the items of one user stay in their order."""
@@ -97,7 +89,30 @@ def _blocks(matrix: scipy.sparse.csr_array) -> Iterator[Pairs]:
         yield np.searchsorted(matrix.indptr, places, side="right") - 1, items
 
 
-def _group(file: pq.ParquetFile, *, shape: tuple[int, int]) -> scipy.sparse.csr_array:
+def read_pairs(path: Path, *, shape: tuple[int, int]) -> Iterator[Pairs]:
+    """Read what `write_pairs` wrote, for so many users and items, a block of pairs at a time.
+
+    Raises:
+        BundleError: the file is not such a table.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BLOCK, columns=COLUMNS):
+                users, items = (column.to_numpy() for column in batch.columns)
+                for rows, size in zip((users, items), shape, strict=True):
+                    if len(rows) and not 0 <= rows.min() <= rows.max() < size:
+                        raise ValueError(f"a row that is not in 0 to {size - 1}")
+                if len(users):
+                    yield users, items
+    except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        raise BundleError(
+            f"{path}: expected a Parquet file with the columns {COLUMNS}, rows of {shape[0]} "
+            f"users and {shape[1]} items, received {error}; publish again, or roll back to "
+            "another version"
+        ) from None
+
+
+def _group(path: Path, *, shape: tuple[int, int]) -> scipy.sparse.csr_array:
     """A matrix whose entries are the pairs of a file, a user's items in their order.
 
     SciPy's own way from pairs to a matrix would sort the items. Here the file is read twice, to
@@ -105,18 +120,19 @@ def _group(file: pq.ParquetFile, *, shape: tuple[int, int]) -> scipy.sparse.csr_
     matrix and a block of pairs. Rows are of 32 bits where that is enough for them and the pairs.
 
     Raises:
-        ValueError: a row is out of range.
+        BundleError: as `read_pairs`.
     """
-    size = file.metadata.num_rows
-    narrow = np.int32 if max(size, *shape) <= np.iinfo(np.int32).max else np.int64
-    starts: NDArray[Any] = np.zeros(shape[0] + 1, dtype=narrow)
-    for users, _ in _read_blocks(file, shape=shape):
+    ends: NDArray[Any] = np.zeros(shape[0] + 1, dtype=np.int64)
+    for users, _ in read_pairs(path, shape=shape):
         low = users.min()
         counts = np.bincount(users - low)
-        starts[low + 1 : low + 1 + len(counts)] += counts.astype(narrow)
-    starts = np.cumsum(starts, dtype=narrow)
+        ends[low + 1 : low + 1 + len(counts)] += counts
+    np.cumsum(ends, out=ends)
+    size = int(ends[-1])
+    narrow = np.int32 if max(size, *shape) <= np.iinfo(np.int32).max else np.int64
+    starts: NDArray[Any] = ends.astype(narrow)
     free, items = starts[:-1].copy(), np.empty(size, dtype=narrow)
-    for users, rows in _read_blocks(file, shape=shape):
+    for users, rows in read_pairs(path, shape=shape):
         low = users.min()
         counts = np.bincount(users - low)
         here = free[low : low + len(counts)]
@@ -125,18 +141,3 @@ def _group(file: pq.ParquetFile, *, shape: tuple[int, int]) -> scipy.sparse.csr_
         here += counts.astype(narrow)
     ones = np.ones(size, dtype=np.bool_)
     return scipy.sparse.csr_array((ones, items, starts), shape=shape)
-
-
-def _read_blocks(file: pq.ParquetFile, *, shape: tuple[int, int]) -> Iterator[Pairs]:
-    """Read the pairs of a file, a block at a time.
-
-    Raises:
-        ValueError: a row is out of range.
-    """
-    for batch in file.iter_batches(BLOCK, columns=COLUMNS):
-        users, items = (column.to_numpy() for column in batch.columns)
-        for rows, size in zip((users, items), shape, strict=True):
-            if len(rows) and not 0 <= rows.min() <= rows.max() < size:
-                raise ValueError(f"a row that is not in 0 to {size - 1}")
-        if len(users):
-            yield users, items

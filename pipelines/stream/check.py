@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from pipelines.hashing import blocks_of, draws, hash_ids
 from pipelines.ids import IdKind
@@ -19,12 +18,16 @@ from pipelines.interactions import SIDES
 from pipelines.positives import parse_interactions
 from pipelines.rejects import Rejects
 from pipelines.stream.engine import Outcome
-from pipelines.stream.files import checked_file, faults_file, write_groups, write_rows
+from pipelines.stream.files import (
+    ROW,
+    by_block,
+    checked_file,
+    faults_file,
+    write_groups,
+    write_rows,
+)
 from pipelines.stream.source import StreamedTable
 from towers.schema import Side
-
-ROW = pa.int32()
-"""The type of a row number of users or items; ids are never of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +86,8 @@ class CheckChunk:
         columns["position"] = start + good
         if self.seed is not None:
             columns["draw"] = draws(users, hash_ids(rows["item_id"]), seed=self.seed)
-        groups = self._by_block(columns, blocks_of(users, n_blocks=self.n_blocks))
+        block = blocks_of(users, n_blocks=self.n_blocks)
+        groups = by_block(columns, block, n_blocks=self.n_blocks, schema=self.schema)
         path = checked_file(self.folder, self.source.name, number)
         write_groups(path, groups, schema=self.schema)
         return {"rows": len(parsed.rows), "reasons": parsed.rejects.reasons}
@@ -106,18 +110,6 @@ class CheckChunk:
         } | {self.keys.column(side): self.keys.type(side) for side in SIDES}
         names = [*self._names, "position", *([] if self.seed is None else ["draw"])]
         return pa.schema([(name, types[name]) for name in names])
-
-    def _by_block(
-        self, columns: Mapping[str, NDArray[np.generic]], block: NDArray[np.int32]
-    ) -> Iterator[pa.Table]:
-        """Give the rows of each block; they keep their order."""
-        small = block.astype(np.uint16) if self.n_blocks <= 2**16 else block  # a radix sort
-        order = np.argsort(small, kind="stable")
-        arrays = [pa.array(columns[field.name][order], field.type) for field in self.schema]
-        rows = pa.Table.from_arrays(arrays, schema=self.schema)
-        ends = np.cumsum(np.bincount(block, minlength=self.n_blocks)).tolist()
-        for start, end in zip([0, *ends], ends, strict=False):
-            yield rows.slice(start, end - start)
 
     def _write_faults(self, rejects: Rejects, number: int, *, start: int) -> None:
         """Write where the rows at fault are, and why, if there are any."""

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
+from pipelines.hold_out import TrainedOn
 from pipelines.positives import PositiveCounts, duplicate
 from pipelines.progress import Reporter
 from pipelines.rejects import Reason
@@ -17,7 +20,14 @@ from pipelines.split import Fractions, is_by_time
 from pipelines.stream.check import CheckChunk, Keys
 from pipelines.stream.engine import Engine, Outcome, Step
 from pipelines.stream.faults import StreamedFaults
-from pipelines.stream.files import checked_file, settled_file
+from pipelines.stream.files import (
+    PAIR_SCHEMA,
+    by_block,
+    checked_file,
+    known_file,
+    settled_file,
+    write_groups,
+)
 from pipelines.stream.order import Place, Sorter
 from pipelines.stream.settle import SettleBlock
 from pipelines.stream.source import StreamedTable, open_streamed
@@ -168,17 +178,51 @@ class Job:
             for path in self._checked(name):
                 path.unlink()
 
+    def write_known(
+        self,
+        trained_on: TrainedOn,
+        *,
+        ids: Mapping[Side, pd.Series],
+        block_of_user: NDArray[np.int32],
+    ) -> int:
+        """Write the pairs that a version was trained on by block; says into how many files."""
+        index = {side: pd.Index(column) for side, column in ids.items()}
+        with self.reporter.stage(f"read what version {trained_on.version} was trained on"):
+            number = 0
+            for users, items in trained_on.pairs_among(index):
+                columns = {"user_row": users, "item_row": items}
+                groups = by_block(
+                    columns, block_of_user[users], n_blocks=self.n_blocks, schema=PAIR_SCHEMA
+                )
+                write_groups(known_file(self.work, number), groups, schema=PAIR_SCHEMA)
+                number += 1
+        return number
+
     def store(
-        self, blocks: Path, *, ids: Mapping[Side, Path], cuts: Cuts | None, settled: Settled
-    ) -> None:
-        """Write the blocks."""
+        self,
+        blocks: Path,
+        *,
+        ids: Mapping[Side, Path],
+        cuts: Cuts | None,
+        settled: Settled,
+        n_known: int,
+    ) -> int:
+        """Write the blocks; says how many held-out positives have moved to training.
+
+        Those move that are in the `n_known` files that `write_known` has written.
+        """
         step = StoreBlock(
-            tables=tuple(self.tables), ids=ids, cuts=cuts, folder=self.work, blocks=blocks
+            tables=tuple(self.tables),
+            ids=ids,
+            cuts=cuts,
+            n_known=n_known,
+            folder=self.work,
+            blocks=blocks,
         )
         total = sum(counts.kept for counts in settled.counts.values())
         with self.reporter.stage("write blocks"):
-            for _ in self._run(step, self.n_blocks, "write blocks", rows=total):
-                pass
+            outcomes = self._run(step, self.n_blocks, "write blocks", rows=total)
+            return sum(outcome["moved"] for outcome in outcomes)
 
     @property
     def _sorter(self) -> Sorter:

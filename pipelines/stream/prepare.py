@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from pipelines.config import RunConfig
 from pipelines.entities import CheckedEntities, entities_from_ids
 from pipelines.frames import to_arrow
 from pipelines.hashing import blocks_of, hash_ids
+from pipelines.hold_out import TrainedOn
 from pipelines.ids import IdColumn, IdKind, decide_id_kind
 from pipelines.interactions import (
     SIDES,
@@ -49,11 +51,13 @@ def prepare_stored(
     quarantine_dir: Path | None,
     reporter: Reporter,
     sizes: Sizes | None = None,
+    trained_on: TrainedOn | None = None,
 ) -> None:
     """Write what `prepare` would give as the new folder `folder`, all of it or nothing.
 
     Users, items and the report are as `save_prepared` writes them; the interactions, which are
     read from Parquet, are blocks (see `pipelines.blocks`). Memory does not grow with their number.
+    What a version was trained on that the run continues from is not held out.
 
     Raises:
         ConfigError: the interactions are not Parquet, or as for `read_tables` and `prepare`.
@@ -66,7 +70,7 @@ def prepare_stored(
     work.mkdir(parents=True)
     try:
         job = Job.open(config, work=work, engine=engine, reporter=reporter, sizes=sizes or Sizes())
-        _write(job, beside, quarantine_dir=quarantine_dir)
+        _write(job, beside, quarantine_dir=quarantine_dir, trained_on=trained_on)
         shutil.rmtree(work)
         move_directory(beside, folder)
     finally:
@@ -74,30 +78,55 @@ def prepare_stored(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _write(job: Job, folder: Path, *, quarantine_dir: Path | None) -> None:
+def _write(
+    job: Job, folder: Path, *, quarantine_dir: Path | None, trained_on: TrainedOn | None
+) -> None:
     """Write all that `folder` is to hold."""
-    ids, settled = _write_tables(job, folder, quarantine_dir=quarantine_dir)
-    cuts = _cuts(job, settled)
+    tables = _write_tables(job, folder, quarantine_dir=quarantine_dir, trained_on=trained_on)
+    ids, lines = tables.ids, tables.lines
+    cuts = _cuts(job, tables.settled)
     job.forget_checked()
+    block_of_user = blocks_of(hash_ids(ids["user"]), n_blocks=job.n_blocks)
+    n_known = 0
+    if trained_on is not None:
+        n_known = job.write_known(trained_on, ids=ids, block_of_user=block_of_user)
     blocks = folder / BLOCKS
     blocks.mkdir()
-    job.store(blocks, ids=_write_ids(job, ids), cuts=cuts, settled=settled)
+    n_moved = job.store(
+        blocks, ids=_write_ids(job, ids), cuts=cuts, settled=tables.settled, n_known=n_known
+    )
+    if trained_on is not None and n_moved:
+        lines = [*lines, trained_on.message(n_moved)]
+    (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
     with job.reporter.stage("count interactions"):
         finish_blocks(
             blocks,
-            block_of_user=blocks_of(hash_ids(ids["user"]), n_blocks=job.n_blocks),
+            block_of_user=block_of_user,
             n_items=len(ids["item"]),
             n_blocks=job.n_blocks,
             has_times=job.has_times,
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Tables:
+    """What the rows of all tables have come to."""
+
+    ids: Mapping[Side, pd.Series]
+    """By row."""
+    lines: list[str]
+    """The report."""
+    settled: Settled
+
+
 def _write_tables(
-    job: Job, folder: Path, *, quarantine_dir: Path | None
-) -> tuple[dict[Side, pd.Series], Settled]:
-    """Check and settle all rows, and write users, items and the report; the ids by row."""
+    job: Job, folder: Path, *, quarantine_dir: Path | None, trained_on: TrainedOn | None
+) -> _Tables:
+    """Check and settle all rows, and write users and items."""
     with job.reporter.stage("check users and items"):
         id_kinds, entities = _check_entities(job)
+    if trained_on is not None:
+        trained_on.check_ids(id_kinds)
     known_ids = _ids(job, {side: found.rows for side, found in entities.items()})
     keys = Keys(id_kinds=id_kinds, known_ids=_write_ids(job, known_ids))
     reasons = job.check(keys)
@@ -114,12 +143,11 @@ def _write_tables(
         report_interactions(faults[name], settled.counts[name], rows=table.n_rows, files=files)
         for name, table in job.tables.items()
     ]
-    lines = ReadReport(tables=tuple(reports)).lines()
-    (folder / "lines.json").write_text(json.dumps(lines), encoding="utf-8")
     frames = {side: _frame(job, side, entities, keys) for side in SIDES}
     for side, frame in frames.items():
         pq.write_table(to_arrow(frame, name=f"{side}s"), folder / f"{side}s.parquet")
-    return _ids(job, frames), settled
+    lines = ReadReport(tables=tuple(reports)).lines()
+    return _Tables(ids=_ids(job, frames), lines=list(lines), settled=settled)
 
 
 def _check_entities(job: Job) -> tuple[Mapping[Side, IdKind], dict[Side, CheckedEntities]]:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pipelines.interactions import SIDES
 from pipelines.positives import take_positives
 from pipelines.split import Fractions, parts_at_random
-from pipelines.stream.check import ROW
 from pipelines.stream.engine import Outcome
 from pipelines.stream.files import (
+    ROW,
     checked_file,
     faults_file,
     read_group,

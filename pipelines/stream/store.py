@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.blocks import PARTS, Rows, write_block
+from pipelines.blocks import PARTS, SCHEMA, Rows, write_block
+from pipelines.hold_out import pair_keys
 from pipelines.interactions import SIDES
 from pipelines.stream.check import read_ids
 from pipelines.stream.engine import Outcome
-from pipelines.stream.files import settled_file
+from pipelines.stream.files import PAIR_SCHEMA, known_file, read_group, settled_file
 from pipelines.stream.order import Place
 from towers.schema import Side
 
@@ -55,21 +56,28 @@ class StoreBlock:
     """All ids of a side, in order of rows."""
     cuts: Cuts | None
     """None where parts were drawn."""
+    n_known: int
+    """The number of files of pairs that are not to be held out."""
     folder: Path
     blocks: Path
 
     def __call__(self, number: int) -> Outcome:
-        """Write a block; says its number of rows."""
+        """Write a block; says its number of rows, and of those that moved to training."""
         found = [self._read(name, number) for name in self.tables]
         rows = pd.concat(found, ignore_index=True)
+        is_moved = self._is_known(rows, number) & (rows["part"].to_numpy() != TRAIN)
+        if is_moved.any():
+            rows.loc[is_moved, "part"] = np.int8(TRAIN)
+            by_time = [rows["time"]] if "time" in found[0] else []
+            rows = rows.iloc[np.lexsort([rows["part"], *by_time])]
         rows = rows.iloc[_order(rows["user_row"].to_numpy())]
         apart = self.folder / uuid4().hex  # a step that is done twice must not write one file twice
         apart.mkdir()
-        write_block(apart, number, pa.Table.from_pandas(rows, preserve_index=False))
+        write_block(apart, number, pa.Table.from_pandas(rows[SCHEMA.names], preserve_index=False))
         for path in apart.iterdir():
             path.replace(self.blocks / path.name)
         shutil.rmtree(apart)
-        return {"rows": len(rows)}
+        return {"rows": len(rows), "moved": int(is_moved.sum())}
 
     def _read(self, table: str, number: int) -> pd.DataFrame:
         """Read the positives of one table, a user's from old to new; of one time, by part."""
@@ -77,6 +85,8 @@ class StoreBlock:
         columns = {f"{side}_row": self._rows(stored, side) for side in SIDES}
         columns["weight"] = stored["weight"].to_numpy()
         times = stored["timestamp"].to_numpy() if "timestamp" in stored.column_names else None
+        if times is not None and self.n_known:
+            columns["time"] = times
         rows = pd.DataFrame(columns, copy=False)
         if table != self.tables[0]:
             return rows.assign(part=np.int8(TEST))
@@ -84,6 +94,17 @@ class StoreBlock:
             return rows.assign(part=self.cuts.parts(times, stored["position"].to_numpy()))
         rows["part"] = stored["part"].to_numpy()
         return rows.iloc[np.lexsort([rows["part"]] if times is None else [rows["part"], times])]
+
+    def _is_known(self, rows: pd.DataFrame, number: int) -> NDArray[np.bool_]:
+        """Say which rows [n] are of a pair that is not to be held out."""
+        if not self.n_known:
+            return np.zeros(len(rows), dtype=np.bool_)
+        known = read_group([known_file(self.folder, file) for file in range(self.n_known)], number)
+        ours, theirs = (
+            pair_keys(*(found[name].to_numpy() for name in PAIR_SCHEMA.names))
+            for found in (rows, known)
+        )
+        return np.isin(ours, theirs)
 
     def _rows(self, stored: pa.Table, side: Side) -> NDArray[np.int32]:
         """Give the row of each user or item."""

@@ -75,8 +75,6 @@ def test_an_engine_that_is_none_or_cannot_is_refused(tiny: Tiny, tmp_path: Path)
         run(config, tmp_path / "models", engine="disk", master="local[2]")
     with pytest.raises(ConfigError, match="given as DataFrames, received 'disk'"):
         run(config, tmp_path / "models", frames=tiny.tables, engine="disk")
-    with pytest.raises(ConfigError, match="pass --engine memory"):
-        run(config, tmp_path / "models", from_version=1, engine="disk")
     assert not (tmp_path / "models").exists()
 
 
@@ -86,12 +84,33 @@ def test_a_run_on_disk_publishes_the_version_of_a_run_in_memory(tiny: Tiny, tmp_
     results = {
         engine: run(config, tmp_path / engine, engine=engine) for engine in ("memory", "disk")
     }
+    assert_same_version(results, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_continuation_on_disk_publishes_the_version_of_one_in_memory(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = written(tiny, tmp_path, training={"epochs": 2, "rounds": 0, "continued_epochs": 2})
+    other = dataclasses.replace(config, seed=config.seed + 1)  # holds out other interactions
+    random = dataclasses.replace(other.split, by="random")
+    other = dataclasses.replace(other, split=random)
+    results = {}
+    for engine in ("memory", "disk"):
+        run(config, tmp_path / engine)
+        results[engine] = run(other, tmp_path / engine, engine=engine, from_version=1)
+        assert "would have been held out" in str(results[engine]["data"])
+    assert_same_version(results, tmp_path)
+
+
+def assert_same_version(results: dict[str, Any], folder: Path) -> None:
+    """Both engines' models directories hold the same."""
     for ours, theirs in zip(results["disk"]["rounds"], results["memory"]["rounds"], strict=True):
         assert ours["evaluation"] == theirs["evaluation"]
         for a, b in zip(ours["epochs"], theirs["epochs"], strict=True):
             assert {**a, "seconds": 0} == {**b, "seconds": 0}
     assert results["disk"]["data"] == results["memory"]["data"]
-    opened = [Retriever.open(tmp_path / engine) for engine in ("memory", "disk")]
+    opened = [Retriever.open(folder / engine) for engine in ("memory", "disk")]
     for side in ("user", "item"):
         held, stored = (retriever.catalogue(side) for retriever in opened)
         np.testing.assert_array_equal(held.vectors, stored.vectors)
@@ -135,7 +154,7 @@ def test_what_is_at_fault_is_said_and_set_aside_on_disk_too(tiny: Tiny, tmp_path
             work,
             config,
             frames=None,
-            parent=None,
+            trained_on=None,
             engine=engine,
             master=None,
             reporter=Reporter(),

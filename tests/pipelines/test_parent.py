@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from pipelines.config import RunConfig
-from pipelines.interactions import tables_from_frames
-from pipelines.parent import Parent, hold_out_new, read_parent
+from pipelines.hold_out import TrainedOn, hold_out_new
+from pipelines.interactions import SIDES, tables_from_frames
+from pipelines.parent import Parent, read_parent
 from pipelines.prepare import Prepared, prepare
 from pipelines.progress import Advance, Reporter
 from pipelines.results import Results
@@ -105,8 +106,17 @@ def pairs(*frames: pd.DataFrame) -> set[tuple[Any, Any]]:
     }
 
 
+def known(trained_on: TrainedOn) -> set[tuple[Any, Any]]:
+    ids = {side: pd.Index(trained_on.ids[side]) for side in SIDES}
+    found = [
+        zip(ids["user"][users].tolist(), ids["item"][items].tolist(), strict=True)
+        for users, items in trained_on.pairs_among(ids)
+    ]
+    return {pair for block in found for pair in block}
+
+
 def test_what_the_parent_was_trained_on_is_known(parent: Parent, before: Frames) -> None:
-    assert pairs(parent.seen) == pairs(before["interactions"])
+    assert known(parent.trained_on) == pairs(before["interactions"])
     assert parent.vectors.shape == (parent.vocabulary.n_rows, 8)
     assert np.all(np.any(parent.vectors[parent.vocabulary.tokens("item.item_id").rows], axis=1))
 
@@ -183,14 +193,14 @@ def test_the_new_rows_are_trained(tiny: Tiny, out: Path, parent: Parent) -> None
 
 
 def test_what_the_parent_has_seen_is_not_held_out(parent: Parent, today: Prepared) -> None:
-    held_out = hold_out_new(today, parent)
-    seen = pairs(parent.seen)
+    held_out = hold_out_new(today, parent.trained_on)
+    seen = known(parent.trained_on)
     assert pairs(today.validation, today.test) & seen == set()  # a time line hides nothing
     assert held_out is today
     random = dataclasses.replace(
         today, train=today.test, validation=today.validation, test=today.train
     )
-    held_out = hold_out_new(random, parent)
+    held_out = hold_out_new(random, parent.trained_on)
     assert not pairs(held_out.validation, held_out.test) & seen
     assert pairs(held_out.test) == pairs(random.test) - seen
     assert pairs(held_out.train) == pairs(random.train) | (pairs(random.test) & seen)
@@ -204,7 +214,7 @@ def test_ids_of_another_type_are_refused(parent: Parent, today: Prepared) -> Non
         name: getattr(today, name).assign(user_id="u") for name in ("train", "validation", "test")
     }
     with pytest.raises(DataError, match=r"user_id: expected integers, as in version 1, received"):
-        hold_out_new(dataclasses.replace(today, **frames), parent)
+        hold_out_new(dataclasses.replace(today, **frames), parent.trained_on)
 
 
 class Interrupting(Reporter):

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.blocks import PARTS, Part
 from pipelines.config import RunConfig
+from pipelines.hold_out import TrainedOn, hold_out_new
 from pipelines.interactions import read_tables
 from pipelines.prepare import Prepared, StoredPrepared, load_prepared, prepare
 from pipelines.progress import Reporter
@@ -36,11 +37,18 @@ class Given:
     def config(self) -> RunConfig:
         return parse(RunConfig, self.settings, where="test")
 
-    def in_memory(self) -> Prepared:
+    def in_memory(self, trained_on: TrainedOn | None = None) -> Prepared:
         tables = read_tables(self.config, quarantine_dir=self.folder / "rejects-memory")
-        return prepare(tables, self.config)
+        prepared = prepare(tables, self.config)
+        return prepared if trained_on is None else hold_out_new(prepared, trained_on)
 
-    def stored(self, *, sizes: Sizes = SMALL, engine: Engine | None = None) -> StoredPrepared:
+    def stored(
+        self,
+        *,
+        sizes: Sizes = SMALL,
+        engine: Engine | None = None,
+        trained_on: TrainedOn | None = None,
+    ) -> StoredPrepared:
         out = self.folder / "prepared"
         prepare_stored(
             self.config,
@@ -49,6 +57,7 @@ class Given:
             quarantine_dir=self.folder / "rejects-stored",
             reporter=Reporter(),
             sizes=sizes,
+            trained_on=trained_on,
         )
         found = load_prepared(out)
         assert isinstance(found, StoredPrepared)

@@ -51,10 +51,11 @@ def test_a_block_is_written_by_user_from_old_to_new(tmp_path: Path, n: int) -> N
         tables=("interactions", "test"),
         ids={"user": tmp_path / "users.parquet", "item": tmp_path / "items.parquet"},
         cuts=Cuts(validation=(3.0, 0), test=None),
+        n_known=0,
         folder=tmp_path,
         blocks=tmp_path / "blocks",
     )
-    assert step(7) == {"rows": n + min(n, 1)}
+    assert step(7) == {"rows": n + min(n, 1), "moved": 0}
     [path] = (tmp_path / "blocks").iterdir()
     assert path.name == "block-00007.parquet"
     found = pq.read_table(path).to_pydict()
