@@ -97,6 +97,7 @@ def _start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
     return spectral_vectors(
         lambda: (block.matrix for block in islice(all_blocks(interactions), n_blocks)),
         config.model.embedding_dim,
+        user_counts=interactions.user_counts,
         item_counts=interactions.item_counts,
         seed=config.seed,
     )

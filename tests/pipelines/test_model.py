@@ -36,6 +36,7 @@ def test_items_of_histories_start_where_the_interactions_place_them(
     expected = spectral_vectors(
         lambda: [every_positive(dataset.interactions)],
         DIM,
+        user_counts=dataset.interactions.user_counts,
         item_counts=dataset.interactions.item_counts,
         seed=seed,
     )[dataset.history_rows >= 0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from towers.spectral import fit_map, spectral_vectors
+from towers.spectral import DAMPING, fit_map, spectral_vectors
 
 
 def random_interactions(n_users: int, n_items: int, *, density: float) -> sparse.csr_array:
@@ -17,9 +17,14 @@ def random_interactions(n_users: int, n_items: int, *, density: float) -> sparse
 def placed(matrix: sparse.csr_array, k: int, *, seed: int, blocks: int = 1) -> Any:
     """Vectors from interactions whose users come in some blocks."""
     counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
+    sizes = np.diff(matrix.indptr)
     cuts = np.array_split(np.arange(matrix.shape[0]), blocks)
     return spectral_vectors(
-        lambda: (matrix[users] for users in cuts), k, item_counts=counts, seed=seed
+        lambda: (matrix[users] for users in cuts),
+        k,
+        user_counts=sizes,
+        item_counts=counts,
+        seed=seed,
     )
 
 
@@ -33,8 +38,10 @@ def test_it_does_not_matter_in_how_many_blocks_the_users_come(blocks: int) -> No
 def test_gram_matrix_is_that_of_the_exact_decomposition() -> None:
     matrix = random_interactions(60, 40, density=0.2)
     dense = matrix.toarray()
-    scaled = dense / np.sqrt(np.maximum(dense.sum(1, keepdims=True), 1))
-    scaled = scaled / np.sqrt(np.maximum(dense.sum(0, keepdims=True), 1))
+    scaled = dense
+    for axis in (0, 1):
+        sums = dense.sum(axis, keepdims=True)
+        scaled = scaled / np.sqrt(sums + DAMPING * sums.mean())
     _, singular, right = np.linalg.svd(scaled)
     expected = right[:8].T * singular[:8] @ right[:8]
     vectors = placed(matrix, 8, seed=0).astype(np.float64)
@@ -49,6 +56,18 @@ def test_two_camps_of_users_lie_apart() -> None:
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(unit[:5] @ unit[:5].T, 1.0, atol=1e-5)
     np.testing.assert_allclose(unit[:5] @ unit[5:].T, 0.0, atol=1e-5)
+
+
+def test_a_few_that_hardly_touch_the_rest_take_no_component() -> None:
+    """Camps come before pairs of a user and an item that have only each other."""
+    block = np.ones((10, 5), dtype=np.float32)
+    camps = np.kron(np.eye(3, dtype=np.float32), block)
+    both = sparse.csr_array(sparse.block_diag([camps, np.eye(6)]).toarray())
+    unit = placed(both, 3, seed=0)
+    lengths = np.linalg.norm(unit, axis=1)
+    assert lengths[15:].max() < 0.01 * lengths[:15].min()
+    shared = unit[:15] @ unit[:15].T / np.outer(lengths[:15], lengths[:15])
+    np.testing.assert_allclose(shared, np.kron(np.eye(3), np.ones((5, 5))), atol=0.01)
 
 
 @pytest.mark.parametrize("k", [3, 64])
