@@ -13,16 +13,16 @@ from scipy import sparse
 from benchmarks.ablation_cells import METRICS, SEGMENTS, Cell, settings_of
 from benchmarks.ablation_variants import VARIANTS, Variant
 from benchmarks.final import final_parts
-from pipelines.blocks import every_positive
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset
-from pipelines.embed import embed, match_scorer
-from pipelines.evaluate import evaluate
-from pipelines.fit import Fit, Fitted, fit, sampling_report
-from pipelines.interactions import read_tables
-from pipelines.mine import mine_fitted
-from pipelines.prepare import Prepared, prepare
+from pipelines.data.blocks import every_positive
+from pipelines.data.dataset import Dataset
+from pipelines.data.interactions import read_tables
+from pipelines.data.prepare import Prepared, prepare
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.fit import Fit, Fitted, fit, sampling_report
+from pipelines.training.mine import mine_fitted
 from towers.negatives import MinedNegatives
 
 

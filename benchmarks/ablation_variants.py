@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.config import NegativesConfig, RunConfig, TrainingConfig, load_config
-from pipelines.dataset import Dataset
-from pipelines.folds import FoldBatches
+from pipelines.data.dataset import Dataset
+from pipelines.training.folds import FoldBatches
 
 K = 20
 """The cut-off of every figure."""

@@ -33,18 +33,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.fresh import peak_gib
-from pipelines.candidate_settings import CandidateSettings, Channel, load_settings, parse_channels
-from pipelines.candidate_sources import SourceReader
-from pipelines.candidate_tables import CandidateTable
-from pipelines.candidates import CandidateJob, write_candidates
-from pipelines.parquet_files import SourceFiles
+from pipelines.candidates.job import CandidateJob, write_candidates
+from pipelines.candidates.settings import CandidateSettings, Channel, load_settings, parse_channels
+from pipelines.candidates.sources import SourceReader
+from pipelines.candidates.tables import CandidateTable
+from pipelines.data.parquet_files import SourceFiles
 from pipelines.progress import Reporter
 from serving.directions import DIRECTIONS
 from serving.index_record import IndexRecord
-from serving.live_index import LiveExactIndex, LiveIndex
 from serving.manifest import MANIFEST
 from serving.parts import Parts
-from serving.scann_index import LARGEST_SHARE, N_CPUS, ScannIndex
+from serving.search.live_index import LiveExactIndex, LiveIndex
+from serving.search.scann_index import LARGEST_SHARE, N_CPUS, ScannIndex
 from serving.store import open_bundle
 
 CHUNK = 100_000

@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import sparse
 
-from pipelines.blocks import HeldInteractions, every_positive, interaction_matrix
 from pipelines.config import RunConfig, load_config
-from pipelines.dataset import Dataset, build_dataset
-from pipelines.embed import Vectors, embed, match_scorer
-from pipelines.evaluate import Scorer, evaluate, popularity_scorer
-from pipelines.fit import Fit, fit
-from pipelines.interactions import read_tables
-from pipelines.prepare import Prepared, prepare
+from pipelines.data.blocks import HeldInteractions, every_positive, interaction_matrix
+from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.interactions import read_tables
+from pipelines.data.prepare import Prepared, prepare
+from pipelines.evaluation.evaluate import Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
+from pipelines.training.embed import Vectors, embed, match_scorer
+from pipelines.training.fit import Fit, fit
 from towers.two_tower import TwoTower
 
 CONFIG = Path(__file__).with_name("movielens-1m.toml")

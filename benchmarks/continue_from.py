@@ -24,16 +24,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.final import final_parts
-from pipelines.blocks import every_positive
 from pipelines.config import DataConfig, EntityTable, InteractionsTable, RunConfig, load_config
-from pipelines.dataset import build_dataset
-from pipelines.embed import embed, match_scorer
-from pipelines.evaluate import evaluate
-from pipelines.interactions import read_tables, tables_from_frames
-from pipelines.parent import read_parent
-from pipelines.prepare import Prepared, prepare
+from pipelines.data.blocks import every_positive
+from pipelines.data.dataset import build_dataset
+from pipelines.data.interactions import read_tables, tables_from_frames
+from pipelines.data.prepare import Prepared, prepare
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.results import Results
 from pipelines.run import run
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.parent import read_parent
 from serving.store import Store
 from towers.errors import TrainingError
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from serving.explain_bags import known_bags, known_features
-from serving.explain_terms import split_score
+from serving.explanation.bags import known_bags, known_features
+from serving.explanation.terms import split_score
 from serving.parts import find_direction
 from serving.retriever import Retriever
 

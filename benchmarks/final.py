@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from scipy import sparse
 
-from pipelines.blocks import every_positive
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset
-from pipelines.interactions import read_tables
-from pipelines.prepare import Prepared, prepare
+from pipelines.data.blocks import every_positive
+from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.interactions import read_tables
+from pipelines.data.prepare import Prepared, prepare
 
 
 def read_final(config: RunConfig) -> tuple[Dataset, sparse.csr_array]:

@@ -23,16 +23,15 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from benchmarks.fresh import answer, folder_gib, peak_gib, resident_gib, run_fresh
-from pipelines.tune_index import (
+from pipelines.publishing.tune_index import (
     REORDER_FACTORS,
-    choose_settings,
     exact_scores,
     measure_recall,
     tune_search,
 )
-from serving.graph_search import ScannSearch
-from serving.index import Found, search_rows
-from serving.scann_index import ScannIndex, ScannSettings
+from serving.search.graph_search import ScannSearch
+from serving.search.index import Found, search_rows
+from serving.search.scann_index import ScannIndex, ScannSettings, choose_settings
 from towers.errors import RecallGateError
 
 DIM, K = 64, 100
@@ -89,7 +88,7 @@ class SearchModel(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None, 1 + DIM]), tf.TensorSpec([], tf.int32)])
     def search(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `serving.graph_search.Search`."""
+        """See `serving.search.graph_search.Search`."""
         return self._search(queries, k)
 
 

@@ -22,9 +22,9 @@ import tensorflow as tf
 
 from benchmarks.final import read_final
 from pipelines.config import load_config
-from pipelines.fit import as_tensors
-from pipelines.folds import FoldBatches
-from pipelines.model import build_model
+from pipelines.training.fit import as_tensors
+from pipelines.training.folds import FoldBatches
+from pipelines.training.model import build_model
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 WARM_UP = 5

@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow as tf
 from scipy import sparse
 
-from pipelines.blocks import HeldInteractions
 from pipelines.config import DataConfig, InteractionsTable, ModelConfig, RunConfig, TrainingConfig
-from pipelines.dataset import Dataset
-from pipelines.folds import FoldBatches
-from pipelines.model import build_model
+from pipelines.data.blocks import HeldInteractions
+from pipelines.data.dataset import Dataset
+from pipelines.training.folds import FoldBatches
+from pipelines.training.model import build_model
 from towers.schema import Categorical, Features, History, Schema
 from towers.two_tower import BATCH_SPEC, TwoTower
 from towers.vocabulary import Vocabulary

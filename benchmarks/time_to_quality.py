@@ -22,15 +22,15 @@ from rich.console import Console
 from scipy import sparse
 
 from benchmarks.final import read_final
-from pipelines.blocks import every_positive
 from pipelines.config import RunConfig, load_config
-from pipelines.dataset import Dataset
-from pipelines.embed import embed, match_scorer
-from pipelines.evaluate import evaluate
-from pipelines.fit import Fit, Record, fit
-from pipelines.folds import FoldBatches
-from pipelines.model import build_model
+from pipelines.data.blocks import every_positive
+from pipelines.data.dataset import Dataset
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.fit import Fit, Record, fit
+from pipelines.training.folds import FoldBatches
+from pipelines.training.model import build_model
 
 METRIC = "recall@20"
 TARGETS = (0.164, 0.183, 0.192)

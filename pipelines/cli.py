@@ -110,7 +110,7 @@ def tune(
     """
     from pipelines.display import show_next_of_search, show_search
     from pipelines.progress import Reporter
-    from pipelines.tune import tune as tune_run
+    from pipelines.tuning.tune import tune as tune_run
 
     console = Console()
     with _resumable():
@@ -305,11 +305,11 @@ def candidates(
 
     Interrupted or killed, the same command goes on after the last finished shard.
     """
-    from pipelines.candidate_settings import load_settings, parse_channels
-    from pipelines.candidates import CandidateJob, write_candidates
+    from pipelines.candidates.job import CandidateJob, write_candidates
+    from pipelines.candidates.settings import load_settings, parse_channels
+    from pipelines.candidates.spark_engine import open_engine
     from pipelines.display import show_candidates
     from pipelines.progress import Reporter
-    from pipelines.spark_engine import open_engine
 
     given = {
         "k": k,

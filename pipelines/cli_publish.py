@@ -44,8 +44,8 @@ def publish(
     Interrupted, the same command goes on with the first direction that is not finished.
     """
     from pipelines.progress import Reporter
-    from pipelines.publish_milvus import publish_milvus
-    from serving.milvus_connection import MilvusConnection
+    from pipelines.publishing.milvus import publish_milvus
+    from serving.milvus.connection import MilvusConnection
 
     if to != MILVUS:
         raise ConfigError(f"--to: expected {MILVUS!r}, received {to!r}")
@@ -88,8 +88,8 @@ def open_milvus(index: str, uri: str | None, *, prefix: str, timeout_s: float) -
         )
     if uri is None:
         return None
-    from serving.milvus_connection import MilvusConnection, import_pymilvus
-    from serving.milvus_index import indexes_in
+    from serving.milvus.connection import MilvusConnection, import_pymilvus
+    from serving.milvus.index import indexes_in
 
     import_pymilvus()
     return indexes_in(MilvusConnection(uri, timeout_s=timeout_s / 2, prefix=prefix))

@@ -17,8 +17,8 @@ from towers.errors import QueryError
 
 if TYPE_CHECKING:
     from serving.directions import Direction
-    from serving.explain import Explanation, Given
-    from serving.explain_names import FeatureName
+    from serving.explanation.explain import Explanation, Given
+    from serving.feature_names import FeatureName
     from serving.retriever import Retriever
     from towers.schema import Side
 

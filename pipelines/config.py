@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pydantic.dataclasses import dataclass
 
 from pipelines.metrics import metric_names
-from serving.signature import check_input_names
+from serving.saved_models.signature import check_input_names
 from towers.errors import ConfigError
 from towers.schema import Categorical, Features, History, Schema
 from towers.typed import STRICT, parse

@@ -14,10 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.results import Results
-from pipelines.trials import TRIALS, Searched, shown
-from serving.explain import Explanation
-from serving.explain_fields import FieldImportance
-from serving.explain_names import FeatureName
+from pipelines.tuning.trials import TRIALS, Searched, shown
+from serving.explanation.explain import Explanation
+from serving.explanation.fields import FieldImportance
+from serving.feature_names import FeatureName
 from serving.store import Store
 from towers.errors import BundleError, QueryError
 

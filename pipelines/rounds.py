@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from pipelines.blocks import sample_users
 from pipelines.config import RunConfig
-from pipelines.embed import embed, match_scorer
-from pipelines.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
-from pipelines.export import Exported, export_bundle
-from pipelines.fit import Fitted, sampling_report
-from pipelines.fit_rounds import RoundFits
-from pipelines.parent import Parent
-from pipelines.prepare import AnyPrepared
+from pipelines.data.blocks import sample_users
+from pipelines.data.prepare import AnyPrepared
+from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
-from pipelines.report import write_report
+from pipelines.publishing.export import Exported, export_bundle
+from pipelines.reporting.report import write_report
 from pipelines.results import Data, Results, Round
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.fit import Fitted, sampling_report
+from pipelines.training.fit_rounds import RoundFits
+from pipelines.training.parent import Parent
 from serving.atomic import write_text_atomic
 from serving.manifest import Provenance
 from serving.store import Store

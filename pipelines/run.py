@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from pipelines.config import ExportConfig, IndexConfig, RunConfig
-from pipelines.engines import choose_engine
-from pipelines.parent import continued, read_parent
-from pipelines.prepare_job import check_engine, prepare_in
+from pipelines.data.engines import choose_engine
+from pipelines.data.prepare_job import check_engine, prepare_in
 from pipelines.progress import Reporter
 from pipelines.results import Results
 from pipelines.rounds import Rounds
+from pipelines.training.parent import continued, read_parent
 from serving.atomic import locked
 from serving.store import Store
 from towers.errors import ConfigError, TrainingError

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from serving.directions import DIRECTIONS, Direction
-from serving.index import Pairs, Rows, Vectors, no_pairs, search_without
 from serving.parts import Parts
 from serving.questions import Hits, Question
+from serving.saved_models.tower import join_packed
+from serving.search.index import Pairs, Rows, Vectors, no_pairs, search_without
 from serving.search_filtered import search_filtered
-from serving.tower import join_packed
 from towers.errors import QueryError
 from towers.schema import Side
 

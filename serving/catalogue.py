@@ -12,9 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serving.embeddings import Embeddings
-from serving.filters import Filter, matches
-from serving.growing import Growing
-from serving.index import Rows, Vectors
+from serving.search.filters import Filter, matches
+from serving.search.growing import Growing
+from serving.search.index import Rows, Vectors
 from towers.errors import QueryError
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from serving.directions import DIRECTIONS
-from serving.index import Vectors
 from serving.parts import Parts
+from serving.search.index import Vectors
 from towers.errors import QueryError
 from towers.schema import Side
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from serving.id_table import IdTable
-from serving.index import Rows, Vectors
+from serving.search.index import Rows, Vectors
 from towers.errors import BundleError, QueryError
 from towers.inputs import INT64
 

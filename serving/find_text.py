@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from serving.catalogue import Snapshot
-from serving.index import Rows
+from serving.search.index import Rows
 
 NO_MATCH, HOLDS, STARTS, ID_STARTS, IS_ID = range(5)
 """How well a row matches, from not at all to best."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serving.index import Rows
+from serving.search.index import Rows
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
 
 Hash = Callable[[NDArray[Any]], NDArray[np.uint64]]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic.dataclasses import dataclass
 
 from serving.directions import DIRECTIONS
-from serving.scann_index import ScannSettings
+from serving.search.scann_index import ScannSettings
 from towers.errors import BundleError, ConfigError
 from towers.typed import STRICT, parse
 

@@ -10,13 +10,13 @@ from serving.bundle import Bundle
 from serving.catalogue import Catalogue
 from serving.directions import DIRECTIONS, Direction
 from serving.embeddings import Embeddings
-from serving.explain_names import FeatureNames
+from serving.feature_names import FeatureNames
 from serving.index_record import IndexRecord
-from serving.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
 from serving.manifest import MANIFEST
-from serving.scann_index import ScannIndex
+from serving.saved_models.tower import Tower
+from serving.search.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
+from serving.search.scann_index import ScannIndex
 from serving.seen import Seen
-from serving.tower import Tower
 from serving.vocabulary_files import read_vocabulary
 from towers.errors import QueryError
 from towers.schema import History, Side

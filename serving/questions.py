@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.directions import Direction
-from serving.filters import Filter
-from serving.index import Rows
+from serving.search.filters import Filter
+from serving.search.index import Rows
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -15,14 +15,14 @@ from serving.bundle import Bundle
 from serving.catalogue import Catalogue
 from serving.changes import Change, apply_change, check_change
 from serving.directions import DIRECTIONS
-from serving.explain import Explanation, Given, explain
-from serving.explain_fields import FieldImportance, draw_users, explain_fields
-from serving.filters import parse_filter
-from serving.index import Rows, Vectors, check_k
+from serving.explanation.explain import Explanation, Given, explain
+from serving.explanation.fields import FieldImportance, draw_users, explain_fields
 from serving.parts import OpenIndex, Parts, find_direction
 from serving.questions import Hits, Question
+from serving.saved_models.tower import Tower
+from serving.search.filters import parse_filter
+from serving.search.index import Rows, Vectors, check_k
 from serving.store import Store, open_bundle
-from serving.tower import Tower
 from towers.errors import QueryError
 from towers.schema import Side
 
@@ -96,7 +96,7 @@ class Retriever:
             exclude_seen: in u2i, leave out the items that the user has in training or in the
                 history given; in i2u, the users that have the item.
             where: which targets may be found, by the columns of their table; see
-                `serving.filters`.
+                `serving.search.filters`.
             min_score: leave out targets that score less.
 
         Returns:

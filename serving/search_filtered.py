@@ -8,9 +8,9 @@ import numpy as np
 
 from serving.catalogue import Catalogue
 from serving.directions import Direction
-from serving.filters import Filter
-from serving.index import Found, Index, Pairs, Rows, Vectors, search_without
-from serving.search_matching import search_matching
+from serving.search.filters import Filter
+from serving.search.index import Found, Index, Pairs, Rows, Vectors, search_without
+from serving.search.matching import search_matching
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serving.index import Pairs, Rows
+from serving.search.index import Pairs, Rows
 from towers.errors import BundleError
 from towers.schema import Side
 

@@ -14,7 +14,7 @@ from benchmarks.peers.processes import PeerError, run_measured
 from benchmarks.peers.results import Cost, Result, describe_machine
 from benchmarks.peers.rows import Peer
 from benchmarks.peers.splits import DataSet
-from pipelines.evaluate import Scorer
+from pipelines.evaluation.evaluate import Scorer
 
 Vectors = NDArray[np.float32]
 

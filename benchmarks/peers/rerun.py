@@ -13,7 +13,7 @@ from benchmarks.peers.product import product_settings, run_product
 from benchmarks.peers.results import Result, describe_machine, load_result
 from benchmarks.peers.rows import PEERS, POPULARITY, PRODUCT
 from benchmarks.peers.splits import DataSet
-from pipelines.evaluate import popularity_scorer
+from pipelines.evaluation.evaluate import popularity_scorer
 from pipelines.progress import Reporter
 
 

@@ -12,12 +12,12 @@ from scipy import sparse
 
 from benchmarks.data import prepare_gowalla
 from benchmarks.peers.processes import ROOT
-from pipelines.blocks import every_positive
 from pipelines.config import RunConfig, load_config
-from pipelines.dataset import Dataset, build_dataset
-from pipelines.evaluate import Evaluation, Scorer, evaluate
-from pipelines.interactions import read_tables
-from pipelines.prepare import prepare
+from pipelines.data.blocks import every_positive
+from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.interactions import read_tables
+from pipelines.data.prepare import prepare
+from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate
 from towers.vocabulary import Tokens
 
 

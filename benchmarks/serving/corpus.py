@@ -24,17 +24,17 @@ from pipelines.config import (
     ModelConfig,
     RunConfig,
 )
-from pipelines.dataset import Dataset, build_dataset
-from pipelines.embed import embed
-from pipelines.export import export_bundle
-from pipelines.fit import Fitted
-from pipelines.folds import FoldBatches
-from pipelines.model import build_model
-from pipelines.prepare import Prepared
+from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
+from pipelines.publishing.export import export_bundle
+from pipelines.training.embed import embed
+from pipelines.training.fit import Fitted
+from pipelines.training.folds import FoldBatches
+from pipelines.training.model import build_model
 from serving.bundle import Bundle
 from serving.manifest import Provenance
-from serving.scann_index import Storage
+from serving.search.scann_index import Storage
 from serving.store import Store
 from towers.schema import Categorical, Features, History, Numeric
 

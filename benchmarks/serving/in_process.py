@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.serving.corpus import N_AGES, N_CITIES
-from serving.index import ExactIndex
-from serving.live_index import LiveScannIndex
 from serving.retriever import Retriever
-from serving.scann_index import ScannIndex
+from serving.search.index import ExactIndex
+from serving.search.live_index import LiveScannIndex
+from serving.search.scann_index import ScannIndex
 
 BATCH, K = 1024, 100
 CHECKED = 500

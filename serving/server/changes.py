@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from serving.changes import Change
-from serving.journal import Journal
+from serving.fresh.journal import Journal
 from serving.retriever import Retriever
 from serving.server.batcher import Batcher
 from serving.server.errors import OverloadedError, UnavailableError

@@ -9,8 +9,8 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from serving.explain import Given
-from serving.explain_terms import Kind
+from serving.explanation.explain import Given
+from serving.explanation.terms import Kind
 from serving.parts import find_direction
 from serving.retriever import Retriever
 from serving.server.errors import NotFoundError

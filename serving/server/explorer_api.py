@@ -17,8 +17,8 @@ from fastapi.responses import HTMLResponse
 from starlette.responses import Response
 
 from serving.find_text import find_text
-from serving.index import Rows
 from serving.manifest import Manifest
+from serving.search.index import Rows
 from serving.server.compare_versions import Listed, answer_by, ask, compare, reach_of
 from serving.server.errors import NotFoundError, OverloadedError
 from serving.server.explorer_models import (

@@ -17,11 +17,11 @@ from typing import TypeVar
 
 import pandas as pd
 
-from serving.index import Rows, Vectors
-from serving.journal import Journal
+from serving.fresh.journal import Journal
 from serving.parts import OpenIndex
 from serving.questions import Hits, Question
 from serving.retriever import Retriever
+from serving.search.index import Rows, Vectors
 from serving.server.batcher import Batcher
 from serving.server.changes import Changed, Changes, Id, Record
 from serving.server.errors import NotFoundError, UnavailableError

@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.saved_models.signature import EXCLUDE, FEATURES, K
 from serving.server.errors import TooLargeError
 from serving.server.host import Host
 from serving.server.served import Served
 from serving.server.signatures import Signature
-from serving.signature import EXCLUDE, FEATURES, K
 from towers.errors import QueryError
 from towers.schema import Side
 

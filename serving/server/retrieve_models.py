@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from serving.filters import MOST_CONDITIONS, Filter
+from serving.search.filters import MOST_CONDITIONS, Filter
 from serving.server.json_api import Strict
 from serving.server.json_values import MOST, Id, Many, Values
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from serving.journal import Journal
+from serving.fresh.journal import Journal
 from serving.parts import OpenIndex
 from serving.server.host import Host
 from serving.server.listeners import GrpcListener, RestListener, bracketed

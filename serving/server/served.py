@@ -15,10 +15,10 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from serving.bundle import Bundle
 from serving.directions import DIRECTIONS
-from serving.index import Vectors
 from serving.parts import OpenIndex
 from serving.retriever import Retriever
-from serving.tower import join_packed
+from serving.saved_models.tower import join_packed
+from serving.search.index import Vectors
 from towers.errors import BundleError
 from towers.schema import Side
 

@@ -23,10 +23,10 @@ from benchmarks.ablation_table import (
 )
 from benchmarks.ablation_variants import SETUPS, VARIANTS, median_share
 from pipelines.config import RunConfig
-from pipelines.folds import FoldBatches
-from pipelines.interactions import tables_from_frames
-from pipelines.mine import mine_fitted
-from pipelines.prepare import prepare
+from pipelines.data.interactions import tables_from_frames
+from pipelines.data.prepare import prepare
+from pipelines.training.folds import FoldBatches
+from pipelines.training.mine import mine_fitted
 from towers.errors import ConfigError, DataError
 from towers.typed import parse
 

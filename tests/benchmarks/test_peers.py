@@ -23,7 +23,7 @@ from benchmarks.peers.rows import PEERS, POPULARITY, PRODUCT, TITLES, Peer
 from benchmarks.peers.splits import DataSet
 from benchmarks.peers.table import BEGIN, END
 from benchmarks.peers.workers.contract import with_ids
-from pipelines.blocks import every_positive
+from pipelines.data.blocks import every_positive
 from pipelines.progress import Reporter
 from tests.benchmarks.peers_support import result
 from towers.errors import ConfigError

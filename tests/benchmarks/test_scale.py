@@ -29,8 +29,8 @@ from benchmarks.scale.population import (
     scrambled,
 )
 from pipelines.config import load_config
-from pipelines.interactions import read_tables
-from pipelines.split import split_interactions
+from pipelines.data.interactions import read_tables
+from pipelines.data.split import split_interactions
 from towers.errors import ConfigError
 
 SIZE = Size(interactions=60_000, users=3000, items=2000)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from serving.graph_search import ExactSearch, ScannSearch, Search
-from serving.index import ExactIndex, Index, search_without
-from serving.scann_index import ScannIndex, ScannSettings
+from serving.search.graph_search import ExactSearch, ScannSearch, Search
+from serving.search.index import ExactIndex, Index, search_without
+from serving.search.scann_index import ScannIndex, ScannSettings
 from towers.errors import QueryError
 
 SIZE, WIDTH = 400, 9

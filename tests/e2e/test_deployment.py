@@ -15,7 +15,7 @@ from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.deployment import MOUNT
 from serving.directions import DIRECTIONS
-from serving.warmup import BATCH_SIZES, RECORDS, read_warmup
+from serving.saved_models.warmup import BATCH_SIZES, RECORDS, read_warmup
 from tests.serving.server.predict_support import grpc_channel
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.directions import DIRECTIONS
-from serving.explain import Explanation
-from serving.explain_names import FeatureName
+from serving.explanation.explain import Explanation
+from serving.feature_names import FeatureName
 from serving.retriever import Retriever
 from serving.vocabulary_files import read_vocabulary
 from towers.schema import History

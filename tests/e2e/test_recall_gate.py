@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines import tune_index
+from pipelines.publishing import tune_index
 from pipelines.run import run
+from serving.search import scann_index
 from serving.store import Store
 from towers.errors import RecallGateError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even a small corpus into leaves, and reorder too little to find all neighbours."""
-    monkeypatch.setattr(tune_index, "FEWEST_FOR_TREE", 16)
+    monkeypatch.setattr(scann_index, "FEWEST_FOR_TREE", 16)
     monkeypatch.setattr(tune_index, "REORDER_FACTORS", (1,))
 
 

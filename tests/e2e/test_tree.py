@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.tune_index import measure_recall
+from pipelines.publishing.tune_index import measure_recall
 from serving.directions import DIRECTIONS
-from serving.index import ExactIndex, search_without
 from serving.retriever import Retriever
+from serving.search.index import ExactIndex, search_without
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import AskFresh, Published

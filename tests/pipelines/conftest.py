@@ -16,12 +16,12 @@ import pytest
 
 from pipelines import cli
 from pipelines.config import RunConfig
-from pipelines.dataset import Dataset, build_dataset
-from pipelines.interactions import tables_from_frames
-from pipelines.prepare import Prepared, prepare
+from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.interactions import tables_from_frames
+from pipelines.data.prepare import Prepared, prepare
 from pipelines.results import Results
 from pipelines.run import run
-from serving.graphs import RetrievalModel, TowerModel
+from serving.saved_models.graphs import RetrievalModel, TowerModel
 from towers.typed import parse
 
 N_USERS, N_ITEMS, N_GROUPS = 60, 40, 4

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pipelines import fit as fit_module
-from pipelines.blocks import interaction_matrix
 from pipelines.config import load_config
-from pipelines.evaluate import evaluate
-from pipelines.fit import FitState
-from pipelines.prepare import Prepared
+from pipelines.data.blocks import interaction_matrix
+from pipelines.data.prepare import Prepared
+from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Advance, Reporter
 from pipelines.results import Results
 from pipelines.run import run
+from pipelines.training import fit as fit_module
+from pipelines.training.fit import FitState
 from serving.embeddings import Embeddings
 from serving.retriever import Retriever
 from serving.store import Store

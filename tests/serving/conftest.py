@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from serving.directions import DIRECTIONS
 from serving.embeddings import Embeddings
-from serving.graph_search import ExactSearch, ScannSearch
-from serving.graphs import RetrievalModel, TowerModel, padded_bags
 from serving.index_record import DirectionIndex, IndexRecord
 from serving.manifest import Provenance
-from serving.scann_index import ScannIndex, ScannSettings
+from serving.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
+from serving.search.graph_search import ExactSearch, ScannSearch
+from serving.search.scann_index import ScannIndex, ScannSettings
 from serving.seen import Seen
 from serving.store import Store
 from serving.vocabulary_files import write_vocabulary

@@ -8,7 +8,7 @@ import pytest
 
 from serving.catalogue import Catalogue
 from serving.embeddings import Embeddings
-from serving.filters import parse_filter
+from serving.search.filters import parse_filter
 from towers.errors import QueryError
 
 TABLE = pd.DataFrame(

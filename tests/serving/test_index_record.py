@@ -7,7 +7,7 @@ import pytest
 
 from serving.directions import DIRECTIONS
 from serving.index_record import DirectionIndex, IndexRecord
-from serving.scann_index import ScannSettings, Storage
+from serving.search.scann_index import ScannSettings, Storage
 from towers.errors import BundleError
 
 

@@ -13,7 +13,7 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
-from serving.journal import Journal
+from serving.fresh.journal import Journal
 from serving.server.app import build_app
 from serving.server.host import Host
 from serving.server.settings import ServerSettings

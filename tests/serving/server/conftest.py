@@ -16,7 +16,7 @@ import pytest
 from serving.atomic import symlink_atomic
 from serving.bundle import Bundle
 from serving.embeddings import Embeddings
-from serving.journal import Journal
+from serving.fresh.journal import Journal
 from serving.manifest import FORMAT, MANIFEST, Provenance
 from serving.server.host import Host
 from serving.server.settings import ServerSettings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from serving.journal import Journal
+from serving.fresh.journal import Journal
 from serving.questions import Hits
 from serving.server.changes import MOST_WAITING
 from serving.server.errors import DeadlineError, NotFoundError, OverloadedError, UnavailableError

@@ -1,0 +1,1 @@
+"""Candidates for every user of a table, from Parquet to Parquet."""

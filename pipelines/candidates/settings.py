@@ -1,0 +1,108 @@
+"""The settings of a candidates job: its channels and their quotas, and what is left out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+
+from pipelines.config import read_toml
+from towers.errors import ConfigError
+from towers.typed import STRICT, parse
+
+ChannelName = Literal["u2i", "i2i", "u2u2i", "popularity"]
+
+SHARES: dict[ChannelName, float] = {"u2i": 0.6, "i2i": 0.2, "u2u2i": 0.1, "popularity": 0.1}
+"""The channels where none are named, in order of priority, and their shares of k."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Channel:
+    """One source of candidates."""
+
+    name: ChannelName
+    """`u2i`: items that match the user; `i2i`: items like the user's latest; `u2u2i`: what similar
+    users have; `popularity`: what most users have."""
+    quota: PositiveInt
+    """How many of a user's k candidates it may give, as long as others have theirs to give."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CandidateSettings:
+    """What decides the candidates of a user, and how they are cut into shards."""
+
+    k: PositiveInt = 100
+    """How many candidates a user gets; fewer come only where no more items are left."""
+    channels: tuple[Channel, ...] = ()
+    """In order of priority. Default: u2i with 60% of k, i2i with 20%, u2u2i and popularity with 10%
+    each."""
+    latest: PositiveInt = 5
+    """i2i starts from so many of the user's items: the last ones of the history given or, for a
+    user without, the rarest of its training items, which have no order."""
+    neighbours: PositiveInt = 50
+    """u2u2i counts the items of so many similar users."""
+    exclude_seen: bool = True
+    """Leave out what the user has in training or in the history given; in audiences, the users that
+    have the item."""
+    prefer_features: bool = False
+    """A user that the version knows is answered by its stored vector; with this, by its features
+    where the input gives any. Features that are not given are missing then."""
+    where: dict[str, Any] | None = None
+    """Which items may be candidates; see `serving.search.filters`."""
+    audience_k: PositiveInt = 100
+    """How many users an item's audience has."""
+    shard_size: PositiveInt = 65_536
+    """Rows of the input that one shard answers; what a killed job does again at most."""
+    batch_size: PositiveInt = 4096
+    """Rows that are answered together; less needs less memory."""
+
+    def __post_init__(self) -> None:
+        names = [channel.name for channel in self.channels]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"channels: expected each channel once, received {names}")
+        total = sum(channel.quota for channel in self.channels)
+        if total > self.k:
+            raise ConfigError(
+                f"channels: expected quotas of at most k = {self.k} together, received {total}; "
+                "lower the quotas, or raise k"
+            )
+
+    @property
+    def plan(self) -> tuple[Channel, ...]:
+        """The channels in order of priority; what rounding leaves of k goes to the first."""
+        if self.channels:
+            return self.channels
+        quotas = {name: int(share * self.k) for name, share in SHARES.items()}
+        quotas["u2i"] += self.k - sum(quotas.values())
+        return tuple(Channel(name=name, quota=quota) for name, quota in quotas.items() if quota)
+
+
+def load_settings(path: Path | None, *, changes: dict[str, Any]) -> CandidateSettings:
+    """Read the settings from a TOML file, if one is given, with some of them changed.
+
+    Raises:
+        ConfigError: the file is missing or not TOML, or a key or value is wrong.
+    """
+    raw = {} if path is None else read_toml(path)
+    where = "candidates" if path is None else str(path)
+    return parse(CandidateSettings, raw | changes, where=where)
+
+
+def parse_channels(text: str) -> list[dict[str, Any]]:
+    """Read channels as they are typed: `u2i=60,i2i=20`, in order of priority.
+
+    Raises:
+        ConfigError: the text is not of this form.
+    """
+    channels = []
+    for part in text.split(","):
+        name, equals, quota = part.partition("=")
+        if not equals or not quota.strip().isdecimal():
+            raise ConfigError(
+                f"--channels: expected name=quota, separated by commas, received {part!r}; for "
+                f"example {','.join(f'{name}={share * 100:.0f}' for name, share in SHARES.items())}"
+            )
+        channels.append({"name": name.strip(), "quota": int(quota)})
+    return channels

@@ -1,0 +1,167 @@
+"""Sources: the users or items of a batch, with their vectors; and the rows that cannot be any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.candidates.features import (
+    Mask,
+    list_lengths,
+    list_values,
+    pack_table,
+    plain,
+    tokens,
+)
+from serving.parts import Parts
+from serving.search.index import Pairs, Rows, Vectors, no_pairs
+from towers.errors import ConfigError
+from towers.inputs import missing_marker
+from towers.schema import Side
+
+LARGEST_BLOCK = 2**22
+"""Elements of a padded list feature that pass a tower at once; a long list goes with fewer."""
+
+REASONS = ("no id", "blocked", "unknown, and no features given", "a number beyond those of 32 bits")
+"""Why a row is rejected; the first that holds counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """The n users or items of a batch that can be answered, in order of the input."""
+
+    ids: NDArray[Any]
+    """[n] int64 or str objects."""
+    rows: Rows
+    """[n] -1 for one that the version does not know."""
+    vectors: Vectors
+    """[n, 1 + d]."""
+    histories: Pairs
+    """Items that the input gives for users, by place and row, from old to new."""
+    rejected: pa.Table
+    """`row` (the place in the batch), `id` and `reason` of the others."""
+
+    @property
+    def size(self) -> int:
+        """How many, n."""
+        return len(self.ids)
+
+
+class SourceReader:
+    """Makes sources of batches of a table: an id a row and, if there are any, features."""
+
+    def __init__(
+        self, parts: Parts, side: Side, *, schema: pa.Schema, prefer_features: bool
+    ) -> None:
+        """Read tables of one schema.
+
+        Raises:
+            ConfigError: there is no column of ids.
+            DataError: a column's type cannot be its feature's.
+        """
+        self._parts, self._side, self._prefer_features = parts, side, prefer_features
+        self._catalogue = parts.catalogue(side)
+        name = self._catalogue.id_column
+        if name not in schema.names:
+            raise ConfigError(
+                f"{side}s: expected a column {name!r} of ids, as in training, received "
+                f"{schema.names}; rename the column of ids"
+            )
+        inputs = parts.tower(side).inputs if len(schema.names) > 1 else {}
+        history = parts.history_column if side == "user" else None
+        self._history = history if history in schema.names else None
+        self._inputs: Mapping[str, tuple[Any, int]] = (
+            inputs if set(inputs) & (set(schema.names) - {name}) else {}
+        )
+        wanted = {name, *self._inputs} | ({self._history} if self._history else set())
+        self.columns = [column for column in schema.names if column in wanted]
+        """The columns to read."""
+        self(schema.empty_table().select(self.columns))
+
+    def __call__(self, table: pa.Table) -> Sources:
+        """Find the sources of a batch [n rows].
+
+        Raises:
+            DataError: a column is of a type that its feature cannot have.
+        """
+        name, dtype = self._catalogue.id_column, self._catalogue.id_dtype
+        ids = tokens(name, plain(table[name]), np.int64 if dtype == np.int64 else object)
+        rows = self._catalogue.find(ids)
+        packed, given, faulty = pack_table(table, inputs=self._inputs, id_column=name)
+        if not self._inputs:
+            packed = {}
+        is_described = given & ((rows < 0) | self._prefer_features)
+        is_blocked = (rows < 0) & (self._catalogue.published.ids.find(ids) >= 0)
+        flags = (
+            ids == missing_marker(dtype),
+            is_blocked,
+            (rows < 0) & ~given,
+            faulty & is_described,
+        )
+        out = np.logical_or.reduce(flags)
+        keep = np.flatnonzero(~out)
+        described = is_described[keep]
+        return Sources(
+            ids=ids[keep],
+            rows=rows[keep],
+            vectors=self._vectors(
+                rows[keep],
+                {column: values[keep[described]] for column, values in packed.items()},
+                described=described,
+            ),
+            histories=self._histories(table, keep=~out),
+            rejected=_rejected(ids, flags),
+        )
+
+    def _vectors(
+        self, rows: Rows, packed: Mapping[str, NDArray[Any]], *, described: Mask
+    ) -> Vectors:
+        """Stored vectors, and those of the tower for the sources that are described."""
+        stored = self._catalogue.vectors
+        vectors = stored[np.where(described, 0, rows)] if len(stored) else None
+        places = np.flatnonzero(described)
+        if vectors is not None and not len(places):
+            return vectors
+        encoded = self._encode(packed, size=len(places))
+        if vectors is None or len(places) == len(rows):
+            return encoded
+        vectors[places] = encoded
+        return vectors
+
+    def _encode(self, packed: Mapping[str, NDArray[Any]], *, size: int) -> Vectors:
+        """The vectors of packed features; fewer at a time where lists are long."""
+        longest = max(values[:1].size for values in packed.values())
+        block = max(1, LARGEST_BLOCK // max(longest, 1))
+        tower = self._parts.tower(self._side)
+        starts = range(0, max(size, 1), block)
+        found = [tower({n: v[i : i + block] for n, v in packed.items()}) for i in starts]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _histories(self, table: pa.Table, *, keep: Mask) -> Pairs:
+        """The items of the histories given that the version knows, for the rows that are kept."""
+        if self._history is None:
+            return no_pairs()
+        items = self._parts.catalogue("item")
+        array = plain(table[self._history])
+        lengths = list_lengths(self._history, array)
+        dtype = np.int64 if items.id_dtype == np.int64 else object
+        given = tokens(self._history, list_values(array), dtype)[: lengths.sum()]
+        places = np.repeat(np.arange(len(array)), lengths)
+        found = items.published.ids.find(given)
+        fits = (found >= 0) & keep[places]
+        return (np.cumsum(keep) - 1)[places[fits]], found[fits]
+
+
+def _rejected(ids: NDArray[Any], flags: tuple[Mask, ...]) -> pa.Table:
+    """List the rows that any flag is up for, with the reason of the first."""
+    stacked = np.stack(flags)
+    places = np.flatnonzero(stacked.any(axis=0))
+    reasons = pa.array(REASONS).take(pa.array(stacked[:, places].argmax(axis=0)))
+    texts = pa.array([None if flags[0][place] else str(ids[place]) for place in places])
+    columns = {"row": places, "id": texts.cast(pa.string()), "reason": reasons}
+    return pa.table(columns)

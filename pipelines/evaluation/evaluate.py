@@ -1,0 +1,199 @@
+"""Evaluate a scorer over the full corpus: no sampled candidates, train items masked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from pipelines.config import EvaluationConfig
+from pipelines.evaluation.ranking import rank_items
+from pipelines.evaluation.segments import Decile, DecileTally, Segment, SegmentTally
+from pipelines.metrics import Flags, Rows, metric_names
+from towers.errors import ConfigError, DataError, TrainingError
+
+Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+"""Answers user rows [batch] with the scores [batch, n_items] of every item."""
+
+LARGEST_BLOCK = 2**26
+"""Scores held at once (256 MiB in float32); a large corpus is scored for fewer users at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What a scorer achieves, for all users and for warm and cold users and items."""
+
+    segments: Mapping[str, Segment]
+    """`all`; `warm_users` and `cold_users`, with and without a train interaction; `warm_items` and
+    `cold_items`, with at least and with fewer than `cold_item_interactions` of them."""
+    deciles: tuple[Decile, ...]
+    """By popularity of the test items, least popular first: see `segments.popularity_deciles`."""
+    decile_k: int
+    """The K of the recall in `deciles`: that of the configured metric."""
+
+    def metric(self, name: str, segment: str = "all") -> float:
+        """The figure called `name`, such as `recall@20`.
+
+        Raises:
+            ConfigError: there is no such segment or metric, or the segment has no users.
+        """
+        if segment not in self.segments:
+            raise ConfigError(
+                f"evaluation segment: expected one of {list(self.segments)}, received {segment!r}"
+            )
+        found = self.segments[segment]
+        if not found.n_users:
+            raise ConfigError(
+                f"evaluation segment {segment!r}: expected users with test items, received none; "
+                "hold out more interactions"
+            )
+        if name not in found.figures:
+            raise _unknown_metric(name, known=list(found.figures))
+        return found.figures[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, ready for JSON and without NaN."""
+        plain = dataclasses.asdict(self)
+        return plain | {"deciles": list(plain["deciles"])}
+
+
+def popularity_scorer(popularity: NDArray[np.int64]) -> Scorer:
+    """Score every item by its popularity [n_items], the same for every user: the baseline.
+
+    The scores are dense ranks of the popularity (0 = least popular), so that float32 keeps counts
+    apart that it would round to one.
+    """
+    ranks = np.unique(popularity, return_inverse=True)[1].astype(np.float32)
+    return lambda user_rows: np.broadcast_to(ranks, (len(user_rows), len(ranks)))
+
+
+def evaluate(
+    scorer: Scorer,
+    *,
+    train: scipy.sparse.csr_array,
+    test: scipy.sparse.csr_array,
+    config: EvaluationConfig,
+    item_counts: NDArray[np.int64] | None = None,
+    batch_size: int = 256,
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Rank the full corpus for every user with test items, and measure the lists.
+
+    A user's train items are masked; a test item among them cannot be found, and counts as missed.
+
+    Args:
+        scorer: gives the scores; an item of -inf is not recommended.
+        train: [n_users, n_items]; nonzero where the user has the item. Only the rows of users with
+            test items are looked at.
+        test: [n_users, n_items]; nonzero where the user should be recommended the item.
+        config: the cut-offs, the metric that decides, and what a cold item is.
+        item_counts: the train positives of each item, [n_items]; counted in `train` by default.
+        batch_size: how many users are scored at once, at most.
+        advance: called with the number of users after each batch.
+
+    Raises:
+        ConfigError: `config.metric` is not measured at any cut-off of `config.k`.
+        DataError: train and test differ in shape.
+        TrainingError: a score is NaN or +inf, or the scores have the wrong shape.
+    """
+    _check(train, test, config=config)
+    train, test = _positives(train), _positives(test)
+    popularity = train.sum(axis=0) if item_counts is None else item_counts
+    segments = _segments(train, test, popularity=popularity, config=config)
+    deciles = DecileTally(test, popularity=popularity, k=int(config.metric.partition("@")[2]))
+    users = np.flatnonzero(np.diff(test.indptr))
+    batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(train.shape[1], 1)))
+    for start in range(0, len(users), batch_size):
+        batch = users[start : start + batch_size]
+        scores = _scores(scorer, batch, n_items=train.shape[1])
+        ranked = rank_items(scores, max(config.k), exclude=train[batch])
+        found = _found(ranked, test[batch])
+        for segment in segments.values():
+            segment.add(batch, ranked, found)
+        deciles.add(batch, ranked, found)
+        if advance is not None:
+            advance(len(batch))
+    return Evaluation(
+        segments={name: tally.result() for name, tally in segments.items()},
+        deciles=deciles.result(),
+        decile_k=deciles.k,
+    )
+
+
+def _check(
+    train: scipy.sparse.csr_array, test: scipy.sparse.csr_array, *, config: EvaluationConfig
+) -> None:
+    if train.shape != test.shape:
+        raise DataError(
+            f"train and test: expected one shape, received {train.shape} and {test.shape}; "
+            "number users and items once for both"
+        )
+    known = metric_names(config.k)
+    if config.metric not in known:
+        raise _unknown_metric(config.metric, known=known)
+
+
+def _unknown_metric(name: str, *, known: list[str]) -> ConfigError:
+    return ConfigError(
+        f"evaluation.metric: expected one of {known}, received {name!r}; choose one of them, or "
+        "add its cut-off to evaluation.k"
+    )
+
+
+def _positives(matrix: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """A copy with 1 (int64) for each nonzero, once, in order of item row."""
+    flags = (matrix.data != 0).astype(np.int64)
+    parts = (flags, matrix.indices, matrix.indptr)
+    positives = scipy.sparse.csr_array(parts, shape=matrix.shape, copy=True)
+    positives.sum_duplicates()
+    positives.eliminate_zeros()
+    positives.data[:] = 1
+    return positives
+
+
+def _segments(
+    train: scipy.sparse.csr_array,
+    test: scipy.sparse.csr_array,
+    *,
+    popularity: NDArray[np.int64],
+    config: EvaluationConfig,
+) -> dict[str, SegmentTally]:
+    """One empty tally a segment."""
+    warm_users = np.diff(train.indptr) > 0
+    warm_items = popularity >= config.cold_item_interactions
+    any_user, any_item = np.ones_like(warm_users), np.ones_like(warm_items)
+    members = {
+        "all": (any_user, any_item),
+        "warm_users": (warm_users, any_item),
+        "cold_users": (~warm_users, any_item),
+        "warm_items": (any_user, warm_items),
+        "cold_items": (any_user, ~warm_items),
+    }
+    return {
+        name: SegmentTally(test, users=users, items=items, popularity=popularity, cutoffs=config.k)
+        for name, (users, items) in members.items()
+    }
+
+
+def _scores(scorer: Scorer, users: Rows, *, n_items: int) -> NDArray[np.float32]:
+    """The users' scores, of the shape that a scorer promises."""
+    scores = scorer(users)
+    if scores.shape != (len(users), n_items):
+        raise TrainingError(
+            f"scorer: expected scores of shape {(len(users), n_items)} (users, items), received "
+            f"{scores.shape}; score every item for each user row"
+        )
+    return scores
+
+
+def _found(ranked: Rows, test: scipy.sparse.csr_array) -> Flags:
+    """Flag the ranked items [n_users, k_max] that are in their user's row of `test`."""
+    n_users, n_items = test.shape
+    wanted = np.repeat(np.arange(n_users), np.diff(test.indptr)) * n_items + test.indices
+    listed = np.arange(n_users)[:, np.newaxis] * n_items + ranked
+    return (ranked >= 0) & np.isin(listed, wanted)

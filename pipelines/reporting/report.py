@@ -1,0 +1,47 @@
+"""Write a run's results as one HTML page that needs no other file, no network and no script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, StrictUndefined
+
+from pipelines.reporting import figures, tables
+from pipelines.results import Results
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the page to `path`, whole or not at all; `report` has the shape of `Results`."""
+    page = render(cast("Results", report))
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        beside.write_text(page, encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def render(results: Results) -> str:
+    """The page as text; the same results give the same text."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = resources.files("pipelines.reporting").joinpath("report.html.j2")
+    source = template.read_text(encoding="utf-8")
+    rounds = results["rounds"]
+    return environment.from_string(source).render(
+        results=results,
+        summary=tables.summary(results),
+        sections=tables.sections(results),
+        training_plots=figures.training_plots(results),
+        quality_plots=figures.quality_plots(results),
+        ann_plot=figures.ann_plot(results),
+        ann=tables.ann_table(rounds),
+        sampling=tables.sampling_table(rounds),
+        counts=tables.pair_table(results["data"]["counts"], columns=("Rows", "Count")),
+        timings=tables.timing_table(results),
+        config=tables.pair_table(results["config"], columns=("Setting", "Value")),
+    )

@@ -1,0 +1,1 @@
+"""Fitting a model: its start, its batches, its epochs, and the negatives that it mines."""

@@ -1,0 +1,56 @@
+"""Vectors of users and items from a model's towers."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines.data.blocks import all_blocks
+from pipelines.data.dataset import Dataset
+from pipelines.evaluation.evaluate import Scorer
+from towers.schema import Side
+from towers.two_tower import TwoTower
+
+BATCH = 65_536
+
+Vectors = dict[Side, NDArray[np.float32]]
+"""V_user and V_item of every user and item, [n, 1 + k]."""
+
+
+def embed_users(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
+    """Run the user tower over bags [n_users, n_rows]; V_user [n_users, 1 + k]."""
+    v = model.features.v
+    return np.concatenate([model.user_tower(x, v).numpy() for x in _batches(bags)])
+
+
+def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
+    """Run the item tower over bags [n_items, n_rows]; V_item [n_items, 1 + k]."""
+    w, v = model.features.w, model.features.v
+    return np.concatenate([model.item_tower(x, w, v).numpy() for x in _batches(bags)])
+
+
+def embed(model: TwoTower, dataset: Dataset) -> Vectors:
+    """Run both towers over a dataset's users, with their histories, and items."""
+    items = embed_items(model, dataset.item_bags)
+    users = np.empty((len(dataset.user_ids), items.shape[1]), dtype=np.float32)
+    for block in all_blocks(dataset.interactions):
+        users[block.users] = embed_users(model, dataset.query_bags(block))
+    return {"user": users, "item": items}
+
+
+def match_scorer(vectors: Vectors) -> Scorer:
+    """Score every item for users: exactly the FM match score."""
+    return lambda user_rows: vectors["user"][user_rows] @ vectors["item"].T
+
+
+def _batches(bags: sparse.csr_array) -> list[tf.SparseTensor]:
+    """Cut bags into sparse tensors of at most `BATCH` rows."""
+    parts = [
+        bags[start : start + BATCH].tocoo() for start in range(0, max(bags.shape[0], 1), BATCH)
+    ]
+    return [
+        tf.SparseTensor(np.stack(part.coords, axis=1).astype(np.int64), part.data, part.shape)
+        for part in parts
+    ]

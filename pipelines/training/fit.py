@@ -1,0 +1,252 @@
+"""Fit one model: epochs of fold training with checkpoints, early stopping and logs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+from scipy import sparse
+
+from pipelines.config import RunConfig
+from pipelines.data.dataset import Dataset
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.progress import Reporter
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.folds import FoldBatches
+from pipelines.training.model import build_model
+from pipelines.training.parent import Parent
+from serving.atomic import write_text_atomic
+from towers.errors import TrainingError
+from towers.negatives import MinedNegatives, Source
+from towers.two_tower import BATCH_SPEC, TwoTower
+
+STATE = "state.json"
+"""The file in a fit's directory that says how far it has come."""
+
+WORTH_SAYING_S = 10.0
+"""Of a shorter start nothing is said."""
+
+Record = dict[str, float]
+"""The figures of one epoch: `epoch` (from 1), `loss`, `seconds`, the metrics, and validation."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """What one fit is made of; `directory` keeps its state between runs."""
+
+    dataset: Dataset
+    config: RunConfig
+    epochs: int
+    mined: MinedNegatives | None
+    validation: sparse.csr_array | None
+    """Positives [n_users, n_items] that decide when to stop; None trains all `epochs`."""
+    directory: Path
+    logs: Path
+    """Where TensorBoard finds the figures."""
+    on_epoch: Callable[[Record], None] | None = None
+    """Called with the figures of an epoch once its checkpoint and state are kept."""
+    parent: Parent | None = None
+    """The version whose vectors the fit starts from."""
+
+    @cached_property
+    def known(self) -> sparse.csr_array:
+        """What the validation users have in training, [n_users, n_items]; others' rows empty."""
+        asked = np.empty(0, dtype=np.int64)
+        if self.validation is not None:
+            asked = np.flatnonzero(np.diff(self.validation.indptr))
+        return self.dataset.interactions.of(asked)
+
+
+@dataclass(kw_only=True)
+class FitState:
+    """How far a fit has come: the finished epochs, and where the models are."""
+
+    records: list[Record] = field(default_factory=list)
+    best_epoch: int = 0
+    latest: str = ""
+    best: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> FitState:
+        """Read the state of an interrupted fit; a new one where there is none."""
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+    def save(self, path: Path) -> None:
+        """Write the state, all of it or nothing."""
+        write_text_atomic(path, json.dumps(vars(self), indent=2))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitted:
+    """A model at its best epoch."""
+
+    model: TwoTower
+    best_epoch: int
+    records: tuple[Record, ...]
+    checkpoint: str
+    """The path prefix of the best epoch's checkpoint."""
+    mined: MinedNegatives | None
+    """What it was trained against."""
+
+    def without_optimizer(self) -> Fitted:
+        """The same, without what the optimizer keeps of each parameter; the checkpoint has it."""
+        return dataclasses.replace(self, model=self.model.without_optimizer())
+
+
+def fit(job: Fit, reporter: Reporter) -> Fitted:
+    """Train until the epochs are done or validation stops improving; resumes where it stopped.
+
+    With `validation`, the model is left as after the best epoch; without, as after the last.
+
+    Raises:
+        TrainingError: the loss or the weights are no longer finite numbers.
+    """
+    batches = FoldBatches.build(
+        job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
+    )
+    start = time.perf_counter()
+    model = build_model(job.config, batches, parent=job.parent)
+    if (seconds := time.perf_counter() - start) > WORTH_SAYING_S:
+        reporter.say(f"  initial vectors  {seconds:.1f} s")
+    checkpoint = tf.train.Checkpoint(model=model)
+    job.directory.mkdir(parents=True, exist_ok=True)
+    state = FitState.load(job.directory / STATE)
+    if state.latest:
+        checkpoint.read(str(job.directory / state.latest)).assert_existing_objects_matched()
+    writer = tf.summary.create_file_writer(str(job.logs))
+    while len(state.records) < job.epochs and not _is_over(state, job):
+        record = _train_epoch(model, batches, state, reporter=reporter)
+        if job.validation is not None:
+            record |= _validate(model, job)
+        with writer.as_default(step=int(record["epoch"])):
+            for name, value in record.items():
+                tf.summary.scalar(name, value)
+        _keep(checkpoint, state, record, job=job)
+        reporter.say(_describe(record, job))
+        if job.on_epoch is not None:
+            job.on_epoch(record)
+    best = str(job.directory / state.best)
+    checkpoint.read(best).assert_existing_objects_matched()
+    return Fitted(
+        model=model,
+        best_epoch=state.best_epoch,
+        records=tuple(state.records),
+        checkpoint=best,
+        mined=job.mined,
+    )
+
+
+def _is_over(state: FitState, job: Fit) -> bool:
+    """Whether validation has not improved for `patience` epochs."""
+    waited = len(state.records) - state.best_epoch
+    return job.validation is not None and waited >= job.config.training.patience
+
+
+def _train_epoch(
+    model: TwoTower, batches: FoldBatches, state: FitState, *, reporter: Reporter
+) -> Record:
+    """Run one epoch; its loss, its time in seconds and what was sampled.
+
+    Raises:
+        TrainingError: the loss or the length of the weights is not a finite number.
+    """
+    epoch = len(state.records)
+    start = time.perf_counter()
+    with reporter.bar(f"epoch {epoch + 1}", batches.n_batches, unit="steps") as advance:
+        dataset = as_tensors(batches, epoch=epoch)
+        step = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: advance(1))
+        history = model.fit(
+            dataset, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[step]
+        )
+    figures = {name: float(values[-1]) for name, values in history.history.items()}
+    figures["loss"] = figures.pop("mean_loss")  # what Keras calls loss is the last batch's
+    length = float(tf.linalg.global_norm(model.trainable_variables))
+    if not np.isfinite(figures["loss"] + length):
+        raise TrainingError(
+            f"epoch {epoch + 1}: expected a finite loss and weights of finite length, received "
+            f"{figures['loss']} and {length}; lower training.learning_rate"
+        )
+    del figures["regularization_loss"], figures["total_loss"]
+    return {"epoch": float(epoch + 1), "seconds": time.perf_counter() - start} | figures
+
+
+def as_tensors(batches: FoldBatches, *, epoch: int) -> tf.data.Dataset:
+    """Prepare the batches of an epoch beside the steps."""
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread wakes ever less often, and the end waits for it
+    dataset = tf.data.Dataset.from_generator(
+        lambda: batches.epoch(epoch), output_signature=BATCH_SPEC
+    )
+    return dataset.prefetch(2).with_options(options)
+
+
+def _validate(model: TwoTower, job: Fit) -> Record:
+    """Measure the deciding metric on the validation positives."""
+    if job.validation is None:
+        return {}
+    result = evaluate(
+        match_scorer(embed(model, job.dataset)),
+        train=job.known,
+        item_counts=job.dataset.interactions.item_counts,
+        test=job.validation,
+        config=job.config.evaluation,
+    )
+    metric = job.config.evaluation.metric
+    return {metric: result.metric(metric)}
+
+
+def _keep(checkpoint: tf.train.Checkpoint, state: FitState, record: Record, *, job: Fit) -> None:
+    """Write the epoch's checkpoint and then the state that names it; drop those not needed."""
+    state.records.append(record)
+    state.latest = f"epoch-{len(state.records)}"
+    checkpoint.write(str(job.directory / state.latest))
+    metric = job.config.evaluation.metric
+    if job.validation is None or record[metric] > _best_so_far(state, metric):
+        state.best, state.best_epoch = state.latest, len(state.records)
+    state.save(job.directory / STATE)
+    for path in job.directory.glob("epoch-*"):
+        if path.name.split(".")[0] not in {state.latest, state.best}:
+            path.unlink()
+
+
+def _best_so_far(state: FitState, metric: str) -> float:
+    """The best validation figure before the latest epoch."""
+    return max((record[metric] for record in state.records[:-1]), default=-1.0)
+
+
+def _describe(record: Record, job: Fit) -> str:
+    """Say one epoch in a line."""
+    metric = job.config.evaluation.metric
+    validation = f"  validation {metric} {record[metric]:.4f}" if metric in record else ""
+    return (
+        f"  epoch {record['epoch']:.0f}/{job.epochs}  loss {record['loss']:.4f}"
+        f"  violators {record['violators']:.0%}{validation}  {record['seconds']:.1f} s"
+    )
+
+
+def sampling_report(records: tuple[Record, ...]) -> dict[str, Any]:
+    """Average over the epochs what was really sampled: shares by source, popularity, violators."""
+
+    def mean(name: str) -> float:
+        return float(np.mean([record[name] for record in records]))
+
+    sources = [source.name.lower() for source in Source]
+    return {
+        "share of sampled negatives": {name: mean(f"sampled_{name}") for name in sources},
+        "share of hardest negatives": {name: mean(f"hardest_{name}") for name in sources},
+        "mean popularity": {
+            "positives": mean("popularity_of_positives"),
+            "sampled negatives": mean("popularity_of_sampled"),
+            "hardest negatives": mean("popularity_of_hardest"),
+        },
+        "violators": {"share of pairs within the margin": mean("violators")},
+    }

@@ -1,0 +1,308 @@
+"""Fold training: the batches of one epoch.
+
+Each epoch cuts every user's items into folds at random. A fold's items are the positives of one
+query, whose history holds the user's other folds, or only those before it: a positive is never in
+its own history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines.config import TrainingConfig
+from pipelines.data.blocks import Block, all_blocks
+from pipelines.data.dataset import Dataset, history_entries
+from towers.negatives import MinedNegatives, SharedSampler, keep_probability
+from towers.schema import Side
+
+SMALLEST_EPOCH = 100
+"""Steps that an epoch should have at least, by choice of the batch size."""
+BATCH_SIZES = (64, 256)
+"""The smallest and the largest batch size that are chosen unasked."""
+
+LEAST_DRAWS = 4
+"""Draws of the uniform sample that cover the items at least, so that a small corpus is sampled too
+and the other sources have something to add."""
+
+FEWEST_HARDEST = 20
+HARDEST_PER_OWN = 15
+"""The hardest negatives that count, by choice: so many for each of a user's own items that the
+sample is expected to hold, and never fewer than so many."""
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoldBatches:
+    """Makes the batches of an epoch, as `towers.two_tower.BATCH_SPEC` describes them."""
+
+    dataset: Dataset
+    config: TrainingConfig
+    sampler: SharedSampler
+    mined: MinedNegatives | None
+    keep: NDArray[np.float64]
+    """How likely a positive of each item is kept, [n_items]."""
+    without_ids: Mapping[Side, NDArray[np.int64]]
+    """The columns of the bags of sides that have ids to drop; see `Dataset.rows_without_ids`."""
+    seed: int
+
+    @classmethod
+    def build(
+        cls, dataset: Dataset, config: TrainingConfig, *, mined: MinedNegatives | None, seed: int
+    ) -> FoldBatches:
+        """Prepare the samplers."""
+        negatives = config.negatives
+        sampler = SharedSampler.build(
+            dataset.interactions.item_counts,
+            uniform=min(negatives.uniform, max(1, len(dataset.item_ids) // LEAST_DRAWS)),
+            by_popularity=negatives.popularity,
+            power=negatives.popularity_power,
+        )
+        keep = keep_probability(
+            dataset.interactions.item_counts, threshold=config.positive_suppression
+        )
+        return cls(
+            dataset=dataset,
+            config=config,
+            sampler=sampler,
+            mined=mined,
+            keep=keep,
+            without_ids=_without_ids(dataset) if config.id_dropout else {},
+            seed=seed,
+        )
+
+    @property
+    def n_batches(self) -> int:
+        """The number of steps in an epoch."""
+        interactions = self.dataset.interactions
+        queries = np.bincount(
+            interactions.block_of_user, self._queries_of_users, minlength=interactions.n_blocks
+        )
+        return int(np.ceil(queries / self.batch_size).sum())
+
+    @property
+    def batch_size(self) -> int:
+        """The number of queries in a step."""
+        if self.config.batch_size is not None:
+            return self.config.batch_size
+        return int(np.clip(self._queries_of_users.sum() // SMALLEST_EPOCH, *BATCH_SIZES))
+
+    @property
+    def hardest(self) -> int:
+        """How many of a query's negatives the loss counts."""
+        if self.config.negatives.hardest is not None:
+            return self.config.negatives.hardest
+        n_users, n_items = self.dataset.interactions.shape
+        density = int(self.dataset.interactions.item_counts.sum()) / (n_users * n_items)
+        sampled = self.sampler.uniform + self.sampler.popularity
+        return max(FEWEST_HARDEST, round(HARDEST_PER_OWN * density * sampled))
+
+    @property
+    def _only_past(self) -> bool:
+        """Whether a query's history ends where its positives begin."""
+        if self.config.contexts is None:
+            return self.dataset.interactions.has_times
+        return self.config.contexts == "past"
+
+    @property
+    def _queries_of_users(self) -> NDArray[np.int64]:
+        """How many folds of a user have an item, [n_users]."""
+        return np.minimum(self.dataset.interactions.user_counts, self.config.folds)
+
+    def epoch(self, epoch: int) -> Iterator[Arrays]:
+        """Yield the batches of one epoch; the same for the same seed and epoch.
+
+        Blocks come in random order, and the queries of each in random order.
+        """
+        rng = np.random.default_rng((self.seed, epoch))
+        assign = _cut_folds if self._only_past else _deal_folds
+        order = rng.permutation(self.dataset.interactions.n_blocks)
+        for block in all_blocks(self.dataset.interactions, order.tolist()):
+            folds = assign(block.matrix, self.config.folds, rng)
+            yield from self._batches(block, folds, rng)
+
+    def _batches(
+        self, block: Block, folds: NDArray[np.int64], rng: np.random.Generator
+    ) -> Iterator[Arrays]:
+        """Yield the batches of a block, whose entries are dealt to `folds`."""
+        sizes = self._queries_of_users[block.users]
+        users = np.repeat(np.arange(len(sizes)), sizes)
+        fold = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        order = rng.permutation(len(users))
+        size = self.batch_size
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            yield self._batch(users[chosen], fold[chosen], block=block, folds=folds, rng=rng)
+
+    def _batch(
+        self,
+        places: NDArray[np.int64],
+        fold: NDArray[np.int64],
+        *,
+        block: Block,
+        folds: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> Arrays:
+        """Assemble the batch of queries (the block's user places[i] without its fold fold[i])."""
+        matrix, users = block.matrix, block.users[places]
+        query, entry = _expand(matrix, places)
+        item = matrix.indices[entry].astype(np.int64)
+        is_positive = folds[entry] == fold[query]
+        kept = is_positive & self._kept(item, rng)
+        shared, source = self.sampler.draw(rng)
+        mined = self._mined(users, shared, rng)
+        codes, items = pd.factorize(np.concatenate([item[kept], shared, mined[mined >= 0]]))
+        n_positive = int(kept.sum())
+        mined_item = np.full(mined.shape, -1, dtype=np.int32)
+        mined_item[mined >= 0] = codes[n_positive + len(shared) :]
+        is_context = folds[entry] < fold[query] if self._only_past else ~is_positive
+        is_past = is_context & self._remembers(len(users), rng)[query]
+        bags = self._bags(users, query[is_past], item[is_past], items, rng=rng)
+        return bags | {
+            "n_queries": np.int64(len(users)),
+            "item_popularity": self.dataset.interactions.item_counts[items].astype(np.float32),
+            "positive_query": query[kept].astype(np.int32),
+            "positive_item": codes[:n_positive].astype(np.int32),
+            "positive_weight": matrix.data[entry[kept]],
+            "shared_item": codes[n_positive : n_positive + len(shared)].astype(np.int32),
+            "shared_source": source,
+            "mined_item": mined_item,
+            "known": _positions_in(shared, query, item),
+        }
+
+    def _kept(self, item: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Decide which positives survive popularity suppression."""
+        if self.config.positive_suppression == 0.0:
+            return np.ones(len(item), dtype=np.bool_)
+        return rng.random(len(item)) < self.keep[item]
+
+    def _remembers(self, n_queries: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+        """Decide which queries have their history, so that newcomers without one are learned."""
+        return rng.random(n_queries) >= self.config.history_dropout
+
+    def _mined(
+        self, users: NDArray[np.int64], shared: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Draw mined negatives, without those that are among the shared ones already."""
+        count = self.config.negatives.mined
+        if self.mined is None or count == 0:
+            return np.full((len(users), 1), -1, dtype=np.int64)
+        drawn = self.mined.draw(users, rng, count=count)
+        return np.where(_contains(shared, drawn), -1, drawn)
+
+    def _bags(
+        self,
+        users: NDArray[np.int64],
+        query: NDArray[np.int64],
+        past: NDArray[np.int64],
+        items: NDArray[np.int64],
+        *,
+        rng: np.random.Generator,
+    ) -> Arrays:
+        """Build the bags of the queries and the items over the rows that the batch touches."""
+        dataset = self.dataset
+        static_at, static_row, static_x = self._take("user", users, rng)
+        item_at, item_row, item_x = self._take("item", items, rng)
+        history = dataset.schema.history
+        if history is not None:
+            past_at, past_row, past_x = history_entries(
+                dataset, users=query, items=past, n_users=len(users), latest=history.latest
+            )
+            static_at = np.concatenate([static_at, past_at])
+            static_row = np.concatenate([static_row, past_row])
+            static_x = np.concatenate([static_x, past_x])
+        codes, rows = pd.factorize(np.concatenate([static_row, item_row]))
+        n_user = len(static_row)
+        return {
+            "rows": rows.astype(np.int64),
+            "user_indices": np.stack([static_at, codes[:n_user]], axis=1),
+            "user_values": static_x,
+            "item_indices": np.stack([item_at, codes[n_user:]], axis=1),
+            "item_values": item_x,
+        }
+
+    def _take(
+        self, side: Side, rows: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """List the entries of some bags, some without their id: place in `rows`, column, value."""
+        bags = self.dataset.user_bags if side == "user" else self.dataset.item_bags
+        place, entry = _expand(bags, rows)
+        column = bags.indices[entry].astype(np.int64)
+        if side in self.without_ids:
+            is_new = rng.random(len(rows)) < self.config.id_dropout
+            column = np.where(is_new[place], self.without_ids[side][entry], column)
+        return place, column, bags.data[entry]
+
+
+def _without_ids(dataset: Dataset) -> dict[Side, NDArray[np.int64]]:
+    """The columns of the bags of sides whose ids can be dropped."""
+    bags: dict[Side, sparse.csr_array] = {"user": dataset.user_bags, "item": dataset.item_bags}
+    found = {side: dataset.rows_without_ids(side) for side in bags}
+    return {side: rows for side, rows in found.items() if (rows != bags[side].indices).any()}
+
+
+def _deal_folds(
+    matrix: sparse.csr_array, n_folds: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Deal each user's entries to folds 0, 1, ... in random order; [n_entries]."""
+    users, place = _places(matrix)
+    order = np.lexsort((rng.random(len(users)), users))
+    folds = np.empty(len(users), dtype=np.int64)
+    folds[order] = place % n_folds
+    return folds
+
+
+def _cut_folds(
+    matrix: sparse.csr_array, n_folds: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Cut each user's entries, in their order, at random places into folds 0, 1, ...; [n_entries].
+
+    A user with n entries has min(n, n_folds) folds, none of them empty.
+    """
+    users, place = _places(matrix)
+    draws = rng.random(len(users))
+    draws[place == 0] = 1.0  # there is nothing to cut before the first entry
+    order = np.lexsort((draws, users))
+    starts = np.zeros(len(users), dtype=np.int64)
+    starts[order] = place < np.minimum(np.diff(matrix.indptr), n_folds)[users] - 1
+    cuts = np.concatenate([[0], np.cumsum(starts)])
+    return np.asarray(cuts[1:] - cuts[matrix.indptr[users]])
+
+
+def _places(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The row of each entry, and its place within the row; [n_entries] each."""
+    sizes = np.diff(matrix.indptr)
+    rows = np.repeat(np.arange(len(sizes)), sizes)
+    return rows, np.arange(len(rows)) - matrix.indptr[rows]
+
+
+def _expand(
+    matrix: sparse.csr_array, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the entries of some rows of a matrix: position in `rows`, and entry."""
+    starts = matrix.indptr[rows].astype(np.int64)
+    sizes = matrix.indptr[rows + 1] - starts
+    position = np.repeat(np.arange(len(rows)), sizes)
+    offset = np.arange(len(position)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return position, np.repeat(starts, sizes) + offset
+
+
+def _contains(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which values are among some ascending ones."""
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[at] == values)
+
+
+def _positions_in(
+    shared: NDArray[np.int64], query: NDArray[np.int64], item: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Pair each query with the positions of its own items among the shared negatives; [n, 2]."""
+    hit = _contains(shared, item)
+    at = np.searchsorted(shared, item[hit])
+    return np.stack([query[hit], at], axis=1).astype(np.int32)

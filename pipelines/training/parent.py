@@ -1,0 +1,157 @@
+"""Parent: the published version that a run continues from, and what the run takes over from it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipelines.config import RunConfig
+from pipelines.data.hold_out import TrainedOn
+from pipelines.data.interactions import SIDES
+from serving.bundle import Bundle
+from serving.embeddings import read_ids
+from serving.manifest import Manifest
+from serving.store import Store
+from serving.vocabulary_files import read_vocabulary
+from towers.errors import BundleError, ConfigError
+from towers.growth import inherited_rows
+from towers.schema import Feature, Schema
+from towers.towers import FeatureTable
+from towers.two_tower import TwoTower
+from towers.typed import parse
+from towers.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Parent:
+    """An earlier version: its vocabulary, its feature table, and what it was trained on."""
+
+    version: int
+    vocabulary: Vocabulary
+    weights: NDArray[np.float32]
+    """First-order weights w [n_rows]."""
+    vectors: NDArray[np.float32]
+    """Vectors v [n_rows, k]."""
+    trained_on: TrainedOn
+
+    def teach(self, features: FeatureTable, vocabulary: Vocabulary) -> None:
+        """Set w and v of a table to those learned; `vocabulary` has grown from the parent's."""
+        rows = inherited_rows(vocabulary, n_old=self.vocabulary.n_rows)
+        features.w.assign(self.weights[rows])
+        features.v.assign(self.vectors[rows])
+
+    def model(self, vocabulary: Vocabulary) -> TwoTower:
+        """Its towers for a vocabulary that has grown from its own, to embed with.
+
+        To them new tokens are what they always were, unknown ones.
+        """
+        dim = self.vectors.shape[1]
+        features = FeatureTable(vocabulary.n_rows, embedding_dim=dim, init_scale=0.0, seed=0)
+        self.teach(features, vocabulary)
+        return TwoTower(features, margin=0.0, hardest=1, l2=0.0)
+
+
+def read_parent(store: Store, version: int, *, config: RunConfig) -> Parent:
+    """Read a published version that a run with these settings can continue from.
+
+    Raises:
+        BundleError: there is no such version, it is damaged, or it has no checkpoint.
+        ConfigError: its features or its number of dimensions are others.
+    """
+    bundle = store.open(version)
+    _check_settings(bundle.manifest, config)
+    vocabulary = read_vocabulary(bundle.vocabulary)
+    features = _read_features(bundle, n_rows=vocabulary.n_rows, config=config)
+    return Parent(
+        version=version,
+        vocabulary=vocabulary,
+        weights=features.w.numpy(),
+        vectors=features.v.numpy(),
+        trained_on=TrainedOn(
+            version=version,
+            ids={
+                "user": read_ids(bundle.users).to_numpy(),
+                "item": read_ids(bundle.items).to_numpy(),
+            },
+            path=bundle.seen,
+        ),
+    )
+
+
+def continued(config: RunConfig) -> RunConfig:
+    """The settings of a run that continues: its own epochs, and one round, which mines at once."""
+    training = config.training
+    return dataclasses.replace(
+        config,
+        training=dataclasses.replace(training, epochs=training.continued_epochs, rounds=0),
+    )
+
+
+def _check_settings(manifest: Manifest, config: RunConfig) -> None:
+    """Refuse a version whose rows would mean something else under `config`.
+
+    Raises:
+        ConfigError: the message names what differs.
+    """
+    where = f"version {manifest.version}"
+    kept = {name: manifest.config.get(name) for name in ("data", "user", "item")}
+    found = _differences(parse(RunConfig, kept, where=where).schema, config.schema)
+    dims = manifest.config["model"]["embedding_dim"], config.model.embedding_dim
+    if dims[0] != dims[1]:
+        found.append(f"model.embedding_dim was {dims[0]}, is {dims[1]}")
+    if found:
+        lines = "\n".join(f"  {difference}" for difference in found)
+        raise ConfigError(
+            f"--from {manifest.version}: expected the features and dimensions of {where}, received "
+            f"others\n{lines}\nset them back, or train from the start, without --from"
+        )
+
+
+def _differences(before: Schema, after: Schema) -> list[str]:
+    """Name what two schemas do not share; the order of features does not matter."""
+    found = []
+    for side in SIDES:
+        columns = before.id_column(side), after.id_column(side)
+        if columns[0] != columns[1]:
+            found.append(f"the {side} id was {columns[0]!r}, is {columns[1]!r}")
+        old, new = ({f.column: f for f in schema.features(side)} for schema in (before, after))
+        found += [f"{side} feature {name!r} is gone" for name in sorted(old.keys() - new.keys())]
+        found += [f"{side} feature {name!r} is new" for name in sorted(new.keys() - old.keys())]
+        for name in sorted(old.keys() & new.keys()):
+            found += _changes(f"{side} feature {name!r}", old[name], new[name])
+    return found
+
+
+def _changes(what: str, before: Feature, after: Feature) -> list[str]:
+    """Name the settings of a feature that changed; of another kind, that alone."""
+    old, new = dataclasses.asdict(before), dataclasses.asdict(after)
+    names = ["kind"] if before.kind != after.kind else sorted(old)
+    return [
+        f"{what}: {name} was {old[name]!r}, is {new[name]!r}"
+        for name in names
+        if old[name] != new[name]
+    ]
+
+
+def _read_features(bundle: Bundle, *, n_rows: int, config: RunConfig) -> FeatureTable:
+    """Read the feature table out of a version's checkpoint.
+
+    Raises:
+        BundleError: it has none.
+    """
+    prefix = bundle.checkpoint / "model"
+    if not prefix.with_suffix(".index").exists():
+        raise BundleError(
+            f"{bundle.checkpoint}: expected the checkpoint that training continues from, found "
+            "none; continue from another version, or train from the start, without --from"
+        )
+    dim = config.model.embedding_dim
+    features = FeatureTable(n_rows, embedding_dim=dim, init_scale=0.0, seed=0)
+    model = tf.train.Checkpoint(features=features)
+    status = tf.train.Checkpoint(model=model).read(str(prefix))
+    status.assert_existing_objects_matched().expect_partial()
+    return features

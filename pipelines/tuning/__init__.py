@@ -1,0 +1,1 @@
+"""The search for better settings, trial after trial, on the validation split."""

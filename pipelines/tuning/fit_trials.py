@@ -1,0 +1,90 @@
+"""The fits of a search's trials: each with its own settings, on the same training part."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelines.config import RunConfig
+from pipelines.data.blocks import sample_users
+from pipelines.data.dataset import Dataset, assemble_dataset
+from pipelines.data.prepare import Prepared
+from pipelines.progress import Reporter
+from pipelines.training.fit import STATE, Fit, FitState, Record, fit
+from pipelines.training.folds import FoldBatches
+
+OnEpoch = Callable[[Record], None]
+
+
+class TrialFits:
+    """Fits the model of one trial after the other, as a run's round 0 with validation held out."""
+
+    def __init__(self, config: RunConfig, prepared: Prepared, *, folder: Path) -> None:
+        """Take the configuration as it stands, the data, and the folder that keeps a fit's state.
+
+        The test interactions are not looked at.
+        """
+        self._config, self._prepared = config, prepared
+        self._fits, self._logs = folder / ".fits", folder / "logs"
+        self._data = self._dataset(config)
+        self._validation = sample_users(
+            prepared.interactions("validation"),
+            limit=config.evaluation.validation_users,
+            seed=config.seed,
+        )
+
+    @property
+    def hardest(self) -> int:
+        """What `training.negatives.hardest` is for these data where it is left open."""
+        training = self._config.training
+        negatives = dataclasses.replace(training.negatives, hardest=None)
+        training = dataclasses.replace(training, negatives=negatives)
+        return FoldBatches.build(self._data, training, mined=None, seed=self._config.seed).hardest
+
+    def records(self, number: int, config: RunConfig) -> list[Record]:
+        """The epochs that a trial has done so far, before it was interrupted."""
+        return FitState.load(self._directory(number, config) / STATE).records
+
+    def fit(self, number: int, config: RunConfig, *, on_epoch: OnEpoch) -> None:
+        """Fit a trial, from where it stopped if it did; calls `on_epoch` after each new epoch.
+
+        Only the state of the trial under way is kept.
+
+        Raises:
+            TrainingError: training diverged.
+        """
+        directory = self._directory(number, config)
+        self.forget(but=directory)
+        gc.collect()  # a Keras model refers to itself, and the last trial's may fill the memory
+        job = Fit(
+            dataset=self._data if config.schema == self._data.schema else self._dataset(config),
+            config=config,
+            epochs=config.training.epochs,
+            mined=None,
+            validation=self._validation,
+            directory=directory,
+            logs=self._logs / f"trial-{number}",
+            on_epoch=on_epoch,
+        )
+        fit(job, Reporter())
+
+    def forget(self, *, but: Path | None = None) -> None:
+        """Remove the state of every fit, `but` one."""
+        for directory in self._fits.glob("*"):
+            if directory != but:
+                shutil.rmtree(directory)
+
+    def _directory(self, number: int, config: RunConfig) -> Path:
+        """Where a fit's state is kept; another one's settings have another directory."""
+        return self._fits / f"trial-{number}-{config.fingerprint()}"
+
+    def _dataset(self, config: RunConfig) -> Dataset:
+        return assemble_dataset(
+            config.schema,
+            users=self._prepared.users,
+            items=self._prepared.items,
+            interactions=self._prepared.interactions("train"),
+        )

@@ -1,0 +1,1 @@
+"""Why a target has its score: exact parts that sum to it."""

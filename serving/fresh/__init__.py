@@ -1,0 +1,1 @@
+"""Users and items that came or went after a version was published."""

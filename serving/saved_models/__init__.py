@@ -1,0 +1,1 @@
+"""The SavedModels of a version: their graphs, their names, their first requests."""

@@ -1,0 +1,230 @@
+"""Approximate search: an index of ScaNN's, built and searched through its own Python API.
+
+Building is not deterministic. So an index is built once and stored; everything else that searches
+by it, such as a SavedModel, reads what was stored.
+
+Source: R. Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector Quantization,
+ICML 2020.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from scann import scann_ops_pybind
+from scann.scann_ops.py.scann_builder import ReorderType
+
+from serving.search.index import Found, Rows, Vectors, check_queries
+from towers.errors import BundleError, ConfigError
+from towers.typed import STRICT
+
+ASSETS = "scann_assets.pbtxt"
+"""ScaNN's list of the files in an index's folder."""
+
+FEWEST = 16
+"""A tree's quantization has this many centres, so that it needs as many vectors to learn from."""
+
+
+FEWEST_FOR_TREE = 20_000
+"""Scoring fewer vectors than this one by one takes a fraction of a millisecond, and is exact."""
+
+N_CPUS = len(os.sched_getaffinity(0))
+
+LARGEST_SHARE = 256
+"""Queries that one thread takes at a time."""
+
+Storage = Literal["float32", "bfloat16", "int8"]
+"""How many bytes a coordinate takes that is scored exactly: four, two or one."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ScannSettings:
+    """How an index is built, and how much of it is searched."""
+
+    num_leaves: PositiveInt | None
+    """Into how many leaves a tree cuts the vectors; None: no tree, every vector is scored."""
+    leaves_to_search: PositiveInt = 1
+    """The leaves whose vectors are scored, roughly."""
+    reorder: PositiveInt = 100
+    """The best of those, which are scored exactly."""
+    recall_k: PositiveInt = 100
+    """The k for which these two suffice; a larger k gets more of both, in proportion."""
+    dimensions_per_block: PositiveInt = 2
+    """Coordinates that are quantized together."""
+    anisotropic_threshold: PositiveFloat = 0.2
+    """How much more an error along a vector counts than one across it."""
+    storage: Storage = "float32"
+    """How a tree keeps the vectors that it reorders by. Scores are the inner products with what is
+    kept: with float32 the vectors, with bfloat16 their 8 leading bits, with int8 each coordinate's
+    255 steps up to the largest there was when the index was built; beyond it, it is cut off."""
+
+    def __post_init__(self) -> None:
+        if self.num_leaves is not None and self.leaves_to_search > self.num_leaves:
+            raise ConfigError(
+                f"leaves_to_search: expected at most num_leaves = {self.num_leaves}, received "
+                f"{self.leaves_to_search}"
+            )
+        if self.reorder < self.recall_k:
+            raise ConfigError(
+                f"reorder: expected at least recall_k = {self.recall_k}, received {self.reorder}"
+            )
+
+    def effort(
+        self,
+        k: Any,
+        *,
+        size: int,
+        smaller: Callable[..., Any] = min,
+        larger: Callable[..., Any] = max,
+    ) -> tuple[Any, Any]:
+        """How many of a tree's leaves to search, and vectors to reorder, for the k best of `size`.
+
+        With `smaller` and `larger` from TensorFlow, k is an int64 tensor and so are the answers.
+        """
+        k = larger(k, self.recall_k)
+        leaves = -(-self.leaves_to_search * k // self.recall_k)
+        reorder = -(-self.reorder * k // self.recall_k)
+        return smaller(leaves, self.num_leaves), smaller(reorder, size)
+
+
+def choose_settings(n: int, *, recall_k: int = 100, storage: Storage = "float32") -> ScannSettings:
+    """Say how to index `n` vectors: a tree of about 2 sqrt(n) leaves, or none for few vectors.
+
+    The search settings are a middle way, to begin with; measure which are needed.
+    """
+    reorder = 4 * recall_k
+    if n < max(FEWEST_FOR_TREE, 10 * recall_k):
+        return ScannSettings(num_leaves=None, reorder=reorder, recall_k=recall_k)
+    num_leaves = 2 * math.isqrt(n)
+    return ScannSettings(
+        num_leaves=num_leaves,
+        leaves_to_search=max(1, num_leaves // 20),
+        reorder=reorder,
+        recall_k=recall_k,
+        storage=storage,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScannIndex:
+    """Vectors in ScaNN's hands. `dataclasses.replace` gives the same ones other search settings."""
+
+    searcher: Any
+    """ScaNN's own."""
+    settings: ScannSettings
+    width: int
+    """The length of a vector."""
+
+    @classmethod
+    def build(cls, vectors: Vectors, settings: ScannSettings) -> ScannIndex:
+        """Index `vectors` [size, d]: learn the leaves and the quantization from them.
+
+        Raises:
+            ConfigError: there are fewer vectors than leaves, or than a tree needs at least.
+        """
+        size, width = vectors.shape
+        vectors = np.ascontiguousarray(vectors)
+        builder = scann_ops_pybind.builder(vectors, settings.recall_k, "dot_product")
+        if settings.num_leaves is None:
+            builder.score_brute_force()
+        elif size < max(FEWEST, settings.num_leaves):
+            raise ConfigError(
+                f"num_leaves: expected at most {size}, one a vector, and at least {FEWEST} "
+                f"vectors, received {settings.num_leaves}; use num_leaves = None for few vectors"
+            )
+        else:
+            builder.tree(settings.num_leaves, settings.leaves_to_search)
+            builder.score_ah(
+                settings.dimensions_per_block,
+                anisotropic_quantization_threshold=settings.anisotropic_threshold,
+            )
+            builder.reorder(settings.reorder, ReorderType[settings.storage.upper()])
+        return cls(builder.build(), settings, width)
+
+    @classmethod
+    def load(cls, folder: Path, *, settings: ScannSettings, width: int) -> ScannIndex:
+        """Read the index that `save` wrote to `folder`, wherever that folder is now.
+
+        Raises:
+            BundleError: the folder does not hold a whole index.
+        """
+        try:
+            assets = (folder / ASSETS).read_text(encoding="utf-8")
+            searcher = scann_ops_pybind.scann_pybind.ScannNumpy(str(folder), assets)
+        except (OSError, RuntimeError) as error:
+            raise BundleError(
+                f"{folder}: expected a ScaNN index, received {error}; publish again, or roll back "
+                "to another version"
+            ) from None
+        return cls(scann_ops_pybind.ScannSearcher(searcher), settings, width)
+
+    def save(self, folder: Path) -> None:
+        """Write the index to `folder`, which is made if need be; it holds no absolute path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.searcher.serialize(str(folder), relative_path=True)
+
+    @property
+    def size(self) -> int:
+        """How many vectors there are."""
+        return int(self.searcher.size())
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every vector is scored."""
+        return self.settings.num_leaves is None
+
+    def upsert(self, slots: Rows, vectors: Vectors) -> None:
+        """Replace the vectors [n, d] in `slots`; a slot of -1 adds one at the end."""
+        if len(slots):
+            numbers = [int(slot) if slot >= 0 else None for slot in slots]
+            self.searcher.searcher.upsert(numbers, np.ascontiguousarray(vectors), len(numbers))
+
+    def delete(self, slot: int) -> None:
+        """Remove the vector in `slot`, to which the last one moves."""
+        self.searcher.searcher.delete([slot])
+
+    def search(self, queries: Vectors, k: int) -> Found:
+        """Find min(k, size) rows of high inner products; see `Index.search`.
+
+        Where the leaves that the settings name have fewer than k vectors, all leaves are searched.
+        """
+        rows, scores = self.search_once(queries, k)
+        short = (rows < 0).any(axis=1)
+        if short.any():
+            every = dataclasses.replace(
+                self.settings, leaves_to_search=self.settings.num_leaves or 1
+            )
+            wider = dataclasses.replace(self, settings=every)
+            rows[short], scores[short] = wider.search_once(queries[short], k)
+        return rows, scores
+
+    def search_once(self, queries: Vectors, k: int) -> Found:
+        """Search the leaves that the settings name, and no others; -1 and -inf where they end.
+
+        Raises:
+            QueryError: as `search`.
+        """
+        check_queries(queries, k, width=self.width)
+        k = min(k, self.size)
+        if not len(queries):
+            return np.empty((0, k), np.int64), np.empty((0, k), np.float32)
+        leaves, reorder = None, None
+        if self.settings.num_leaves is not None:
+            leaves, reorder = self.settings.effort(k, size=self.size)
+        share = -(-len(queries) // N_CPUS)
+        rows, scores = self.searcher.search_batched_parallel(
+            queries, k, reorder, leaves, batch_size=min(share, LARGEST_SHARE)
+        )
+        rows = rows.astype(np.int64)
+        missing = np.isnan(scores)
+        if missing.any():
+            rows[missing], scores[missing] = -1, -np.inf
+        return rows, scores

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipelines.candidates.features import list_lengths, list_values, pack_table
+from towers.errors import DataError
+from towers.inputs import pack
+
+INPUTS: dict[str, tuple[Any, int]] = {
+    "id": (np.int64, 1),
+    "city": (object, 1),
+    "age": (np.float32, 1),
+    "history": (np.int64, 2),
+    "tags": (object, 2),
+    "weights": (np.float32, 2),
+    "absent": (object, 2),
+}
+
+
+def packed(**columns: Any) -> tuple[dict[str, Any], Any, Any]:
+    return pack_table(pa.table(columns), inputs=INPUTS, id_column="id")
+
+
+@pytest.mark.parametrize("list_type", [pa.list_, pa.large_list])
+def test_a_table_is_packed_as_plain_values_are(list_type: Any) -> None:
+    raw: dict[str, list[Any]] = {
+        "id": [2**62 + 1, None, -3],
+        "city": ["Łódź", "", None],
+        "age": [30.5, None, 2**20],
+        "history": [[1, 2**60, None], [], None],
+        "tags": [None, ["a"], ["b", "c"]],
+        "weights": [[0.5], None, [1, 2]],
+    }
+    lists = {"history": pa.int64(), "tags": pa.string(), "weights": pa.float64()}
+    table = pa.table(
+        {
+            name: pa.array(values, list_type(lists[name]) if name in lists else None)
+            for name, values in raw.items()
+        }
+    )
+    chunked = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    expected = pack(raw, inputs=INPUTS, size=3)
+    for given in (table, chunked):
+        found, is_given, faulty = pack_table(given, inputs=INPUTS, id_column="id")
+        assert list(found) == list(expected)
+        for name, values in found.items():
+            np.testing.assert_array_equal(values, expected[name])
+            assert values.dtype == expected[name].dtype
+        assert is_given.tolist() == [True] * 3
+        assert not faulty.any()
+
+
+def test_an_id_or_missing_values_say_nothing() -> None:
+    _, given, _ = packed(
+        id=[1, 2, 3, 4, 5],
+        age=[None, float("nan"), None, 1.0, None],
+        city=["", None, None, None, None],
+        history=pa.array([[], None, [None], None, [4]], pa.list_(pa.int64())),
+    )
+    assert given.tolist() == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", ""]),
+        (pa.array(["a", "b", None], pa.large_string()), ["a", "b", ""]),
+        (pa.array([7, -1, None]), ["7", "-1", ""]),
+        (pa.array([True, False, None]), ["true", "false", ""]),
+        (pa.array([1.0, 2.5, float("nan")]), ["1.0", "2.5", ""]),
+        (pa.nulls(3), ["", "", ""]),
+    ],
+)
+def test_text_is_written_as_in_training(column: Any, expected: list[str]) -> None:
+    found, _, _ = packed(city=column)
+    assert found["city"].tolist() == expected
+    raw = [None if pd.isna(value) else value for value in column.to_pylist()]
+    plain = pack({"city": raw}, inputs={"city": (object, 1)}, size=3)
+    assert plain["city"].tolist() == expected
+
+
+def test_whole_floats_and_small_integers_are_integers() -> None:
+    missing = np.iinfo(np.int64).min
+    for column in (pa.array([3.0, float("nan")]), pa.array([3, None], pa.uint8())):
+        assert packed(id=column)[0]["id"].tolist() == [3, missing]
+
+
+def test_numbers_beyond_32_bits_are_faults_of_their_rows() -> None:
+    ages = [1e39, float("-inf"), 5.0, None]
+    found, _, faulty = packed(
+        age=ages, weights=pa.array([[], [1.0], [1.0, 1e300], None], pa.list_(pa.float64()))
+    )
+    assert faulty.tolist() == [True, True, True, False]
+    assert np.isnan(found["age"]).tolist() == [True, True, False, True]
+    assert packed(age=pa.array([Decimal("1.50")]))[0]["age"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("id", pa.array(["1"]), "column 'id': expected integers, as in training, received string"),
+        ("id", pa.array([1.5]), "column 'id': expected integers of 64 bits"),
+        ("id", pa.array([2**63], pa.uint64()), "column 'id': expected integers of 64 bits"),
+        ("age", pa.array(["1"]), "column 'age': expected numbers, received string"),
+        ("age", pa.array([True]), "column 'age': expected numbers, received bool"),
+        ("city", pa.array([b"x"]), "column 'city': expected text, received binary"),
+        ("city", pa.array([["x"]]), "column 'city': expected text, received list"),
+        ("history", pa.array([1]), "column 'history': expected lists, received int64"),
+        ("history", pa.array([["a"]]), "column 'history': expected integers"),
+    ],
+)
+def test_a_column_of_another_type_is_refused(name: str, column: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        packed(**{name: column})
+
+
+def test_a_wrong_type_is_refused_before_any_row_is_read() -> None:
+    with pytest.raises(DataError, match="column 'age': expected numbers, received string"):
+        packed(age=pa.array([], pa.string()))
+
+
+def test_lists_of_any_kind_are_cut_alike() -> None:
+    for kind in (pa.list_(pa.int64()), pa.large_list(pa.int64())):
+        array = pa.array([[9], [1, 2], None, [], [3]], kind).slice(1)
+        assert list_lengths("x", array).tolist() == [2, 0, 0, 1]
+        assert list_values(array).to_pylist() == [1, 2, 3]
+    fixed = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
+    assert list_lengths("x", fixed).tolist() == [2, 0, 2]
+    assert list_values(fixed).to_pylist() == [1, 2, 3, 4]
+    assert list_lengths("x", pa.nulls(2)).tolist() == [0, 0]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.config import InteractionsTable
+from pipelines.data.hashing import blocks_of, draws, hash_ids
+from pipelines.data.stream.check import CheckChunk, Keys, write_ids
+from pipelines.data.stream.files import checked_file, faults_file, read_group
+from pipelines.data.stream.source import open_streamed
+
+USERS = pd.Series([30, 10, 20])
+ROWS = pd.DataFrame(
+    {
+        "user_id": [10, 20, 30, 10, 99, 30, 10],
+        "item_id": ["x", "y", "x", None, "x", "z", "z"],
+        "stars": [5.0, 1.0, 5.0, 5.0, 5.0, 5.0, 2.0],
+    }
+)
+
+
+def check(folder: Path, *, seed: int | None) -> CheckChunk:
+    ROWS.to_parquet(folder / "rows.parquet")
+    write_ids(folder / "users.parquet", USERS)
+    table = InteractionsTable(
+        path=str(folder / "rows.parquet"), rating="stars", positive_rating=3.0
+    )
+    return CheckChunk(
+        source=open_streamed(table, name="interactions", chunk_rows=4),
+        keys=Keys(
+            id_kinds={"user": "integer", "item": "text"},
+            known_ids={"user": folder / "users.parquet"},
+        ),
+        as_dates=False,
+        n_blocks=2,
+        seed=seed,
+        folder=folder,
+    )
+
+
+def test_good_rows_go_to_the_block_of_their_user(tmp_path: Path) -> None:
+    step = check(tmp_path, seed=3)
+    assert [step(number)["rows"] for number in range(2)] == [4, 3]
+    paths = [checked_file(tmp_path, "interactions", number) for number in range(2)]
+    blocks = [read_group(paths, number) for number in range(2)]
+    of_user = blocks_of(hash_ids(USERS), n_blocks=2)
+    found = pa.concat_tables(blocks)
+    for number, block in enumerate(blocks):
+        assert {of_user[row] for row in block["user_row"].to_pylist()} <= {number}
+        assert block["position"].to_pylist() == sorted(block["position"].to_pylist())
+    rows = found.sort_by("position").to_pydict()
+    assert rows["position"] == [0, 1, 2, 5, 6]
+    assert rows["user_row"] == [1, 2, 0, 0, 1]
+    assert rows["item_id"] == ["x", "y", "x", "z", "z"]
+    assert rows["is_positive"] == [True, False, True, True, False]
+    good = ROWS.iloc[rows["position"]]
+    expected = draws(hash_ids(good["user_id"]), hash_ids(good["item_id"]), seed=3)
+    assert rows["draw"] == expected.tolist()
+
+
+def test_faults_are_kept_with_their_positions_and_reasons(tmp_path: Path) -> None:
+    step = check(tmp_path, seed=None)
+    reasons = [reason for reason, _ in step(1)["reasons"]]
+    assert "draw" not in step.schema.names
+    faults = pq.read_table(faults_file(tmp_path, "interactions", "checked", 1)).to_pylist()
+    assert [(row["position"], reasons[row["reason"]]) for row in faults] == [
+        (4, "user_id not in the users table")
+    ]
+    assert not faults_file(tmp_path, "interactions", "checked", 0).exists()

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.data.stream.order import Sorter
+
+TIMES = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, 2.0, 1e-320, 5e-324, -1.7e308, 1.7e308]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
+
+
+@settings(max_examples=25)
+@given(
+    shards=st.lists(st.lists(TIMES, max_size=8), min_size=1, max_size=3), rank=st.integers(0, 12)
+)
+def test_the_place_of_a_rank_is_that_in_the_sorted_rows(
+    tmp_path_factory: pytest.TempPathFactory, shards: list[list[float]], rank: int
+) -> None:
+    folder, places, paths = tmp_path_factory.mktemp("order"), [], []
+    for number, times in enumerate(shards):
+        rows = [(time, 100 * number + row) for row, time in enumerate(times)]
+        frame = pd.DataFrame(rows, columns=["timestamp", "position"])
+        paths.append(folder / f"{number}.parquet")
+        frame.astype({"timestamp": "float64", "position": "int64"}).to_parquet(paths[-1])
+        places += rows
+    found = Sorter(scratch=folder / "scratch").place(paths, rank=rank)
+    assert found == (sorted(places)[rank] if rank < len(places) else None)
+
+
+def test_ids_come_in_order_of_first_occurrence_over_all_tables(tmp_path: Path) -> None:
+    def write(name: str, ids: list[str], positions: list[int]) -> Path:
+        path = tmp_path / f"{name}.parquet"
+        pd.DataFrame({"user_id": ids, "position": positions}).to_parquet(path)
+        return path
+
+    tables = [
+        [write("1", ["b", "a"], [7, 5]), write("2", ["a", "c", "b"], [1, 6, 9])],
+        [write("3", ["d", "c", "e"], [2, 0, 1])],
+    ]
+    sorter = Sorter(scratch=tmp_path / "scratch")
+    found = sorter.first_seen(tables, column="user_id")
+    assert found.tolist() == ["a", "c", "b", "e", "d"]
+    assert sorter.first_seen(tables[:1], column="user_id").tolist() == ["a", "c", "b"]

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines.data.hold_out import TrainedOn
+from pipelines.data.interactions import SIDES
+from pipelines.data.stream.engine import Outcome, Step
+from pipelines.data.stream.job import Sizes
+from serving.seen import write_pairs
+from tests.pipelines.data.stream.support import Given, assert_same, message_of, write_shards
+from towers.errors import ConfigError
+from towers.schema import Side
+
+INF = float("inf")
+IDS: dict[str, list[Any]] = {
+    "integer": [1, 2, 3, 4, 5, -7, 2**40, None],
+    "text": ["a", "b", "c", "dé", "1", "\0", "", None],
+}
+TIMES: dict[str, tuple[list[Any], pa.DataType]] = {
+    "integer": ([0, 1, 2, 3, 3, 2**40, None], pa.int64()),
+    "float": ([0.0, -0.0, 0.5, 1e300, INF, float("nan"), None], pa.float64()),
+    "text": (["1", "2", "2020-01-01", "2020-01-01T00:00:01Z", "soon", "", None], pa.string()),
+    "date": ([pd.Timestamp("2020-01-01"), pd.Timestamp("2021-01-01"), None], pa.timestamp("us")),
+}
+NUMBERS = [0.0, 0.5, 1.0, 2.0, 5.0, float("nan"), INF, None]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    """Tables as columns with their types, and the settings that they need."""
+    kinds = {side: draw(st.sampled_from(sorted(IDS))) for side in ("user", "item")}
+    time = draw(st.sampled_from([None, *TIMES]))
+    bad = draw(st.booleans())
+
+    def value(values: list[Any]) -> st.SearchStrategy[Any]:
+        good = [v for v in values if v not in {"", "soon"} and not pd.isna(v) and v != INF]
+        return st.sampled_from(values if bad else good)
+
+    types = {side: pa.int64() if kind == "integer" else pa.string() for side, kind in kinds.items()}
+
+    def table() -> tuple[list[tuple[Any, ...]], pa.Schema, dict[str, Any]]:
+        columns = {side: value(IDS[kinds[side]]) for side in ("user", "item")}
+        fields, named = dict(types), {"user": "user", "item": "item"}
+        if time is not None:
+            columns["when"], (_, fields["when"]) = value(TIMES[time][0]), TIMES[time]
+            named["timestamp"] = "when"
+        for role in draw(st.sets(st.sampled_from(["rating", "weight"]))):
+            columns[role], fields[role] = value(NUMBERS), pa.float64()
+            named[role] = role
+        more = {"positive_rating": 1.0} if "rating" in named else {}
+        rows = draw(st.lists(st.tuples(*columns.values()), max_size=25))
+        return rows, pa.schema(list(fields.items())), named | more
+
+    entities = {}
+    for side in draw(st.sets(st.sampled_from(["user", "item"]))):
+        ids = draw(st.lists(value(IDS[kinds[side]]), min_size=2, max_size=9))
+        entities[side] = (ids, types[side])
+    return {
+        "interactions": table(),
+        "test": table() if draw(st.booleans()) else None,
+        "entities": entities,
+        "cuts": draw(st.lists(st.integers(0, 25), max_size=2)),
+        "by": draw(st.sampled_from([None, "random", *(["time"] if time else [])])),
+        "on_bad_rows": draw(st.sampled_from(["fail", "quarantine"])),
+        "seed": draw(st.integers(0, 3)),
+        "sizes": Sizes(
+            chunk_rows=draw(st.integers(1, 9)), block_rows=draw(st.sampled_from([3, 6, 100]))
+        ),
+    }
+
+
+def write_case(folder: Path, case: dict[str, Any]) -> Given:
+    described: dict[str, dict[str, Any]] = {}
+    for name in ("interactions", "test"):
+        if case[name] is not None:
+            rows, schema, named = case[name]
+            frame = pd.DataFrame(rows, columns=schema.names, dtype=object)
+            write_shards(folder / name, frame, cuts=case["cuts"], schema=schema)
+            described[name] = {"path": str(folder / name)} | named
+    for side, (ids, kind) in case["entities"].items():
+        table = pa.table({"id": pa.array(ids, kind), "note": [str(i) for i in range(len(ids))]})
+        pq.write_table(table, folder / f"{side}s.parquet")
+        described[f"{side}s"] = {"path": str(folder / f"{side}s.parquet"), "id": "id"}
+    split: dict[str, Any] = {"test_fraction": 0.3, "validation_fraction": 0.3}
+    split |= {"by": case["by"]} if case["by"] else {}
+    split |= {"test": described.pop("test")} if case["test"] is not None else {}
+    data = described | {"on_bad_rows": case["on_bad_rows"]}
+    return Given(folder=folder, settings={"data": data, "split": split, "seed": case["seed"]})
+
+
+@pytest.mark.slow
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(case=cases())
+def test_it_is_what_comes_in_memory(
+    tmp_path_factory: pytest.TempPathFactory, case: dict[str, Any]
+) -> None:
+    tables = write_case(tmp_path_factory.mktemp("tables"), case)
+    expected = message_of(tables.in_memory)
+    assert message_of(lambda: tables.stored(sizes=case["sizes"])) == expected
+    held, stored = tables.folder / "rejects-memory", tables.folder / "rejects-stored"
+    assert contents(stored) == contents(held)
+    if expected:
+        assert not (tables.folder / "prepared").exists()
+        assert not (tables.folder / ".prepared").exists()
+    else:
+        again = Given(folder=tables.folder / "again", settings=tables.settings)
+        assert_same(again.in_memory(), again.stored(sizes=case["sizes"]))
+
+
+@st.composite
+def versions(
+    draw: st.DrawFn, case: dict[str, Any]
+) -> tuple[dict[Side, Any], list[tuple[Any, ...]]]:
+    """Ids of an earlier version, one of each side not in the tables; and rows of its positives."""
+    ids: dict[Side, Any] = {}
+    for side in SIDES:
+        is_integer = pa.types.is_integer(case["interactions"][1].field(side).type)
+        values = [*IDS["integer" if is_integer else "text"], 2**50 if is_integer else "gone"]
+        ids[side] = np.array(
+            [v for v in values if v is not None], np.int64 if is_integer else object
+        )
+    rows = st.tuples(*(st.integers(0, len(ids[side]) - 1) for side in SIDES))
+    return ids, draw(st.lists(rows, max_size=60))
+
+
+@pytest.mark.slow
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), case=cases(), size=st.sampled_from([7, 100]))
+def test_what_a_version_was_trained_on_is_not_held_out(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, case: dict[str, Any], size: int
+) -> None:
+    tables = write_case(tmp_path_factory.mktemp("tables"), case)
+    ids, rows = data.draw(versions(case))
+    users, items = np.array(rows, dtype=np.int64).reshape(-1, 2).T
+    parts = [slice(start, start + size) for start in range(0, len(rows), size)]
+    write_pairs(tables.folder / "seen.parquet", ((users[part], items[part]) for part in parts))
+    version = TrainedOn(version=3, ids=ids, path=tables.folder / "seen.parquet")
+    expected = message_of(lambda: tables.in_memory(version))
+    found = message_of(lambda: tables.stored(sizes=case["sizes"], trained_on=version))
+    if expected:  # ids of another type are found before rows are read, rather than behind
+        assert found == expected or "as in version 3" in found
+    else:
+        assert not found
+        again = Given(folder=tables.folder / "again", settings=tables.settings)
+        held = again.in_memory(version)
+        assert_same(held, again.stored(sizes=case["sizes"], trained_on=version))
+        known = set(zip(ids["user"][users], ids["item"][items], strict=True))
+        for frame in (held.validation, held.test):
+            assert known.isdisjoint(zip(frame["user_id"], frame["item_id"], strict=True))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The files of a folder."""
+    found = folder.glob("*") if folder.exists() else []
+    return {path.name: path.read_bytes().decode() for path in found}
+
+
+class Unsteady:
+    """Carries out steps backwards, and each twice, as a cluster that loses machines may."""
+
+    def run(self, step: Step, *, count: int) -> Iterator[tuple[int, Outcome]]:
+        for number in reversed(range(count)):
+            step(number)
+            yield number, step(number)
+
+
+class Broken:
+    """Gives up at the second chunk or block."""
+
+    def run(self, step: Step, *, count: int) -> Iterator[tuple[int, Outcome]]:
+        yield 0, step(0)
+        raise KeyboardInterrupt
+
+
+def clicks(folder: Path, rows: pd.DataFrame, **more: Any) -> Given:
+    """Interactions in shards of four rows, with their times."""
+    schema = pa.schema({"user_id": pa.int64(), "item_id": pa.string(), "time": pa.int64()})
+    cuts = list(range(4, len(rows), 4))
+    write_shards(folder / "clicks", rows, cuts=cuts, schema=schema)
+    table = {"path": str(folder / "clicks"), "timestamp": "time"}
+    data = {"interactions": table} | more.pop("data", {})
+    return Given(folder=folder, settings={"data": data} | more)
+
+
+ROWS = pd.DataFrame(
+    {
+        "user_id": [1, 2, 3, 1, 1, 2, None, 3, 3, 1, 2, 4] * 2,
+        "item_id": ["a", "b", "a", "c", "a", "c", "a", "b", "c", "b", None, "d"] * 2,
+        "time": [*range(12), *range(5), *range(7, 14)],
+    },
+    dtype=object,
+)
+
+
+@pytest.mark.parametrize("by", ["time", "random"])
+def test_steps_may_be_done_again_and_in_any_order(tmp_path: Path, by: str) -> None:
+    given = clicks(tmp_path, ROWS, split={"by": by}, data={"on_bad_rows": "quarantine"})
+    held, stored = given.in_memory(), given.stored(engine=Unsteady())
+    assert_same(held, stored)
+    assert stored.interactions("train").n_blocks == 4
+    assert any("duplicate interaction" in line for line in held.lines)
+    assert contents(tmp_path / "rejects-stored") == contents(tmp_path / "rejects-memory")
+    assert {path.name for path in (tmp_path / "prepared").iterdir()} == {
+        "users.parquet",
+        "items.parquet",
+        "lines.json",
+        "blocks",
+    }
+
+
+def test_faults_are_told_as_in_memory(tmp_path: Path) -> None:
+    given = clicks(tmp_path, ROWS)
+    expected = message_of(given.in_memory)
+    assert "clicks/1.parquet:3: null user_id: None" in expected
+    assert "duplicate interaction" in expected
+    assert message_of(given.stored) == expected
+    assert {path.name for path in tmp_path.iterdir()} == {"clicks"}
+
+
+def test_a_job_that_ends_early_leaves_no_folder_and_is_repeated(tmp_path: Path) -> None:
+    given = clicks(tmp_path, ROWS, data={"on_bad_rows": "quarantine"})
+    (tmp_path / ".prepared" / "work").mkdir(parents=True)  # of one that was killed
+    with pytest.raises(KeyboardInterrupt):
+        given.stored(engine=Broken())
+    assert {path.name for path in tmp_path.iterdir()} == {"clicks"}
+    assert given.stored().counts["users"] == 4
+
+
+def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text("user_id,item_id\n1,2\n")
+    table = {"path": str(tmp_path / "clicks.csv")}
+    given = Given(folder=tmp_path, settings={"data": {"interactions": table}})
+    with pytest.raises(ConfigError, match=r"interactions: expected Parquet.*--engine memory"):
+        given.stored()
+    good = clicks(tmp_path, ROWS)
+    given = Given(folder=tmp_path, settings=good.settings | {"split": {"test": table}})
+    with pytest.raises(ConfigError, match="test: expected Parquet"):
+        given.stored()
+
+
+def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
+    given = clicks(tmp_path, ROWS.iloc[:3])
+    given.settings["data"]["interactions"]["user"] = "customer"
+    expected = message_of(given.in_memory)
+    assert "['customer']" in expected
+    assert message_of(given.stored) == expected
+
+
+def test_times_to_split_by_must_be_there(tmp_path: Path) -> None:
+    given = clicks(tmp_path, ROWS.iloc[:3], split={"by": "time"})
+    del given.settings["data"]["interactions"]["timestamp"]
+    with pytest.raises(ConfigError, match="expected timestamps to split by time"):
+        given.stored()
+    assert not (tmp_path / ".prepared").exists()
+
+
+def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    given = clicks(tmp_path, ROWS.iloc[:2], split={"test_fraction": 0.9})
+    assert "expected training interactions, received none" in message_of(given.in_memory)
+    assert message_of(given.stored) == message_of(given.in_memory)

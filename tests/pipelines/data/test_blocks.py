@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from pipelines.data.blocks import (
+    PARTS,
+    HeldInteractions,
+    Interactions,
+    Part,
+    StoredInteractions,
+    all_blocks,
+    every_positive,
+    finish_blocks,
+    sample_users,
+    write_block,
+)
+
+Triples = list[tuple[int, int, int]]
+"""User row, item row and code of the part; a user's in order of time."""
+
+N_USERS, N_ITEMS = 7, 5
+CASES = [parts for n in (1, 2, 3) for parts in (PARTS[:n], PARTS[-n:])]
+
+pairs = st.lists(
+    st.tuples(
+        st.integers(0, N_USERS - 1), st.integers(0, N_ITEMS - 1), st.integers(0, len(PARTS) - 1)
+    ),
+    unique_by=lambda triple: triple[:2],
+    max_size=30,
+)
+
+
+def store(folder: Path, triples: Triples, block_of_user: list[int], *, n_blocks: int) -> None:
+    """Write blocks whose weights are the places of the pairs in the list."""
+    folder.mkdir(exist_ok=True)
+    for number in range(n_blocks):
+        mine = [(*t, w) for w, t in enumerate(triples, 1) if block_of_user[t[0]] == number]
+        mine.sort(key=lambda row: row[0])
+        user, item, part, weight = zip(*mine, strict=True) if mine else ((), (), (), ())
+        table = {"user_row": user, "item_row": item, "weight": weight, "part": part}
+        types = [pa.int32(), pa.int32(), pa.float32(), pa.int8()]
+        columns = [
+            pa.array(values, kind) for values, kind in zip(table.values(), types, strict=True)
+        ]
+        write_block(folder, number, pa.table(columns, names=list(table)))
+    finish_blocks(
+        folder,
+        block_of_user=np.array(block_of_user, dtype=np.int32),
+        n_items=N_ITEMS,
+        n_blocks=n_blocks,
+        has_times=True,
+    )
+
+
+def held(triples: Triples, parts: tuple[Part, ...]) -> HeldInteractions:
+    """The same in memory."""
+    codes = [PARTS.index(part) for part in parts]
+    kept = [(u, i, w) for w, (u, i, code) in enumerate(triples, 1) if code in codes]
+    kept.sort(key=lambda row: row[0])
+    starts = np.searchsorted([u for u, _, _ in kept], np.arange(N_USERS + 1))
+    weights = np.array([w for _, _, w in kept], dtype=np.float32)
+    items = np.array([i for _, i, _ in kept], dtype=np.int64)
+    matrix = sparse.csr_array((weights, items, starts), shape=(N_USERS, N_ITEMS))
+    return HeldInteractions(matrix, has_times=True)
+
+
+def entries(matrix: sparse.csr_array) -> list[tuple[list[int], list[float]]]:
+    """Each row's items and weights, in their order."""
+    rows = zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True)
+    return [(matrix.indices[a:b].tolist(), matrix.data[a:b].tolist()) for a, b in rows]
+
+
+@given(
+    triples=pairs,
+    block_of_user=st.lists(st.integers(0, 2), min_size=N_USERS, max_size=N_USERS),
+    asked=st.sets(st.integers(0, N_USERS - 1)),
+    parts=st.sampled_from(CASES),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_stored_interactions_are_those_in_memory(
+    tmp_path: Path,
+    triples: Triples,
+    block_of_user: list[int],
+    asked: set[int],
+    parts: tuple[Part, ...],
+) -> None:
+    store(tmp_path, triples, block_of_user, n_blocks=3)
+    stored, expected = StoredInteractions(tmp_path, parts), held(triples, parts)
+    assert (stored.shape, stored.has_times) == (expected.shape, True)
+    np.testing.assert_array_equal(stored.user_counts, expected.user_counts)
+    np.testing.assert_array_equal(stored.item_counts, expected.item_counts)
+    users = np.array(sorted(asked), dtype=np.int64)
+    assert entries(stored.of(users)) == entries(expected.of(users))
+    assert entries(every_positive(stored)) == entries(expected.matrix)
+    found = []
+    for number, block in enumerate(all_blocks(stored)):
+        assert set(stored.block_of_user[block.users]) <= {number}
+        assert entries(block.matrix) == entries(expected.matrix[block.users])
+        found += block.users.tolist()
+    assert sorted(found) == list(range(N_USERS))
+
+
+@pytest.fixture(params=["held", "stored"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Triples], Interactions]:
+    def make(triples: Triples) -> Interactions:
+        if request.param == "held":
+            return held(triples, ("train",))
+        store(tmp_path, triples, [0, 1, 0, 1, 0, 1, 0], n_blocks=2)
+        return StoredInteractions(tmp_path, ("train",))
+
+    return make
+
+
+def test_a_sample_has_all_positives_of_so_many_users(
+    make: Callable[[Triples], Interactions],
+) -> None:
+    triples = [(user, item, 0) for user in (0, 2, 3, 6) for item in range(user % 3 + 1)]
+    given_ = make(triples)
+    whole = every_positive(given_)
+    for limit in (1, 3):
+        sample = sample_users(given_, limit=limit, seed=4)
+        users = np.flatnonzero(np.diff(sample.indptr))
+        assert len(users) == limit
+        assert sample.shape == whole.shape
+        np.testing.assert_array_equal(sample.toarray()[users], whole.toarray()[users])
+        assert entries(sample) == entries(sample_users(given_, limit=limit, seed=4))
+    assert entries(sample_users(given_, limit=4, seed=4)) == entries(whole)

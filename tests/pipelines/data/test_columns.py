@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import datetime
+import math
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.data.columns import (
+    are_integers,
+    parse_bags,
+    parse_numbers,
+    parse_times,
+    parse_tokens,
+)
+
+TOKENS = st.one_of(st.none(), st.text(alphabet="ab0", max_size=2))
+
+
+def column(values: list[Any], dtype: Any = object) -> pd.Series:
+    made: pd.Series = pd.Series(values, dtype=dtype)
+    return made
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+def test_numbers_are_read_exactly(values: list[float]) -> None:
+    parsed = parse_numbers(column([repr(value) for value in values]))
+    assert parsed.values.tolist() == values
+    assert not parsed.faulty.any()
+    assert not parsed.missing.any()
+
+
+def test_numbers_tell_missing_from_unparsable() -> None:
+    parsed = parse_numbers(column(["1.5", "", None, "NaN", "x", "inf", "1e999", "0x10", "1_000"]))
+    assert parsed.values.dtype == np.float64
+    assert parsed.values[0] == 1.5
+    assert parsed.values[1:].isna().all()
+    assert parsed.missing.tolist() == [False] + [True] * 3 + [False] * 5
+    assert parsed.faulty.tolist() == [False] * 4 + [True] * 5
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        column([1, None], "Int64"),
+        column([1.0, None], "float64"),
+        column(["1", None], "category"),
+        column(["1", None], "string"),
+        column([Decimal(1), None]),
+        column([1, None], "int64[pyarrow]"),
+        column([True, None], "boolean"),
+    ],
+    ids=lambda values: str(values.dtype),
+)
+def test_numbers_come_from_every_type(values: pd.Series) -> None:
+    parsed = parse_numbers(values)
+    assert parsed.values[0] == 1.0
+    assert math.isnan(parsed.values[1])
+    assert parsed.missing.tolist() == [False, True]
+    assert not parsed.faulty.any()
+
+
+def test_numbers_are_neither_dates_nor_lists() -> None:
+    dates = parse_numbers(column(["2020-01-01", None], "datetime64[ns]"))
+    assert dates.faulty.tolist() == [True, False]
+    assert parse_numbers(column([[1], 2])).faulty.tolist() == [True, False]
+
+
+def test_times_are_numbers_as_they_are() -> None:
+    parsed = parse_times(column(["978300760", "1.5", "soon", ""]))
+    assert parsed.values[:2].tolist() == [978300760.0, 1.5]
+    assert parsed.faulty.tolist() == [False, False, True, False]
+    assert parsed.missing.tolist() == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        column(["2020-01-01T02:00:00+02:00", "2020-01-01", None]),
+        column(["2020-01-01", "2020-01-01", None], "datetime64[s]"),
+        column([datetime.date(2020, 1, 1), datetime.date(2020, 1, 1), None]),
+        column([pd.Timestamp("2020-01-01T09:00", tz="Asia/Tokyo")] * 2 + [pd.NaT], None),
+    ],
+    ids=["text", "datetime64", "date", "with a zone"],
+)
+def test_dates_are_seconds_since_1970(values: pd.Series) -> None:
+    parsed = parse_times(values)
+    assert parsed.values[:2].tolist() == [1577836800.0, 1577836800.0]
+    assert parsed.missing.tolist() == [False, False, True]
+    assert not parsed.faulty.any()
+
+
+def test_dates_that_are_not_iso_8601_are_faulty() -> None:
+    parsed = parse_times(column(["2020-01-01", "2020-01-02", "01/02/2020", "3", ""]))
+    assert parsed.faulty.tolist() == [False, False, True, True, False]
+
+
+def test_a_type_of_numbers_decides_that_times_are_no_dates() -> None:
+    parsed = parse_times(pd.Series([np.inf, np.inf, 7.0]))
+    assert parsed.values[2] == 7.0
+    assert parsed.faulty.tolist() == [True, True, False]
+
+
+def test_a_part_of_a_column_of_times_is_read_as_the_whole() -> None:
+    assert parse_times(column(["3", "2020-01-02"]), as_dates=True).faulty.tolist() == [True, False]
+    assert parse_times(column(["soon", "soon"]), as_dates=False).faulty.all()
+
+
+def test_durations_are_no_times() -> None:
+    parsed = parse_times(column([pd.Timedelta(1), None], "timedelta64[ns]"))
+    assert parsed.faulty.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "typed", "expected"),
+    [
+        (["1", "-2", ""], object, False, [1, -2, None]),
+        (["1", "02", ""], object, False, ["1", "02", None]),
+        (["1", "2", ""], object, True, ["1", "2", None]),
+        (["9223372036854775808"], object, False, ["9223372036854775808"]),
+        ([2**60 + 1, None], object, True, [2**60 + 1, None]),
+        ([2**63], "uint64", True, ["9223372036854775808"]),
+        ([1.0, None], "float64", True, [1, None]),
+        ([0.5, 1.0], "float64", True, ["0.5", "1.0"]),
+        ([2.0**53], "float64", True, ["9007199254740992.0"]),
+        ([True, None], "boolean", True, ["true", None]),
+        ([1, "a", None], object, True, ["1", "a", None]),
+        (["a", None], "category", True, ["a", None]),
+        ([None, None], object, True, [None, None]),
+    ],
+)
+def test_tokens_keep_their_type(
+    values: list[Any], dtype: str, typed: bool, expected: list[Any]
+) -> None:
+    parsed = parse_tokens(column(values, dtype), typed=typed)
+    given = [None if value is pd.NA else value for value in parsed.values.tolist()]
+    assert given == expected
+    assert [type(value) for value in given] == [type(value) for value in expected]
+    assert parsed.missing.tolist() == [value is None for value in expected]
+    assert not parsed.faulty.any()
+
+
+def test_tokens_are_neither_lists_nor_bytes() -> None:
+    parsed = parse_tokens(column(["a", ["b"], b"c", None]), typed=True)
+    assert parsed.faulty.tolist() == [False, True, True, False]
+
+
+def test_integers_look_as_python_writes_them() -> None:
+    assert are_integers(["0", "-1", "9223372036854775807"])
+    for text in ("", "-0", "01", "+1", "1.0", " 1", "1_0", "²", "٣", "9223372036854775808"):
+        assert not are_integers([text]), text
+
+
+@given(st.lists(st.lists(TOKENS, max_size=4), max_size=6))
+def test_bags_from_lists_keep_all_tokens_but_the_missing_ones(rows: list[list[Any]]) -> None:
+    weights = [[float(i + 1) for i in range(len(row))] for row in rows]
+    tokens, values = parse_bags(column(rows), column(weights), separator="|", typed=True)
+    assert tokens.values.tolist() == [[t for t in row if t] for row in rows]
+    assert values is not None
+    assert values.values.tolist() == [
+        [w for t, w in zip(row, given, strict=True) if t]
+        for row, given in zip(rows, weights, strict=True)
+    ]
+    assert not tokens.faulty.any()
+    assert not values.faulty.any()
+
+
+def test_bags_from_text_are_cut_and_typed_over_the_whole_column() -> None:
+    tokens, weights = parse_bags(column(["1|2", "", None, "3||"]), None, separator="|", typed=False)
+    assert tokens.values.tolist() == [[1, 2], [], [], [3]]
+    assert weights is None
+    text, _ = parse_bags(column(["1|2", "03"]), None, separator="|", typed=False)
+    assert text.values.tolist() == [["1", "2"], ["03"]]
+
+
+def test_bags_take_arrays_tuples_and_single_values() -> None:
+    tokens, _ = parse_bags(
+        column([np.array([1, 2]), (3,), 4, None]), None, separator="|", typed=True
+    )
+    assert tokens.values.tolist() == [[1, 2], [3], [4], []]
+    assert all(type(token) is int for bag in tokens.values for token in bag)
+
+
+def test_bags_refuse_what_is_no_list() -> None:
+    tokens, _ = parse_bags(column([{"a": 1}, ["b", ["c"]], "d"]), None, separator="|", typed=True)
+    assert tokens.faulty.tolist() == [True, True, False]
+
+
+def test_missing_weights_are_one_and_others_must_fit() -> None:
+    tokens = column(["a|b", "a|b", "a|b", "a|b", "a", "a"])
+    weights = column(["2|3", "", "2|", "2", "x", "inf"])
+    _, parsed = parse_bags(tokens, weights, separator="|", typed=False)
+    assert parsed is not None
+    assert parsed.values[:3].tolist() == [[2.0, 3.0], [1.0, 1.0], [2.0, 1.0]]
+    assert parsed.faulty.tolist() == [False, False, False, True, True, True]

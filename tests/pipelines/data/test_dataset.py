@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from pipelines.config import RunConfig
+from pipelines.data import dataset as dataset_module
+from pipelines.data.blocks import HeldInteractions, every_positive, interaction_matrix
+from pipelines.data.dataset import (
+    Dataset,
+    build_dataset,
+    encode_table,
+    history_entries,
+)
+from pipelines.data.interactions import tables_from_frames
+from towers.encoder import Encoder
+from towers.inputs import input_dtypes, pack
+from towers.typed import parse
+
+N_USERS, N_ITEMS, LATEST = 7, 9, 3
+HISTORY = {"kind": "history", "latest": LATEST, "popularity_power": 0.4}
+CONFIG: dict[str, Any] = {
+    "data": {
+        "interactions": {"timestamp": "at", "weight": "weight"},
+        "users": {"id": "user_id"},
+        "items": {"id": "item_id"},
+    },
+    "user": {
+        "features": [
+            HISTORY,
+            {"kind": "categorical", "column": "city"},
+            {"kind": "numeric", "column": "age"},
+        ]
+    },
+    "item": {
+        "features": [
+            {"kind": "categorical", "column": "item_id", "min_count": 2},
+            {"kind": "multi_valued", "column": "tags"},
+        ]
+    },
+}
+
+
+def frames(kind: str = "text", seed: int = 0) -> dict[str, Any]:
+    """Tables with users and items that have no interactions, and some items with only one."""
+    rng = np.random.default_rng(seed)
+    users = [f"user {n} é" for n in range(N_USERS)]
+    items: list[Any] = [f"item {n}" if kind == "text" else n * 10**12 for n in range(N_ITEMS)]
+    pairs = [(user, item) for user in users[:-1] for item in items[:-1] if rng.random() < 0.5]
+    rng.shuffle(pairs)
+    clicks = pd.DataFrame(
+        {
+            "user_id": [user for user, _ in pairs],
+            "item_id": [item for _, item in pairs],
+            "at": rng.permutation(len(pairs)),
+            "weight": rng.uniform(0.5, 2.0, len(pairs)),
+        }
+    )
+    return {
+        "interactions": clicks,
+        "users": pd.DataFrame(
+            {
+                "user_id": users,
+                "city": ["Rome", None] * (N_USERS // 2) + ["Nowhere else"],
+                "age": [np.nan, *range(1, N_USERS)],
+            }
+        ),
+        "items": pd.DataFrame({"item_id": items, "tags": ["a|b", "", "b", "c", "d"] + ["a"] * 4}),
+    }
+
+
+def make_dataset(
+    kind: str = "text", *, config: dict[str, Any] | None = None, seed: int = 0
+) -> tuple[Dataset, pd.DataFrame]:
+    """A dataset, and the clean interactions it was made from."""
+    parsed = parse(RunConfig, config or CONFIG, where="config")
+    tables = tables_from_frames(parsed, **frames(kind, seed))
+    made = build_dataset(
+        parsed.schema, users=tables.users, items=tables.items, interactions=tables.interactions
+    )
+    return made, tables.interactions
+
+
+MADE, _ = make_dataset()
+
+
+def histories(made: Dataset, interactions: pd.DataFrame) -> list[list[Any]]:
+    """The external ids of each user's items, from old to new."""
+    past = interactions.groupby("user_id", sort=False)["item_id"].agg(list)
+    return [list(past.get(user, [])) for user in made.user_ids.tolist()]
+
+
+def queries(made: Dataset) -> sparse.csr_array:
+    """The bags of all users with their histories."""
+    return made.query_bags(made.interactions.block(0))
+
+
+def encoded(made: Dataset, *, side: Any, columns: dict[str, list[Any]]) -> Any:
+    """The bags that the encoder gives for raw features, as a matrix."""
+    inputs = input_dtypes(made.schema, made.vocabulary, side=side)
+    size = len(next(iter(columns.values())))
+    x = Encoder(made.schema, made.vocabulary, side=side)(pack(columns, inputs=inputs, size=size))
+    dense = np.zeros((size, made.vocabulary.n_rows), dtype=np.float32)
+    dense[tuple(x.indices.numpy().T)] = x.values.numpy()
+    return dense
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("text", object), ("integer", np.int64)])
+def test_ids_keep_their_type_and_their_order(kind: str, dtype: Any) -> None:
+    made, _ = make_dataset(kind)
+    assert made.user_ids.tolist() == frames(kind)["users"]["user_id"].tolist()
+    assert made.item_ids.tolist() == frames(kind)["items"]["item_id"].tolist()
+    assert made.item_ids.dtype == dtype
+
+
+def test_interactions_are_weights_with_each_user_s_items_from_old_to_new() -> None:
+    made, interactions = make_dataset()
+    matrix = every_positive(made.interactions)
+    assert matrix.shape == (N_USERS, N_ITEMS)
+    assert matrix.dtype == np.float32
+    given_rows = frames()["interactions"].sort_values("at")
+    for row, user in enumerate(made.user_ids.tolist()):
+        mine = given_rows[given_rows["user_id"] == user]
+        entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        assert made.item_ids[matrix.indices[entries]].tolist() == mine["item_id"].tolist()
+        np.testing.assert_allclose(matrix.data[entries], mine["weight"], rtol=1e-6)
+    counts = interactions["item_id"].value_counts()
+    assert made.interactions.item_counts.tolist() == [counts.get(item, 0) for item in made.item_ids]
+    assert made.interactions.item_counts.dtype == np.int64
+
+
+def test_every_user_and_item_is_encoded_by_the_graph() -> None:
+    made, _ = make_dataset()
+    users, items = frames()["users"], frames()["items"]
+    raw = {"city": users["city"].tolist(), "age": users["age"].tolist()}
+    np.testing.assert_array_equal(made.user_bags.toarray(), encoded(made, side="user", columns=raw))
+    tags = [text.split("|") if text else [] for text in items["tags"]]
+    raw = {"item_id": items["item_id"].tolist(), "tags": tags}
+    np.testing.assert_array_equal(made.item_bags.toarray(), encoded(made, side="item", columns=raw))
+    assert made.user_bags.dtype == made.item_bags.dtype == np.float32
+
+
+def test_a_table_is_encoded_alike_in_one_batch_and_in_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, _ = make_dataset()
+    monkeypatch.setattr(dataset_module, "ENCODE_BATCH", 2)
+    parts, _ = make_dataset()
+    np.testing.assert_array_equal(whole.user_bags.toarray(), parts.user_bags.toarray())
+    np.testing.assert_array_equal(whole.item_bags.toarray(), parts.item_bags.toarray())
+
+
+def test_a_table_that_was_kept_as_parquet_is_encoded_alike(tmp_path: Path) -> None:
+    parsed = parse(RunConfig, CONFIG, where="config")
+    tables = tables_from_frames(parsed, **frames())
+    made, _ = make_dataset()
+    for side, table, bags in (
+        ("user", tables.users, made.user_bags),
+        ("item", tables.items, made.item_bags),
+    ):
+        table.to_parquet(tmp_path / "table.parquet")
+        kept = pd.read_parquet(tmp_path / "table.parquet")
+        again = encode_table(made.schema, made.vocabulary, side=side, table=kept)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(again.toarray(), bags.toarray())
+
+
+@pytest.mark.parametrize("kind", ["text", "integer"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_user_with_its_history_is_what_the_graph_encodes(kind: str, seed: int) -> None:
+    made, interactions = make_dataset(kind, seed=seed)
+    past = histories(made, interactions)
+    assert max(map(len, past)) > LATEST  # older items are cut off
+    assert np.any(made.history_rows < 0)  # rare items are unknown
+    users = frames(kind)["users"]
+    raw = {"history": past, "city": users["city"].tolist(), "age": users["age"].tolist()}
+    np.testing.assert_allclose(
+        queries(made).toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
+    )
+
+
+def test_a_history_may_come_from_other_interactions() -> None:
+    made, _ = make_dataset()
+    others = pd.DataFrame(
+        {
+            "user_id": [made.user_ids[6], made.user_ids[0], made.user_ids[6]],
+            "item_id": made.item_ids[[4, 2, 1]],
+            "weight": 1.0,
+        }
+    )
+    matrix = interaction_matrix(others, user_ids=made.user_ids, item_ids=made.item_ids)
+    past: list[list[Any]] = [[] for _ in range(N_USERS)]
+    past[6], past[0] = made.item_ids[[4, 1]].tolist(), [made.item_ids[2]]
+    expected = made.user_bags.toarray() + encoded(made, side="user", columns={"history": past})
+    found = queries(dataclasses.replace(made, interactions=HeldInteractions(matrix)))
+    np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
+
+
+@given(
+    past=st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=8), min_size=1, max_size=4),
+    latest=st.integers(1, 9),
+)
+@settings(max_examples=50)
+def test_history_entries_are_the_latest_known_items_over_root_n(
+    past: list[list[int]], latest: int
+) -> None:
+    users = np.repeat(np.arange(len(past)), [len(items) for items in past])
+    items = np.array([item for mine in past for item in mine], dtype=np.int64)
+    at, rows, x = history_entries(MADE, users=users, items=items, n_users=len(past), latest=latest)
+    expected = []
+    for query, mine in enumerate(past):
+        known = [item for item in mine if MADE.history_rows[item] >= 0][-latest:]
+        for item in known:
+            weight = float(MADE.history_weights[item]) / np.sqrt(len(known))
+            expected.append((query, int(MADE.history_rows[item]), weight))
+    assert list(zip(at.tolist(), rows.tolist(), strict=True)) == [e[:2] for e in expected]
+    np.testing.assert_allclose(x, [e[2] for e in expected], rtol=1e-6)
+    assert (rows.dtype, x.dtype) == (np.dtype(np.int64), np.dtype(np.float32))
+
+
+def test_items_that_training_does_not_know_are_in_no_history() -> None:
+    rare = {"kind": "categorical", "column": "item_id", "min_count": 10**6}
+    made, _ = make_dataset(config=CONFIG | {"item": {"features": [rare]}})
+    assert made.history_rows.tolist() == [-1] * N_ITEMS
+    np.testing.assert_array_equal(queries(made).toarray(), made.user_bags.toarray())
+
+
+def test_without_a_history_feature_users_are_their_other_features() -> None:
+    plain = {"features": CONFIG["user"]["features"][1:]}
+    made, _ = make_dataset(config=CONFIG | {"user": plain})
+    assert queries(made) is made.user_bags
+    assert made.history_rows.tolist() == [-1] * N_ITEMS
+
+
+def test_a_column_that_happens_to_be_called_history_is_not_one() -> None:
+    made, _ = make_dataset()
+    users = frames()["users"].assign(history="a text about the user")
+    again = encode_table(made.schema, made.vocabulary, side="user", table=users)
+    np.testing.assert_array_equal(again.toarray(), made.user_bags.toarray())
+
+
+def test_users_without_any_feature_but_their_history_start_empty() -> None:
+    made, interactions = make_dataset(config=CONFIG | {"user": {"features": [HISTORY]}})
+    assert made.user_bags.nnz == 0
+    assert isinstance(made.user_bags, sparse.csr_array)
+    raw = {"history": histories(made, interactions)}
+    np.testing.assert_allclose(
+        queries(made).toarray(), encoded(made, side="user", columns=raw), rtol=1e-6
+    )

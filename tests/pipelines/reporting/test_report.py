@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from pipelines.config import EvaluationConfig
+from pipelines.evaluation.evaluate import Evaluation, evaluate, popularity_scorer
+from pipelines.reporting.report import render, write_report
+from pipelines.results import AnnSetting, Results, Round
+
+CONFIG = EvaluationConfig(k=(1, 3), metric="recall@3", cold_item_interactions=2)
+HOSTILE = "<script>alert('x')</script>"
+
+
+def evaluations(*, with_test: bool = True) -> tuple[Evaluation, Evaluation]:
+    """Of made-up scores and of popularity, over users of whom two have no train interaction."""
+    random = np.random.default_rng(5)
+    train = random.random((20, 30)) < np.linspace(0.02, 0.5, 30)
+    train[:2] = False
+    test = scipy.sparse.csr_array((random.random((20, 30)) < 0.3 * with_test) & ~train)
+    scores = random.standard_normal((20, 30)).astype(np.float32)
+    popularity = popularity_scorer(train.sum(axis=0))
+    seen = scipy.sparse.csr_array(train)
+    return (
+        evaluate(lambda rows: scores[rows], train=seen, test=test, config=CONFIG),
+        evaluate(popularity, train=seen, test=test, config=CONFIG),
+    )
+
+
+def ann_settings() -> list[AnnSetting]:
+    return [
+        {
+            "leaves_to_search": leaves,
+            "reorder": 400,
+            "recall": 1 - 1 / leaves,
+            "latency_ms": 0.01 * leaves,
+            "queries_per_second": 90_000 / leaves,
+            "chosen": leaves == 40,
+        }
+        for leaves in (80, 10, 40)
+    ]
+
+
+def make_results(
+    *, name: str = "a run", with_test: bool = True, with_ann: bool = True, n_epochs: int = 3
+) -> Results:
+    model, baseline = evaluations(with_test=with_test)
+    rounds: list[Round] = [
+        {
+            "round": number,
+            "version": number + 7,
+            "epochs": [
+                {"epoch": epoch, "loss": 1 / epoch, "seconds": 2.0, "recall@3": 0.1 * epoch}
+                for epoch in range(1, n_epochs + 1)
+            ],
+            "sampling": {"negatives": {"shares": {"uniform": 0.75, "mined": 0.25}}, "drawn": 12345},
+            "evaluation": model.to_dict(),
+            "ann": ann_settings() if with_ann else [],
+        }
+        for number in range(2)
+    ]
+    return {
+        "name": name,
+        "created": "2025-01-31T12:00:00Z",
+        "config": {"training.epochs": 14, "split.by": HOSTILE, "training.refit_on_all": True},
+        "data": {"lines": [f"Split by {HOSTILE}."], "counts": {"users": 1234567}},
+        "metric": "recall@3",
+        "required_recall": 0.95,
+        "rounds": rounds,
+        "current_version": 8,
+        "baseline": baseline.to_dict(),
+        "timings": [{"stage": "read", "seconds": 1.25}, {"stage": "fit", "seconds": 60.5}],
+    }
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags with their attributes, and its text outside of tags."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+    def count(self, tag: str) -> int:
+        return sum(found == tag for found, _ in self.tags)
+
+    def values(self, name: str) -> list[str]:
+        return [attributes[name] or "" for _, attributes in self.tags if name in attributes]
+
+
+def test_every_segment_has_every_figure_of_every_evaluation() -> None:
+    results = make_results()
+    page = render(results)
+    for title in ("All", "Warm users", "Cold users", "Warm items", "Cold items"):
+        assert f"<summary>{title} <span>" in page
+    cells = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr>.*?</tr>", page)]
+    for name, segment in results["baseline"]["segments"].items():
+        model = results["rounds"][0]["evaluation"]["segments"][name]
+        assert segment["n_users"] > 0
+        for metric, value in segment["figures"].items():
+            pattern = "{:,.1f}" if metric.startswith("popularity") else "{:.4f}"
+            others = [pattern.format(model["figures"][metric])] * 2
+            assert [pattern.format(value), *others] in cells
+
+
+def test_shows_data_sampling_index_timings_and_settings() -> None:
+    text = Page(render(make_results())).text
+    for expected in (
+        "Version 8 is current",
+        "1,234,567",
+        "negatives.shares.mined 0.25",
+        "drawn 12,345",
+        "40 400 0.9750 0.400 2,250 yes",
+        "all 61.8",
+        "training.epochs 14",
+        "training.refit_on_all true",
+    ):
+        assert expected in text
+
+
+def test_five_plots_each_said_in_words() -> None:
+    page = Page(render(make_results()))
+    assert page.count("svg") == 5
+    labels = page.values("aria-label")
+    assert [label.partition(":")[0] for label in labels] == [
+        "Recall@K",
+        "Recall@3 by popularity",
+        "Training loss by epoch",
+        "Validation recall@3 by epoch",
+        "ANN recall against latency",
+    ]
+    assert "round 1 from 1 at 1 to 0.3333 at 3" in labels[2]
+    assert "round 0 from 0.9 at 0.1 to 0.9875 at 0.8" in labels[4]
+    assert "required: 0.95" in page.text
+
+
+def test_the_page_is_whole_in_itself() -> None:
+    source = render(make_results())
+    page = Page(source)
+    assert page.open == []  # every element is closed
+    assert "http://" not in source and "https://" not in source
+    assert {"script", "link", "img", "iframe"}.isdisjoint(tag for tag, _ in page.tags)
+    ids = page.values("id")
+    assert len(ids) == len(set(ids))
+    used = [link.removeprefix("#") for link in page.values("xlink:href")]
+    used += re.findall(r"url\(#([^)]+)\)", source)
+    assert used and set(used) <= set(ids)
+
+
+def test_text_from_outside_is_escaped() -> None:
+    results = make_results(name=HOSTILE)
+    results["timings"][0]["stage"] = HOSTILE
+    results["rounds"][0]["sampling"][HOSTILE] = 1
+    page = Page(render(results))
+    assert page.count("script") == 0
+    assert page.text.count(HOSTILE) == 6  # title, heading, line, stage, sampling, setting
+
+
+def test_an_exact_index_has_a_sentence_in_place_of_a_plot() -> None:
+    page = Page(render(make_results(with_ann=False)))
+    assert page.count("svg") == 4
+    assert "there were no approximate settings to try" in page.text
+
+
+def test_without_test_interactions_the_page_says_so() -> None:
+    results = make_results(with_test=False, n_epochs=0)
+    results["current_version"] = None
+    page = Page(render(results))
+    assert page.count("svg") == 1
+    for expected in (
+        "No version was published",
+        "There were no test interactions",
+        "No epoch was run",
+        "No epoch was validated with recall@3",
+        "No user has test items here",
+    ):
+        assert expected in page.text
+
+
+def test_the_highest_figure_stands_out_but_popularity_does_not() -> None:
+    results = make_results()
+    for found, recall in zip(results["rounds"], (0.9, 0.8), strict=True):
+        found["evaluation"]["segments"]["all"]["figures"] |= {"recall@3": recall}
+    rows = re.findall(r'<tr><th scope="row">([^<]+)</th>(.*?)</tr>', render(results))
+    marked = [name for name, cells in rows if 'class="best"' in cells]
+    assert marked.count("All") == 1  # in the summary
+    assert '<td class="best">0.9000</td><td>0.8000</td>' in dict(rows)["All"]
+    assert not [name for name in marked if name.startswith("popularity")]
+
+
+def test_results_are_json_and_give_the_same_page_again() -> None:
+    results = make_results()
+    again = json.loads(json.dumps(results, allow_nan=False))
+    assert render(again) == render(results)
+
+
+def test_writes_the_whole_page_or_none(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    results = make_results()
+    write_report(path, results)
+    assert path.read_text(encoding="utf-8") == render(results)
+    with pytest.raises(KeyError):
+        write_report(path, {"name": "not a report"})
+    (tmp_path / "taken.html").mkdir()
+    with pytest.raises(OSError, match=r"taken\.html"):
+        write_report(tmp_path / "taken.html", results)
+    assert path.read_text(encoding="utf-8") == render(results)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "taken.html"]
