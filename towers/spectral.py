@@ -11,7 +11,7 @@ from scipy import sparse
 OVERSAMPLING = 16
 """Directions beyond the k that are wanted, for accuracy."""
 POWER_ITERATIONS = 2
-DAMPING = 0.3
+DAMPING = 0.1
 """Interactions that a user or an item counts for beyond its own, as a share of the mean of those
 who have any."""
 SMALLEST = 1e-9
