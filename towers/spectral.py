@@ -12,8 +12,8 @@ OVERSAMPLING = 16
 """Directions beyond the k that are wanted, for accuracy."""
 POWER_ITERATIONS = 2
 DAMPING = 0.1
-"""Interactions that a user or an item counts for beyond its own, as a share of the mean of those
-who have any."""
+"""Interactions that a user or an item counts for beyond its own, as a share of the mean number of
+those who have any."""
 SMALLEST = 1e-9
 """Of the largest eigenvalue; below it float32 knows nothing of a direction."""
 STRETCH = 65_536
@@ -34,8 +34,8 @@ def spectral_vectors(
     V S^1/2 of the truncated decomposition U S V' of A = D_u^-1/2 R D_i^-1/2, where R
     [n_users, n_items] has a 1 for each interaction and D_u, D_i hold its row and column sums, each
     a little larger: the leading components of the normalized bipartite graph. Without that little,
-    a few users and items that hardly touch the rest are a component of their own, and one of the
-    strongest; where many have few interactions, such components leave no room for others. Root
+    a dangling set, a few users and items that hardly touch the rest, is a component of its own, and
+    one of the strongest; where many have few interactions, these leave no room for others. Root
     mean square 1; zeros for an item without interactions.
 
     V and S^2 are the eigenvectors and eigenvalues of A'A, a sum over the users, so that users may

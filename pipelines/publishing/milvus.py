@@ -7,79 +7,19 @@ behind is dropped and written again. The aliases are switched when all direction
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from pipelines.progress import Advance, Reporter
-from pipelines.publishing.tune_index import measure_recall
-from serving.bundle import Bundle
-from serving.catalogue import Catalogue
-from serving.directions import DIRECTIONS, Direction
-from serving.embeddings import VECTOR, Embeddings
-from serving.milvus.connection import MilvusClient, MilvusConnection, import_pymilvus
-from serving.milvus.fields import (
-    LONGEST_LIST,
-    LONGEST_TEXT,
-    ColumnField,
-    column_fields,
-    entities,
-)
-from serving.milvus.index import MilvusIndex, alias_name, collection_name, version_in
-from serving.search.index import Vectors, search_rows
+from pipelines.progress import Reporter
+from pipelines.publishing.milvus_collection import WRITE_S, CollectionWriter, PublishedDirection
+from serving.directions import DIRECTIONS
+from serving.embeddings import Embeddings
+from serving.milvus.connection import MilvusClient, MilvusConnection
+from serving.milvus.fields import LONGEST_TEXT, column_fields
+from serving.milvus.index import alias_name, version_in
 from serving.store import Store, open_bundle
-from towers.errors import (
-    ConfigError,
-    DataError,
-    IndexUnavailableError,
-    RecallGateError,
-)
+from towers.errors import ConfigError, DataError
 from towers.schema import Side
-
-BATCH_BYTES = 2**23
-"""What is written with a call, about; Milvus takes 64 MiB at most."""
-
-BATCH = 5000
-"""Users or items that are written with a call at most."""
-
-WRITE_S = 60.0
-"""How long a call that writes may take."""
-
-WAIT_S = 24 * 3600.0
-"""How long Milvus may take to build an index."""
-
-LOOK_EVERY_S = 0.5
-"""How often to ask whether the index is finished."""
-
-SETTLE_S = 60.0
-"""How long Milvus may take, after a collection is loaded, to search by its finished index."""
-
-HNSW = {"M": 32, "efConstruction": 400}
-"""The graph: neighbours of a vector, and candidates looked at for each when it is built."""
-
-FEW = 20_000
-"""So many vectors are all scored for each query, without a graph: that is exact, and quick."""
-
-N_QUERIES, K = 200, 100
-"""What is checked: so many sources, drawn at random, and so many targets of each."""
-
-
-@dataclass(frozen=True)
-class PublishedDirection:
-    """One direction in Milvus."""
-
-    direction: str
-    collection: str
-    n: int
-    """Vectors."""
-    recall: float | None
-    """The share of the exact neighbours that was found; None where it had been written before."""
-    unfiltered: tuple[str, ...]
-    """Columns that have no field there; the server evaluates filters on them itself."""
 
 
 def publish_milvus(
@@ -128,194 +68,12 @@ def publish_milvus(
     existing = set(milvus.call("list collections", _list))
     published = []
     for direction in DIRECTIONS.values():
-        writer = _Writer(milvus, bundle, direction, sides=sides, least_recall=recall)
+        writer = CollectionWriter(milvus, bundle, direction, sides=sides, least_recall=recall)
         published.append(writer.write(existing, again=again, reporter=reporter))
     for one in published:
         _switch(milvus, alias_name(DIRECTIONS[one.direction], prefix=milvus.prefix), one.collection)
     _drop_old(milvus, published, keep=keep)
     return published
-
-
-class _Writer:
-    """Writes the collection of one direction."""
-
-    def __init__(
-        self,
-        milvus: MilvusConnection,
-        bundle: Bundle,
-        direction: Direction,
-        *,
-        sides: dict[Side, Embeddings],
-        least_recall: float,
-    ) -> None:
-        self._milvus, self._direction, self._least_recall = milvus, direction, least_recall
-        self._sources, self._targets = sides[direction.source], sides[direction.target]
-        self._name = collection_name(bundle, direction, prefix=milvus.prefix)
-        self._width = direction.project(self._targets.vectors[:1]).shape[1]
-        self._fields = _stored_fields(self._targets)
-
-    def write(self, existing: set[str], *, again: bool, reporter: Reporter) -> PublishedDirection:
-        """Write, check and rename the collection, unless it is there under its final name."""
-        measured = None
-        if again or self._name not in existing:
-            draft = f"{self._name}_new"
-            if draft in existing:
-                self._call(
-                    draft, "drop", lambda client, t: client.drop_collection(draft, timeout=t)
-                )
-            total = len(self._targets.vectors)
-            with reporter.stage(f"Milvus: {self._name}"):
-                self._create(draft)
-                with reporter.bar(self._direction.name, total, unit="vectors") as advance:
-                    self._insert(draft, advance)
-                self._build(draft)
-                measured = self._check(draft)
-                self._rename(draft, replaces=self._name in existing)
-        stored = {field.column for field in self._fields}
-        return PublishedDirection(
-            direction=self._direction.name,
-            collection=self._name,
-            n=len(self._targets.vectors),
-            recall=measured,
-            unfiltered=tuple(c for c in self._targets.columns if c not in stored),
-        )
-
-    def _create(self, draft: str) -> None:
-        """Create the empty collection, with its index."""
-
-        def create(client: MilvusClient, timeout: float) -> None:
-            index = client.prepare_index_params()
-            kind, params = ("FLAT", {}) if len(self._targets.vectors) <= FEW else ("HNSW", HNSW)
-            index.add_index(VECTOR, index_type=kind, metric_type="IP", params=params)
-            client.create_collection(
-                draft,
-                schema=_schema(client, self._fields, width=self._width),
-                index_params=index,
-                consistency_level="Session",
-                timeout=timeout,
-            )
-
-        self._call(draft, "create", create)
-
-    def _insert(self, draft: str, advance: Advance) -> None:
-        """Write all vectors, in batches."""
-        step = max(1, min(BATCH, BATCH_BYTES // (4 * self._width + 100 * len(self._fields))))
-        for start in range(0, len(self._targets.vectors), step):
-            rows = slice(start, start + step)
-            data = entities(
-                self._fields,
-                self._targets.ids.take(np.arange(*rows.indices(len(self._targets.ids)))),
-                self._direction.project(self._targets.vectors[rows]),
-                column=lambda name, rows=rows: self._targets.column(name)[rows],  # type: ignore[misc]
-            )
-            self._call(
-                draft, "write", lambda client, t, data=data: client.insert(draft, data, timeout=t)
-            )
-            advance(len(data))
-
-    def _build(self, draft: str) -> None:
-        """Have Milvus store and index what was written, and load it.
-
-        It is loaded when the index is finished: Milvus would search by a coarse one until then.
-
-        Raises:
-            IndexUnavailableError: that takes longer than `WAIT_S`.
-        """
-        self._call(draft, "flush", lambda c, t: c.flush(draft, timeout=t), timeout_s=WAIT_S)
-        size, end = len(self._targets.vectors), time.monotonic() + WAIT_S
-        while (n := self._call(draft, "index", lambda c, t: _indexed(c, draft, timeout=t))) < size:
-            if time.monotonic() > end:
-                raise IndexUnavailableError(
-                    f"Milvus at {self._milvus.address}: {draft}: expected {size} vectors to be "
-                    f"indexed within {WAIT_S:g} s, received {n}; see its log, and publish again"
-                )
-            time.sleep(LOOK_EVERY_S)
-        self._call(
-            draft, "load", lambda c, t: c.load_collection(draft, timeout=t), timeout_s=WAIT_S
-        )
-
-    def _check(self, draft: str) -> float:
-        """Count the rows and compare a sample of answers with the exact ones.
-
-        Raises:
-            IndexUnavailableError: rows are missing.
-            RecallGateError: it does not find enough.
-        """
-        size = len(self._targets.vectors)
-        n = self._call(draft, "count", lambda client, t: _count(client, draft, timeout=t))
-        if n != size:
-            raise IndexUnavailableError(
-                f"Milvus at {self._milvus.address}: {draft}: expected {size} vectors, "
-                f"received {n}; publish again"
-            )
-        queries = self._direction.project(_sample(self._sources.vectors))
-        if not size or not len(queries):
-            return 1.0
-        exact = search_rows(self._direction.project(self._targets.vectors), queries, K)
-        index = MilvusIndex(
-            self._milvus, draft, direction=self._direction, catalogue=Catalogue(self._targets)
-        )
-        k = exact[0].shape[1]
-        end = time.monotonic() + SETTLE_S
-        while True:
-            found = index.ask(queries, k, limit=k)
-            measured = float(measure_recall(exact, found).mean())
-            if measured >= self._least_recall or time.monotonic() >= end:
-                break
-            time.sleep(LOOK_EVERY_S)
-        if measured < self._least_recall:
-            raise RecallGateError(
-                f"{draft}: expected recall@{k} of {self._least_recall} over {len(queries)} sampled "
-                f"queries, received {measured:.4f}; no alias has been switched; lower --recall"
-            )
-        return measured
-
-    def _rename(self, draft: str, *, replaces: bool) -> None:
-        """Give the collection its final name, by which it is found from now on, and load it."""
-        if replaces:
-            alias = alias_name(self._direction, prefix=self._milvus.prefix)
-            self._milvus.call(f"free {alias}", lambda c, t: _free(c, alias, self._name, timeout=t))
-            self._call(self._name, "drop", lambda c, t: c.drop_collection(self._name, timeout=t))
-        self._call(draft, "rename", lambda c, t: c.rename_collection(draft, self._name, timeout=t))
-        self._call(
-            self._name,
-            "load",
-            lambda c, t: c.load_collection(self._name, timeout=t),
-            timeout_s=WAIT_S,
-        )
-
-    def _call(self, name: str, task: str, function: Any, *, timeout_s: float = WRITE_S) -> Any:
-        return self._milvus.call(f"{task} {name}", function, timeout_s=timeout_s)
-
-
-def _stored_fields(targets: Embeddings) -> list[ColumnField]:
-    """The fields of a collection: those whose values Milvus can hold, the id's first."""
-    fields = column_fields(targets)
-    return [f for f in fields if f.is_id or f.holds(targets.column(f.column))]
-
-
-def _schema(client: MilvusClient, fields: list[ColumnField], *, width: int) -> Any:
-    """The fields as Milvus calls them."""
-    DataType = import_pymilvus().DataType  # noqa: N806 - as pymilvus calls it
-    types = {
-        "bool": DataType.BOOL,
-        "int": DataType.INT64,
-        "float": DataType.DOUBLE,
-        "text": DataType.VARCHAR,
-    }
-    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
-    for field in fields:
-        options: dict[str, Any] = {"description": field.column}
-        if field.kind == "text":
-            options["max_length"] = LONGEST_TEXT
-        if field.is_list:
-            options |= {"element_type": types[field.kind], "max_capacity": LONGEST_LIST}
-        kind = DataType.ARRAY if field.is_list else types[field.kind]
-        schema.add_field(field.name, kind, is_primary=field.is_id, **options)
-        if field.known is not None:
-            schema.add_field(field.known, DataType.BOOL, description=f"has {field.column}")
-    schema.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=width)
-    return schema
 
 
 def _check_ids(side: Embeddings) -> None:
@@ -332,32 +90,8 @@ def _check_ids(side: Embeddings) -> None:
         )
 
 
-def _sample(vectors: Vectors) -> Vectors:
-    """Draw the vectors of some sources."""
-    n = min(N_QUERIES, len(vectors))
-    drawn: Vectors = vectors[np.random.default_rng(0).choice(len(vectors), n, replace=False)]
-    return drawn
-
-
 def _list(client: MilvusClient, timeout: float) -> list[str]:
     return [str(name) for name in client.list_collections(timeout=timeout)]
-
-
-def _indexed(client: MilvusClient, name: str, *, timeout: float) -> int:
-    """How many rows the index has."""
-    return int(client.describe_index(name, VECTOR, timeout=timeout)["indexed_rows"])
-
-
-def _count(client: MilvusClient, name: str, *, timeout: float) -> int:
-    """Count the rows, all that have been written among them."""
-    found = client.query(
-        name,
-        filter="",
-        output_fields=["count(*)"],
-        consistency_level="Strong",
-        timeout=timeout,
-    )
-    return int(found[0]["count(*)"])
 
 
 def _switch(milvus: MilvusConnection, alias: str, collection: str) -> None:
@@ -370,14 +104,6 @@ def _switch(milvus: MilvusConnection, alias: str, collection: str) -> None:
             client.create_alias(collection, alias, timeout=timeout)
 
     milvus.call(f"switch the alias {alias}", switch, timeout_s=WRITE_S)
-
-
-def _free(client: MilvusClient, alias: str, collection: str, *, timeout: float) -> None:
-    """Drop an alias that names a collection which is to be dropped; others stay."""
-    if client.has_collection(alias, timeout=timeout):
-        named = client.describe_alias(alias, timeout=timeout)["collection_name"]
-        if named == collection:
-            client.drop_alias(alias, timeout=timeout)
 
 
 def _drop_old(milvus: MilvusConnection, published: list[PublishedDirection], *, keep: int) -> None:

@@ -20,6 +20,8 @@ from tests.e2e.conftest import Published, make_config, make_frames, publish
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+    from serving.retriever import Retriever
+
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"> & 'more'"
 """The title of the first item."""
 
@@ -97,3 +99,8 @@ def _wait_for_address(server: subprocess.Popen[bytes], log: Path) -> str:
         except subprocess.TimeoutExpired:
             continue
     pytest.fail(log.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def retriever(published: Published) -> Retriever:
+    return published.open()

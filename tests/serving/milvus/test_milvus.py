@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.publishing import milvus as publishing
+from pipelines.publishing import milvus_collection as collection
 from pipelines.publishing.milvus import publish_milvus
 from serving.directions import DIRECTIONS
 from serving.milvus import connection as milvus_connection
@@ -119,7 +119,7 @@ def test_answers_are_the_exact_ones_also_after_changes(models: Path, milvus: Cut
 def test_a_graph_finds_nearly_all(
     models: Path, milvus: Cuttable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "FEW", 0)
+    monkeypatch.setattr(collection, "FEW", 0)
     assert all(
         one.recall and one.recall >= 0.9 for one in publish_milvus(models, milvus, recall=0.9)
     )
@@ -198,8 +198,8 @@ def test_one_that_does_not_find_enough_is_not_published(
 ) -> None:
     publish_milvus(models, milvus, version=1)
     before = aliases(milvus)
-    monkeypatch.setattr(publishing, "SETTLE_S", 0.0)
-    monkeypatch.setattr(publishing, "measure_recall", lambda *_: np.array([0.5]))
+    monkeypatch.setattr(collection, "SETTLE_S", 0.0)
+    monkeypatch.setattr(collection, "measure_recall", lambda *_: np.array([0.5]))
     with pytest.raises(RecallGateError, match=r"expected recall@100 of 0.95 .* received 0.5000"):
         publish_milvus(models, milvus)
     assert aliases(milvus) == before
@@ -286,7 +286,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
 def test_a_real_server_with_changes_and_a_restart(
     models: Path, server: MilvusServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing, "FEW", 100)  # items have a graph, users none
+    monkeypatch.setattr(collection, "FEW", 100)  # items have a graph, users none
     milvus = Cuttable(server.uri)
     published = publish_milvus(models, milvus)
     assert all(one.recall is not None and one.recall >= 0.95 for one in published)
