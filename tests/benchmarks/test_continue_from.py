@@ -47,7 +47,7 @@ def world(seed: int) -> dict[str, pd.DataFrame]:
 
 
 @pytest.mark.slow
-def test_a_continuation_is_as_good_as_a_start_from_scratch_in_a_fraction_of_the_time(
+def test_a_continuation_is_as_good_as_a_start_from_scratch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def write_nothing(*_: object) -> None: ...
@@ -63,11 +63,9 @@ def test_a_continuation_is_as_good_as_a_start_from_scratch_in_a_fraction_of_the_
         for seed in range(3)
     ]
     _, continued, start = (
-        np.mean([[*case.figures, case.seconds] for case in cases], axis=0)
-        for cases in zip(*seeds, strict=True)
+        np.mean([case.figures for case in cases], axis=0) for cases in zip(*seeds, strict=True)
     )
-    assert np.all(continued[:-1] > 0.98 * start[:-1])
-    assert continued[-1] < 0.8 * start[-1]
+    assert np.all(continued > 0.98 * start)
 
 
 def test_the_table_says_the_means_and_how_they_compare() -> None:
