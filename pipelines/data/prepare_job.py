@@ -35,7 +35,10 @@ def prepare_in(
 ) -> AnyPrepared:
     """Prepare the tables of a run, or take what an interrupted run has kept of it in `work`.
 
+    What a version was `trained_on`, from which the run continues, is not held out.
+
     Raises:
+        BundleError: that version is damaged.
         ConfigError: as `read_tables` and `prepare`.
         DataError: as `read_tables` and `prepare`.
     """
