@@ -18,6 +18,12 @@ from towers.errors import RecallGateError
 REORDER_FACTORS = (1, 2, 4, 8, 16, 32, 64)
 """Vectors to reorder that are tried, in multiples of the k that recall is counted over."""
 
+LAST_FACTORS = (128, 256, 512)
+"""More of them, which are tried with all leaves before an index is refused, as long as they are
+but `SMALL_SHARE` of the vectors: slow, and much quicker than scoring every vector exactly."""
+
+SMALL_SHARE = 1 / 16
+
 TIMED_QUERIES = 50
 """Queries asked one at a time, for the latency of one."""
 
@@ -60,10 +66,11 @@ def tune_search(
 
     Leaves are added until enough neighbours are found with many vectors reordered; then as few are
     reordered as still find enough, with these leaves or half as many again. The faster of the two
-    is chosen. Enough is a share that is two standard errors above `recall`.
+    is chosen. Enough is a share that is two standard errors above `recall`. Where all leaves do not
+    find enough, as with vectors that lie in no groups, more are reordered.
 
     Raises:
-        RecallGateError: not even all leaves find enough.
+        RecallGateError: that does not find enough either.
     """
     recall_k, num_leaves = exact[0].shape[1], index.settings.num_leaves or 1
     tried: list[AnnSetting] = []
@@ -80,19 +87,36 @@ def tune_search(
     growing = _growing(num_leaves)
     fewest = next((leaves for leaves in growing if is_enough(leaves, REORDER_FACTORS[-1])), None)
     if fewest is None:
-        storage = index.settings.storage
-        finer = "" if storage == "float32" else f", set index.storage to a finer one than {storage}"
-        raise RecallGateError(
-            f"index: expected recall@{recall_k} of {recall} over {len(queries)} sampled queries, "
-            f"reached {tried[-1]['recall']:.4f} with all {num_leaves} leaves; lower "
-            f'index.recall{finer}, or choose index.kind = "exact"'
-        )
+        largest = SMALL_SHARE * len(vectors)
+        last = (factor for factor in LAST_FACTORS if factor * recall_k <= largest)
+        if not any(is_enough(num_leaves, factor) for factor in last):
+            raise _refused(index, tried[-1], recall=recall, recall_k=recall_k, n=len(queries))
+        return _chosen(index, enough), tried
     for leaves in (fewest, next(growing, None)):
         if leaves is not None:
             any(is_enough(leaves, factor) for factor in REORDER_FACTORS[:-1])
+    return _chosen(index, enough), tried
+
+
+def _chosen(index: ScannIndex, enough: list[AnnSetting]) -> ScannIndex:
+    """Mark the fastest of the settings that find enough; the index with it."""
     chosen = max(enough, key=lambda setting: setting["queries_per_second"])
     chosen["chosen"] = True
-    return _with(index, leaves=chosen["leaves_to_search"], reorder=chosen["reorder"]), tried
+    return _with(index, leaves=chosen["leaves_to_search"], reorder=chosen["reorder"])
+
+
+def _refused(
+    index: ScannIndex, reached: AnnSetting, *, recall: float, recall_k: int, n: int
+) -> RecallGateError:
+    """Say what was reached for `n` queries, and what to do."""
+    storage = index.settings.storage
+    finer = "" if storage == "float32" else f", set index.storage to a finer one than {storage}"
+    return RecallGateError(
+        f"index: expected recall@{recall_k} of {recall} over {n} sampled queries, "
+        f"reached {reached['recall']:.4f} with all {index.settings.num_leaves} leaves and "
+        f"{reached['reorder']} vectors reordered; lower index.recall{finer}, or choose "
+        'index.kind = "exact"'
+    )
 
 
 def exact_scores(vectors: Vectors, queries: Vectors, rows: Rows) -> Vectors:

@@ -71,6 +71,19 @@ def test_gate_says_what_was_reached_and_what_to_do(monkeypatch: pytest.MonkeyPat
         tune_index(VECTORS, QUERIES, exact=ExactIndex(VECTORS).search(QUERIES, 50), recall=1.0)
 
 
+def test_more_are_reordered_before_an_index_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "REORDER_FACTORS", (1,))
+    monkeypatch.setattr(tuning, "LAST_FACTORS", (2, 24, 32))
+    exact = ExactIndex(VECTORS).search(QUERIES, 50)
+    index, tried = tune_index(VECTORS, QUERIES, exact=exact, recall=0.99)
+    settings = index.settings
+    assert (settings.leaves_to_search, settings.reorder) == (settings.num_leaves, 50 * 24)
+    assert [setting["reorder"] for setting in tried if setting["recall"] >= 0.99] == [50 * 24]
+    monkeypatch.setattr(tuning, "LAST_FACTORS", (2, 26))  # more than a sixteenth of the vectors
+    with pytest.raises(RecallGateError, match="and 100 vectors reordered"):
+        tune_index(VECTORS, QUERIES, exact=exact, recall=0.99)
+
+
 def test_recall_counts_neighbours_and_those_tied_with_the_last() -> None:
     exact = (np.array([[0, 1, 2], [3, 4, 5]]), np.array([[9, 5, 5], [8, 7, 6]], np.float32))
     found = (np.array([[0, 2, 7], [3, 6, -1]]), np.array([[9, 5, 5], [8, 5, -np.inf]], np.float32))
