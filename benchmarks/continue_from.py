@@ -30,7 +30,7 @@ from pipelines.data.dataset import build_dataset
 from pipelines.data.interactions import read_tables, tables_from_frames
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.evaluation.evaluate import evaluate
-from pipelines.results import Results
+from pipelines.results import Results, served_round
 from pipelines.run import run
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.parent import read_parent
@@ -92,9 +92,7 @@ def _timed(config: RunConfig, out: Path, **options: Any) -> tuple[Results, float
 
 def _segments(results: Results) -> Segments:
     """The figures of the version that a run left to be served."""
-    current = results["current_version"]
-    found = next(each for each in results["rounds"] if each["version"] == current)
-    segments: Segments = found["evaluation"]["segments"]
+    segments: Segments = served_round(results)["evaluation"]["segments"]
     return segments
 
 

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from pipelines.config import load_config
 from pipelines.progress import Reporter
-from pipelines.results import Results
+from pipelines.results import Results, served_round
 from pipelines.run import run
 
 SEGMENTS = {"all": "all users", "warm_users": "warm users", "cold_users": "cold users"}
@@ -33,9 +33,7 @@ Figures = Mapping[tuple[str, str], float]
 
 def figures_of(results: Results) -> Figures:
     """The figures of the version that a run left to be served, of the segments that have users."""
-    current = results["current_version"]
-    found = next(each for each in results["rounds"] if each["version"] == current)
-    segments = found["evaluation"]["segments"]
+    segments = served_round(results)["evaluation"]["segments"]
     return {
         (segment, metric): segments[segment]["figures"][metric]
         for segment in SEGMENTS

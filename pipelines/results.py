@@ -70,3 +70,16 @@ class Results(TypedDict):
     baseline: dict[str, Any]
     """`Evaluation.to_dict()` of the popularity baseline."""
     timings: list[Timing]
+
+
+def served_round(results: Results) -> Round:
+    """The round whose version a run left to be served.
+
+    Raises:
+        ValueError: it left none.
+    """
+    current = results["current_version"]
+    found = [each for each in results["rounds"] if each["version"] == current]
+    if not found:
+        raise ValueError(f"current_version: expected that of a round, received {current}")
+    return found[0]

@@ -13,7 +13,7 @@ from benchmarks.peers.processes import run_measured
 from benchmarks.peers.results import Cost, Result, describe_machine
 from benchmarks.peers.rows import PRODUCT
 from benchmarks.peers.splits import DataSet
-from pipelines.results import Results
+from pipelines.results import Results, served_round
 from serving.store import Store
 
 PROGRAM = "from pipelines.cli import main; main()"
@@ -45,7 +45,7 @@ def run_product(data: DataSet, *, folder: Path) -> Result:
     store = Store(models)
     last = store.open(store.versions()[-1], verify=False)  # knows all rounds and all stages
     results: Results = json.loads(last.metrics.read_text(encoding="utf-8"))
-    current = next(r for r in results["rounds"] if r["version"] == results["current_version"])
+    current = served_round(results)
     return Result(
         data=data.name,
         row=PRODUCT,

@@ -19,10 +19,10 @@ REORDER_FACTORS = (1, 2, 4, 8, 16, 32, 64)
 """Vectors to reorder that are tried, in multiples of the k that recall is counted over."""
 
 LAST_FACTORS = (128, 256, 512)
-"""More of them, which are tried with all leaves before an index is refused, as long as they are
-but `SMALL_SHARE` of the vectors: slow, and much quicker than scoring every vector exactly."""
+"""More of them, which are tried with all leaves before an index is refused."""
 
 SMALL_SHARE = 1 / 16
+"""Of all vectors, what these may be at most."""
 
 TIMED_QUERIES = 50
 """Queries asked one at a time, for the latency of one."""
@@ -50,7 +50,7 @@ def tune_index(
         there is nothing to choose and nothing is measured.
 
     Raises:
-        RecallGateError: not even all leaves find enough.
+        RecallGateError: as `tune_search`.
     """
     settings = choose_settings(len(vectors), recall_k=exact[0].shape[1], storage=storage)
     index = ScannIndex.build(vectors, settings)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.data.stream.check import write_ids
-from pipelines.data.stream.files import settled_file, write_rows
+from pipelines.data.stream.files import PAIR_SCHEMA, known_file, settled_file, write_rows
 from pipelines.data.stream.store import Cuts, StoreBlock
 
 PLACES = st.tuples(st.sampled_from([0.0, 1.0, 2.0]), st.integers(0, 9))
@@ -62,3 +62,41 @@ def test_a_block_is_written_by_user_from_old_to_new(tmp_path: Path, n: int) -> N
     expected = [(0, 1, 2.0, 0), (1, 1, 1.0, 0), (1, 0, 3.0, 1), (1, 1, 1.0, 2)]
     assert list(zip(*found.values(), strict=True)) == (expected if n else [])
     assert not [path for path in tmp_path.iterdir() if len(path.name) == 32]
+
+
+def test_what_moves_to_training_stands_where_its_time_is(tmp_path: Path) -> None:
+    write_ids(tmp_path / "users.parquet", pd.Series(["a"]))
+    write_ids(tmp_path / "items.parquet", pd.Series([10, 11, 12, 13, 14, 15]))
+    (tmp_path / "blocks").mkdir()
+
+    def settled(rows: list[tuple[int, float]], **more: pa.Array) -> pa.Table:
+        items, times = zip(*rows, strict=True)
+        columns = {
+            "user_id": pa.array(["a"] * len(rows)),
+            "item_id": pa.array(items, pa.int64()),
+            "timestamp": pa.array(times, pa.float64()),
+            "position": pa.array(range(len(rows)), pa.int64()),
+            "weight": pa.array([1.0] * len(rows), pa.float32()),
+        }
+        return pa.table(columns | more)
+
+    train, validation, test = range(3)
+    parts = pa.array([train, validation, train, validation], pa.int8())
+    interactions = settled([(10, 1.0), (11, 2.0), (12, 3.0), (13, 4.0)], part=parts)
+    write_rows(settled_file(tmp_path, "interactions", 0), interactions)
+    write_rows(settled_file(tmp_path, "test", 0), settled([(14, 2.5), (15, 2.7)]))
+    known = pa.table({"user_row": [0, 0, 0], "item_row": [0, 1, 4]}, schema=PAIR_SCHEMA)
+    write_rows(known_file(tmp_path, 0), known)
+    step = StoreBlock(
+        tables=("interactions", "test"),
+        ids={"user": tmp_path / "users.parquet", "item": tmp_path / "items.parquet"},
+        cuts=None,
+        n_known=1,
+        folder=tmp_path,
+        blocks=tmp_path / "blocks",
+    )
+    assert step(0) == {"rows": 6, "moved": 2}
+    found = pq.read_table(tmp_path / "blocks" / "block-00000.parquet")
+    stored = list(zip(found["item_row"].to_pylist(), found["part"].to_pylist(), strict=True))
+    in_time = [(0, train), (1, train), (4, train), (5, test), (2, train), (3, validation)]
+    assert stored == in_time
