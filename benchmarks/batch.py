@@ -33,19 +33,19 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks.fresh import peak_gib
+from pipelines.candidates.answer import CandidateTable
 from pipelines.candidates.job import CandidateJob, write_candidates
 from pipelines.candidates.settings import CandidateSettings, Channel, load_settings, parse_channels
 from pipelines.candidates.sources import SourceReader
-from pipelines.candidates.tables import CandidateTable
 from pipelines.data.parquet_files import SourceFiles
 from pipelines.progress import Reporter
-from serving.directions import DIRECTIONS
-from serving.index_record import IndexRecord
-from serving.manifest import MANIFEST
-from serving.parts import Parts
+from serving.retrieval.parts import Parts
 from serving.search.live_index import LiveExactIndex, LiveIndex
 from serving.search.scann_index import LARGEST_SHARE, N_CPUS, ScannIndex
-from serving.store import open_bundle
+from serving.version.index_record import IndexRecord
+from serving.version.manifest import MANIFEST
+from serving.version.store import open_bundle
+from towers.directions import DIRECTIONS
 
 CHUNK = 100_000
 """Users that are made at a time."""

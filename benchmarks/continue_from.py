@@ -34,7 +34,7 @@ from pipelines.results import Results, served_round
 from pipelines.run import run
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.parent import read_parent
-from serving.store import Store
+from serving.version.store import Store
 from towers.errors import TrainingError
 
 PARENT_SHARE = 2 / 3

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from serving.explanation.bags import known_bags, known_features
-from serving.explanation.terms import split_score
-from serving.parts import find_direction
-from serving.retriever import Retriever
+from serving.retrieval.explanation.encode import known_bags, known_features
+from serving.retrieval.explanation.terms import split_score
+from serving.retrieval.parts import find_direction
+from serving.retrieval.retriever import Retriever
 
 
 def timed(function: Callable[[Any], Any], questions: Sequence[Any]) -> tuple[float, list[Any]]:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from serving.embeddings import read_ids
+from serving.version.embeddings import read_ids
 
 KINDS = ("ascending integers", "integers", "texts", "UUIDs")
 WAYS = ("pandas", "IdTable")

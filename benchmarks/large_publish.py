@@ -25,9 +25,9 @@ from benchmarks.fresh import answer, folder_gib, peak_gib, resident_gib, run_fre
 from benchmarks.serving.corpus import Size, publish_corpus
 from benchmarks.serving.in_process import make_queries
 from pipelines.progress import Reporter
-from serving.index_record import IndexRecord
-from serving.retriever import Retriever
-from serving.store import Store
+from serving.retrieval.retriever import Retriever
+from serving.version.index_record import IndexRecord
+from serving.version.store import Store
 
 BATCH, BATCHES, SINGLES, K = 1024, 4, 200, 100
 

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from pipelines import config
-from pipelines.cli import app
+from pipelines.cli.main import app
 from towers import schema
 
 SECTIONS: dict[str, type[Any]] = {

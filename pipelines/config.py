@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from pipelines.metrics import metric_names
-from serving.saved_models.signature import check_input_names
+from pipelines.results import metric_names
+from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
 from towers.schema import Categorical, Features, History, Schema
 from towers.typed import STRICT, parse

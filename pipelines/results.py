@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypedDict
 
 
@@ -83,3 +84,10 @@ def served_round(results: Results) -> Round:
     if not found:
         raise ValueError(f"current_version: expected that of a round, received {current}")
     return found[0]
+
+
+def metric_names(cutoffs: Iterable[int]) -> list[str]:
+    """Every metric at every cut-off, such as `recall@20`, in the order that reports keep."""
+    order = ("recall", "ndcg", "hit_rate", "mrr", "coverage", "popularity")
+    cutoffs = tuple(cutoffs)
+    return [f"{name}@{k}" for name in order for k in cutoffs]

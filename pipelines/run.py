@@ -16,11 +16,11 @@ from pipelines.config import ExportConfig, IndexConfig, RunConfig
 from pipelines.data.engines import choose_engine
 from pipelines.data.prepare_job import check_engine, prepare_in
 from pipelines.progress import Reporter
+from pipelines.publishing.rounds import Rounds
 from pipelines.results import Results
-from pipelines.rounds import Rounds
 from pipelines.training.parent import continued, read_parent
 from serving.atomic import locked
-from serving.store import Store
+from serving.version.store import Store
 from towers.errors import ConfigError, TrainingError
 
 FRAMES = ("interactions", "users", "items", "test")

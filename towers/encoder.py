@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from towers.inputs import input_dtypes
+from towers.packer import input_dtypes
 from towers.schema import (
     Categorical,
     Feature,

@@ -9,9 +9,9 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
+from towers.layers import FeatureTable, ItemTower, UserTower
 from towers.losses import margin_violations, mean_over, select_hardest
 from towers.negatives import Source
-from towers.towers import FeatureTable, ItemTower, UserTower
 
 Batch = Mapping[str, tf.Tensor]
 """One step's input, as `BATCH_SPEC` describes it."""

@@ -14,9 +14,9 @@ from benchmarks.peers.results import Cost, Result, describe_machine
 from benchmarks.peers.rows import PRODUCT
 from benchmarks.peers.splits import DataSet
 from pipelines.results import Results, served_round
-from serving.store import Store
+from serving.version.store import Store
 
-PROGRAM = "from pipelines.cli import main; main()"
+PROGRAM = "from pipelines.cli.main import main; main()"
 """`fm-recall`, of this checkout, also where it is not installed."""
 
 FIT = re.compile(r"round \d+: fit")

@@ -31,7 +31,7 @@ from pipelines.progress import Reporter
 from towers.errors import RecallError
 
 CONFIG = Path(__file__).with_name("scale.toml")
-PROGRAM = (sys.executable, "-c", "from pipelines.cli import main; main()")
+PROGRAM = (sys.executable, "-c", "from pipelines.cli.main import main; main()")
 MIB_A_GB = 1e9 / 2**20
 FAILED = 2
 

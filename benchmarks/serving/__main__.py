@@ -29,8 +29,8 @@ from benchmarks.serving.clients import Load
 from benchmarks.serving.corpus import Size, publish_corpus
 from benchmarks.serving.in_process import K, make_queries, measure, percentiles
 from pipelines.progress import Reporter
-from serving.retriever import Retriever
-from serving.store import Store
+from serving.retrieval.retriever import Retriever
+from serving.version.store import Store
 
 SINGLES, STEADY, RATE, SECONDS = 500, 2000, 200, 5
 START_S = 120
@@ -39,7 +39,7 @@ START_S = 120
 @contextmanager
 def server(models: Path, *options: str) -> Iterator[dict[str, str]]:
     """Run `fm-recall serve` on free ports; yields its addresses once a version is loaded."""
-    code = "from pipelines.cli import main; main()"
+    code = "from pipelines.cli.main import main; main()"
     command = [sys.executable, "-c", code, "serve", str(models), "--port", "0", "--grpc-port", "0"]
     command += ["--log-format", "json", *options]
     process = subprocess.Popen(

@@ -32,10 +32,10 @@ from pipelines.training.embed import embed
 from pipelines.training.fit import Fitted
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
-from serving.bundle import Bundle
-from serving.manifest import Provenance
 from serving.search.scann_index import Storage
-from serving.store import Store
+from serving.version.bundle import Bundle
+from serving.version.manifest import Provenance
+from serving.version.store import Store
 from towers.schema import Categorical, Features, History, Numeric
 
 N_CATEGORIES, N_BRANDS, N_CITIES, N_AGES = 1000, 10_000, 500, 7

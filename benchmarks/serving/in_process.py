@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.serving.corpus import N_AGES, N_CITIES
-from serving.retriever import Retriever
+from serving.retrieval.retriever import Retriever
 from serving.search.index import ExactIndex
 from serving.search.live_index import LiveScannIndex
 from serving.search.scann_index import ScannIndex

@@ -12,7 +12,7 @@ from pipelines.candidates.features import tokens
 from pipelines.candidates.settings import Channel
 from pipelines.config import FileFormat
 from pipelines.data.tables import SourceTable, read_table
-from serving.parts import Parts
+from serving.retrieval.parts import Parts
 from towers.errors import DataError
 
 

@@ -22,12 +22,12 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from pipelines.candidates.settings import CandidateSettings, ChannelName
-from serving.directions import DIRECTIONS
-from serving.parts import Parts
+from serving.retrieval.parts import Parts
 from serving.search.filters import parse_filter
 from serving.search.index import STRIDE, Found, Pairs, Rows, Vectors, search_without
 from serving.search.matching import search_matching
 from serving.search.top_k import top_k
+from towers.directions import DIRECTIONS
 from towers.errors import QueryError
 
 LARGEST_WORK = 2**21

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from towers.errors import DataError
-from towers.inputs import LARGEST_FLOAT, missing_marker
+from towers.packer import LARGEST_FLOAT, missing_marker
 
 Mask = NDArray[np.bool_]
 Packed = dict[str, NDArray[Any]]
@@ -20,7 +20,7 @@ Packed = dict[str, NDArray[Any]]
 def pack_table(
     table: pa.Table, *, inputs: Mapping[str, tuple[Any, int]], id_column: str
 ) -> tuple[Packed, Mask, Mask]:
-    """Turn the columns of a table that a tower reads into dense arrays, as `towers.inputs.pack`.
+    """Turn the columns of a table that a tower reads into dense arrays, as `towers.packer.pack`.
 
     Args:
         table: columns by the features' names; those that are not there are missing.

@@ -17,16 +17,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from pipelines.candidates.answer import AudienceTable, CandidateTable
 from pipelines.candidates.blocked import read_block, remove_blocked
 from pipelines.candidates.settings import CandidateSettings
 from pipelines.candidates.shards import Output, Record, open_output, totals
-from pipelines.candidates.tables import AudienceTable, CandidateTable
 from pipelines.data.parquet_files import SourceFiles
 from pipelines.progress import Advance, Reporter
-from serving.bundle import Bundle
-from serving.manifest import MANIFEST, FileRecord
-from serving.parts import Parts
-from serving.store import Store, open_bundle
+from serving.retrieval.parts import Parts
+from serving.version.bundle import Bundle
+from serving.version.manifest import MANIFEST, FileRecord
+from serving.version.store import Store, open_bundle
 from towers.errors import ConfigError, DataError
 
 WORKERS = 2

@@ -31,9 +31,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.candidates.tables import Answered
+from pipelines.candidates.answer import Answered
 from serving.atomic import locked, sync, write_text_atomic
-from serving.manifest import FileRecord
+from serving.version.manifest import FileRecord
 from towers.errors import ConfigError, DataError
 
 JOB, MANIFEST, LOCK, REJECTED = "job.json", "manifest.json", ".lock", "rejected"

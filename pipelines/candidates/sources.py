@@ -18,10 +18,10 @@ from pipelines.candidates.features import (
     plain,
     tokens,
 )
-from serving.parts import Parts
+from serving.retrieval.parts import Parts
 from serving.search.index import Pairs, Rows, Vectors, no_pairs
 from towers.errors import ConfigError
-from towers.inputs import missing_marker
+from towers.packer import missing_marker
 from towers.schema import Side
 
 LARGEST_BLOCK = 2**22

@@ -20,9 +20,9 @@ from pipelines.candidates.job import Task, make_task, write_stretch
 from pipelines.candidates.settings import CandidateSettings, load_settings
 from pipelines.candidates.shards import Output
 from pipelines.data.parquet_files import SourceFiles
-from serving.manifest import MANIFEST, FileRecord
-from serving.parts import Parts
-from serving.store import open_bundle
+from serving.retrieval.parts import Parts
+from serving.version.manifest import MANIFEST, FileRecord
+from serving.version.store import open_bundle
 from towers.errors import ConfigError, DataError, RecallError
 
 OUTCOME = pa.schema({"number": pa.int64(), "kind": pa.string(), "message": pa.string()})

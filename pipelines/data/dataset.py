@@ -13,7 +13,7 @@ from scipy import sparse
 from pipelines.data.blocks import Block, HeldInteractions, Interactions, ids_of
 from towers.encoder import Encoder
 from towers.growth import grow_vocabulary
-from towers.inputs import input_dtypes, pack
+from towers.packer import input_dtypes, pack
 from towers.schema import Schema, Side, space_of
 from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary, history_weights
 

@@ -18,7 +18,7 @@ from pipelines.data.ids import IdKind
 from pipelines.data.interactions import SIDES
 from pipelines.data.prepare import Prepared
 from serving.search.index import Pairs, Rows
-from serving.seen import read_pairs
+from serving.version.seen import read_pairs
 from towers.errors import DataError
 from towers.schema import Side
 
@@ -31,7 +31,7 @@ class TrainedOn:
     ids: Mapping[Side, NDArray[Any]]
     """The version's users and items by row, int64 or str objects."""
     path: Path
-    """The pairs of rows, as `serving.seen` writes them."""
+    """The pairs of rows, as `serving.version.seen` writes them."""
 
     def check_ids(self, kinds: Mapping[Side, IdKind]) -> None:
         """Refuse ids of another type than the version's.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.data.tables import PARQUET_SUFFIXES, check_unique
-from serving.manifest import FileRecord
+from serving.version.manifest import FileRecord
 from towers.errors import DataError
 
 BUFFER_BYTES = 1 << 20

@@ -12,9 +12,10 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from pipelines.config import EvaluationConfig
+from pipelines.evaluation.metrics import Flags, Rows
 from pipelines.evaluation.ranking import rank_items
 from pipelines.evaluation.segments import Decile, DecileTally, Segment, SegmentTally
-from pipelines.metrics import Flags, Rows, metric_names
+from pipelines.results import metric_names
 from towers.errors import ConfigError, DataError, TrainingError
 
 Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-from pipelines import metrics
-from pipelines.metrics import Flags, Floats, Rows
+from pipelines.evaluation import metrics
+from pipelines.evaluation.metrics import Flags, Floats, Rows
+from pipelines.results import metric_names
 
 N_DECILES = 10
 
@@ -102,7 +103,7 @@ class SegmentTally:
                 self._sums[name] += float(values.sum())
 
     def result(self) -> Segment:
-        """The means over the users counted, in the order of `metrics.metric_names`."""
+        """The means over the users counted, in the order of `metric_names`."""
         n_users = int(np.count_nonzero(self._n_relevant))
         figures: dict[str, float] = {}
         if n_users:
@@ -112,7 +113,7 @@ class SegmentTally:
                 for k, covered in self._covered.items()
             }
             every = means | shares
-            figures = {name: every[name] for name in metrics.metric_names(self._covered)}
+            figures = {name: every[name] for name in metric_names(self._covered)}
         return Segment(
             n_users=n_users,
             n_items=int(np.count_nonzero(self._items)),

@@ -19,22 +19,22 @@ from pipelines.data.blocks import Block, all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import AnyPrepared
 from pipelines.progress import Reporter
+from pipelines.publishing.sample_requests import retrieval_queries, sample_features
 from pipelines.publishing.tune_index import exact_scores, measure_recall, tune_index
-from pipelines.publishing.warm_up import retrieval_queries, sample_features
 from pipelines.results import AnnSetting
 from pipelines.training.embed import Vectors
 from pipelines.training.fit import Fitted
-from serving.directions import DIRECTIONS, Direction
-from serving.embeddings import Embeddings
-from serving.index_record import DirectionIndex, IndexRecord
-from serving.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
-from serving.saved_models.signature import FEATURES
-from serving.saved_models.warmup import write_warmup
 from serving.search.graph_search import ExactSearch, ScannSearch
 from serving.search.index import ExactIndex, Found, Pairs
-from serving.seen import write_pairs
-from serving.vocabulary_files import write_vocabulary
+from serving.version.embeddings import Embeddings
+from serving.version.index_record import DirectionIndex, IndexRecord
+from serving.version.saved_models.first_requests import write_warmup
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
+from serving.version.saved_models.names import FEATURES
+from serving.version.seen import write_pairs
+from serving.version.vocabulary_files import write_vocabulary
 from towers import fm
+from towers.directions import DIRECTIONS, Direction
 from towers.encoder import Encoder
 from towers.errors import RecallGateError
 from towers.schema import Side

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pipelines.progress import Reporter
 from pipelines.publishing.milvus_collection import WRITE_S, CollectionWriter, PublishedDirection
-from serving.directions import DIRECTIONS
-from serving.embeddings import Embeddings
 from serving.milvus.connection import MilvusClient, MilvusConnection
 from serving.milvus.fields import LONGEST_TEXT, column_fields
 from serving.milvus.index import alias_name, version_in
-from serving.store import Store, open_bundle
+from serving.version.embeddings import Embeddings
+from serving.version.store import Store, open_bundle
+from towers.directions import DIRECTIONS
 from towers.errors import ConfigError, DataError
 from towers.schema import Side
 

@@ -10,10 +10,6 @@ import numpy as np
 
 from pipelines.progress import Advance, Reporter
 from pipelines.publishing.tune_index import measure_recall
-from serving.bundle import Bundle
-from serving.catalogue import Catalogue
-from serving.directions import Direction
-from serving.embeddings import VECTOR, Embeddings
 from serving.milvus.connection import MilvusClient, MilvusConnection, import_pymilvus
 from serving.milvus.fields import (
     LONGEST_LIST,
@@ -23,7 +19,11 @@ from serving.milvus.fields import (
     entities,
 )
 from serving.milvus.index import MilvusIndex, alias_name, collection_name
+from serving.retrieval.catalogue import Catalogue
 from serving.search.index import Vectors, search_rows
+from serving.version.bundle import Bundle
+from serving.version.embeddings import VECTOR, Embeddings
+from towers.directions import Direction
 from towers.errors import IndexUnavailableError, RecallGateError
 from towers.schema import Side
 

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from jinja2 import Environment, StrictUndefined
 
-from pipelines.reporting import figures, tables
+from pipelines.reporting import cells as tables
+from pipelines.reporting import figures
 from pipelines.results import Results
 
 

@@ -11,7 +11,7 @@ from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.progress import Advance
 from pipelines.training.embed import Vectors, embed
-from serving.retriever import Retriever
+from serving.retrieval.retriever import Retriever
 from serving.search.index import ExactIndex, Index, search_without
 from serving.search.scann_index import ScannIndex, choose_settings
 from towers.negatives import MinedNegatives

@@ -15,9 +15,9 @@ from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
 from pipelines.training.parent import Parent
-from towers.optimizers import LazyAdam
-from towers.spectral import fit_map, spectral_vectors
-from towers.towers import FIRST_ORDER, FeatureTable
+from towers.layers import FIRST_ORDER, FeatureTable
+from towers.optimizer import LazyAdam
+from towers.start import fit_map, spectral_vectors
 from towers.two_tower import TwoTower
 
 ENOUGH = 2**26

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from pipelines.config import RunConfig
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.interactions import SIDES
-from serving.bundle import Bundle
-from serving.embeddings import read_ids
-from serving.manifest import Manifest
-from serving.store import Store
-from serving.vocabulary_files import read_vocabulary
+from serving.version.bundle import Bundle
+from serving.version.embeddings import read_ids
+from serving.version.manifest import Manifest
+from serving.version.store import Store
+from serving.version.vocabulary_files import read_vocabulary
 from towers.errors import BundleError, ConfigError
 from towers.growth import inherited_rows
+from towers.layers import FeatureTable
 from towers.schema import Feature, Schema
-from towers.towers import FeatureTable
 from towers.two_tower import TwoTower
 from towers.typed import parse
 from towers.vocabulary import Vocabulary

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serving.embeddings import VECTOR, Embeddings
 from serving.search.index import Vectors
-from towers.inputs import INT64
+from serving.version.embeddings import VECTOR, Embeddings
+from towers.packer import INT64
 
 LONGEST_TEXT = 65_535
 """Bytes of a text in Milvus at most."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.milvus.fields import ColumnField
 from serving.search.filters import And, Equals, Filter, In, Not, Or, Range, inner, typed_value
-from towers.inputs import INT64
+from towers.packer import INT64
 
 MOST_VALUES = 1000
 """Values of an `in` that are put into an expression at most."""

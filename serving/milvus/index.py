@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from serving.bundle import Bundle
-from serving.catalogue import Catalogue
-from serving.directions import Direction
 from serving.milvus.connection import MilvusClient, MilvusConnection
 from serving.milvus.fields import column_fields, entities
 from serving.milvus.filters import any_of, expression
-from serving.parts import OpenIndex
+from serving.retrieval.catalogue import Catalogue
+from serving.retrieval.parts import OpenIndex
 from serving.search.filters import Filter
 from serving.search.index import Found, Index, Rows, Vectors, check_queries, search_rows
+from serving.version.bundle import Bundle
+from towers.directions import Direction
 from towers.errors import IndexUnavailableError
 
 LOG = logging.getLogger(__name__)

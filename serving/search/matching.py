@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.directions import Direction
 from serving.search.index import ExactIndex, Found, Index, Pairs, Rows, Vectors, search_without
+from towers.directions import Direction
 
 FEW = 20_000
 """So many matching vectors are scored exactly, which takes no longer than a deep search."""

@@ -8,16 +8,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from serving.manifest import installed_packages
-from serving.server import explorer_page, operations, rest_predict
+from serving.server.api.explain_routes import ExplainApi
+from serving.server.api.fresh_routes import FreshApi
+from serving.server.api.json_api import error_response, http_status
+from serving.server.api.retrieve_routes import RetrieveApi
 from serving.server.errors import INTERNAL, status_of
-from serving.server.explain_api import ExplainApi
-from serving.server.explorer_api import ExplorerApi
-from serving.server.fresh_api import FreshApi
-from serving.server.host import Host
-from serving.server.json_api import error_response, http_status
-from serving.server.limits import LimitBody
-from serving.server.retrieve_api import RetrieveApi
+from serving.server.explorer import page as explorer_page
+from serving.server.explorer.routes import ExplorerApi
+from serving.server.runtime import operations
+from serving.server.runtime.host import Host
+from serving.server.runtime.limits import LimitBody
+from serving.server.tf_serving import rest_predict
+from serving.version.manifest import installed_packages
 from towers.errors import RecallError
 
 DESCRIPTION = """

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.continue_from import Case, measure, show
 from pipelines.config import RunConfig
-from serving.saved_models.graphs import RetrievalModel, TowerModel
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from towers.typed import parse
 
 N_USERS, N_ITEMS, N_GROUPS, N_CLICKS = 600, 400, 10, 24_000

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipelines.config import IndexConfig
-from serving.store import Store
+from serving.version.store import Store
 from tests.e2e.conftest import Published, make_config, make_frames, publish
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-    from serving.retriever import Retriever
+    from serving.retrieval.retriever import Retriever
 
 HOSTILE = "<img src=x onerror=\"document.title='hacked'\"> & 'more'"
 """The title of the first item."""
 
-SERVE = "import sys; from pipelines.cli import main; sys.argv[1:] = {arguments!r}; main()"
+SERVE = "import sys; from pipelines.cli.main import main; sys.argv[1:] = {arguments!r}; main()"
 
 
 @pytest.fixture(scope="session")

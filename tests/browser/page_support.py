@@ -12,7 +12,7 @@ pytest.importorskip("playwright", reason="make test-browser installs it")
 from playwright.sync_api import Locator, Page, expect
 
 if TYPE_CHECKING:
-    from serving.retriever import Retriever
+    from serving.retrieval.retriever import Retriever
 
 USER = 2**60
 """An id that JavaScript's numbers would round."""

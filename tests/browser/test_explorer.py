@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.page_support import ITEM, USER, expected, number, results, shows, view
 
 if TYPE_CHECKING:
-    from serving.retriever import Retriever
+    from serving.retrieval.retriever import Retriever
 
 pytestmark = pytest.mark.browser
 

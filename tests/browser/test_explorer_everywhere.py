@@ -15,7 +15,7 @@ from playwright.sync_api import Page, Route, expect
 from tests.browser.page_support import USER, expected, results, shows, view
 
 if TYPE_CHECKING:
-    from serving.retriever import Retriever
+    from serving.retrieval.retriever import Retriever
 
 pytestmark = pytest.mark.browser
 

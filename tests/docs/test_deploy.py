@@ -12,8 +12,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipelines.cli import app
-from serving.deployment import (
+from pipelines.cli.main import app
+from serving.version.deployment import (
     BATCHING_CONFIG,
     MODELS_CONFIG,
     MONITORING_CONFIG,

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "deployment.md"
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
-SERVE = "import sys; from pipelines.cli import main; sys.argv[1:] = {arguments!r}; main()"
+SERVE = "import sys; from pipelines.cli.main import main; sys.argv[1:] = {arguments!r}; main()"
 SETTINGS = {
     "data": {"interactions": {}},
     "user": {"features": [{"kind": "history"}]},

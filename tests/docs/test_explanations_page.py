@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.cli.main import app
 from pipelines.config import RunConfig
 from pipelines.run import run
-from serving.server.explain_api import ExplainQuery
+from serving.server.api.explain_routes import ExplainQuery
 from towers.typed import parse
 
 pytestmark = pytest.mark.slow

@@ -31,10 +31,10 @@ from pipelines.config import (
 )
 from pipelines.results import Results
 from pipelines.run import run
-from serving.directions import DIRECTIONS
-from serving.retriever import Retriever
-from serving.vocabulary_files import read_vocabulary
-from towers.inputs import input_dtypes, pack
+from serving.retrieval.retriever import Retriever
+from serving.version.vocabulary_files import read_vocabulary
+from towers.directions import DIRECTIONS
+from towers.packer import input_dtypes, pack
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Side
 
 TEST_FRACTION = 0.2

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from serving.retriever import Retriever
-from serving.store import Store
+from serving.retrieval.retriever import Retriever
+from serving.version.store import Store
 from towers.errors import BundleError
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,10 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from serving.deployment import MOUNT
-from serving.directions import DIRECTIONS
-from serving.saved_models.warmup import BATCH_SIZES, RECORDS, read_warmup
-from tests.serving.server.predict_support import grpc_channel
+from serving.version.deployment import MOUNT
+from serving.version.saved_models.first_requests import BATCH_SIZES, RECORDS, read_warmup
+from tests.serving.server.tf_serving.predict_support import grpc_channel
+from towers.directions import DIRECTIONS
 
 pytestmark = pytest.mark.slow
 

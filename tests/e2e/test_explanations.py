@@ -11,11 +11,11 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.directions import DIRECTIONS
-from serving.explanation.explain import Explanation
-from serving.feature_names import FeatureName
-from serving.retriever import Retriever
-from serving.vocabulary_files import read_vocabulary
+from serving.retrieval.explanation.explain import Explanation
+from serving.retrieval.explanation.feature_names import FeatureName
+from serving.retrieval.retriever import Retriever
+from serving.version.vocabulary_files import read_vocabulary
+from towers.directions import DIRECTIONS
 from towers.schema import History
 from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 

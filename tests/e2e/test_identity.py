@@ -15,8 +15,8 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle
-from serving.vocabulary_files import read_vocabulary
+from serving.version.bundle import Bundle
+from serving.version.vocabulary_files import read_vocabulary
 from towers.encoder import Encoder
 from towers.schema import Side
 from towers.vocabulary import Scalar, Space, Tokens

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipelines.config import RunConfig
-from serving.retriever import Retriever
+from serving.retrieval.retriever import Retriever
 from towers.typed import parse
 
 pytestmark = pytest.mark.slow

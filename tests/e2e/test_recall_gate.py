@@ -13,7 +13,7 @@ import pytest
 from pipelines.publishing import tune_index
 from pipelines.run import run
 from serving.search import scann_index
-from serving.store import Store
+from serving.version.store import Store
 from towers.errors import RecallGateError
 
 pytestmark = pytest.mark.slow

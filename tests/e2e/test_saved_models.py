@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serving.catalogue import Catalogue
-from serving.directions import DIRECTIONS
-from serving.questions import Hits
-from serving.retriever import Retriever
+from serving.retrieval.catalogue import Catalogue
+from serving.retrieval.questions import Hits
+from serving.retrieval.retriever import Retriever
+from towers.directions import DIRECTIONS
 from towers.schema import Side
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
 

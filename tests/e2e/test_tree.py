@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.publishing.tune_index import measure_recall
-from serving.directions import DIRECTIONS
-from serving.retriever import Retriever
+from serving.retrieval.retriever import Retriever
 from serving.search.index import ExactIndex, search_without
+from towers.directions import DIRECTIONS
 
 if TYPE_CHECKING:
     from tests.e2e.conftest import AskFresh, Published

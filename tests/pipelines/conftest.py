@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines import cli
+from pipelines.cli import main as cli
 from pipelines.config import RunConfig
 from pipelines.data.dataset import Dataset, build_dataset
 from pipelines.data.interactions import tables_from_frames
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.results import Results
 from pipelines.run import run
-from serving.saved_models.graphs import RetrievalModel, TowerModel
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from towers.typed import parse
 
 N_USERS, N_ITEMS, N_GROUPS = 60, 40, 4

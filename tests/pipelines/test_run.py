@@ -15,8 +15,8 @@ from pipelines.config import RunConfig, load_config
 from pipelines.progress import Reporter
 from pipelines.results import Results
 from pipelines.run import run
-from serving.retriever import Retriever
-from serving.store import Store
+from serving.retrieval.retriever import Retriever
+from serving.version.store import Store
 from towers.errors import ConfigError, DataError, TrainingError
 
 pytestmark = pytest.mark.slow

@@ -16,18 +16,18 @@ import scipy.sparse
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.directions import DIRECTIONS
-from serving.embeddings import Embeddings
-from serving.index_record import DirectionIndex, IndexRecord
-from serving.manifest import Provenance
-from serving.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
 from serving.search.graph_search import ExactSearch, ScannSearch
 from serving.search.scann_index import ScannIndex, ScannSettings
-from serving.seen import Seen
-from serving.store import Store
-from serving.vocabulary_files import write_vocabulary
+from serving.version.embeddings import Embeddings
+from serving.version.index_record import DirectionIndex, IndexRecord
+from serving.version.manifest import Provenance
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
+from serving.version.seen import Seen
+from serving.version.store import Store
+from serving.version.vocabulary_files import write_vocabulary
 from tests.counted import counted
 from towers import fm
+from towers.directions import DIRECTIONS
 from towers.encoder import Encoder
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
 from towers.vocabulary import Vocabulary, fit_vocabulary

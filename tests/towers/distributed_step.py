@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from towers.optimizers import LazyAdam
-from towers.towers import FeatureTable
+from towers.layers import FeatureTable
+from towers.optimizer import LazyAdam
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]

@@ -19,7 +19,7 @@ from tests.counted import counted
 from tests.towers.encoder_graphs import Graph, eager_graph, save, saved_graph, session_graph
 from tests.towers.reference_encoder import HASHED, Bag, Query, reference
 from towers.encoder import Encoder
-from towers.inputs import input_dtypes, pack
+from towers.packer import input_dtypes, pack
 from towers.schema import (
     Categorical,
     Features,

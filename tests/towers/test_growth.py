@@ -12,7 +12,7 @@ from tests.counted import counted
 from towers.encoder import Encoder
 from towers.errors import DataError
 from towers.growth import grow_vocabulary, inherited_rows
-from towers.inputs import input_dtypes, pack
+from towers.packer import input_dtypes, pack
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
 from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary
 

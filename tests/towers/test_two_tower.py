@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from towers.layers import FeatureTable
 from towers.negatives import Source
-from towers.optimizers import LazyAdam
-from towers.towers import FeatureTable
+from towers.optimizer import LazyAdam
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 Arrays = dict[str, NDArray[Any]]

@@ -14,12 +14,12 @@ import pyarrow as pa
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serving.catalogue import Catalogue
-from serving.directions import DIRECTIONS
-from serving.embeddings import Embeddings
+from serving.retrieval.catalogue import Catalogue
 from serving.search.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
 from serving.search.scann_index import ScannIndex, ScannSettings
-from serving.seen import Seen
+from serving.version.embeddings import Embeddings
+from serving.version.seen import Seen
+from towers.directions import DIRECTIONS
 from towers.schema import Side
 
 Ranked = tuple[NDArray[Any], NDArray[Any]]
@@ -44,7 +44,7 @@ class SumTower:
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What `serving.parts.Parts` has of a version: integer user ids, items ids as text."""
+    """What `Parts` has of a version: integer user ids, items ids as text."""
 
     users: Embeddings
     items: Embeddings

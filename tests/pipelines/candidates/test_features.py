@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.candidates.features import list_lengths, list_values, pack_table
 from towers.errors import DataError
-from towers.inputs import pack
+from towers.packer import pack
 
 INPUTS: dict[str, tuple[Any, int]] = {
     "id": (np.int64, 1),

@@ -18,7 +18,7 @@ import pytest
 
 from pipelines.candidates import job as candidates_module
 from pipelines.candidates.job import CandidateJob, write_candidates
-from serving.retriever import Retriever
+from serving.retrieval.retriever import Retriever
 from tests.pipelines.candidates.job_support import COLUMNS, FIRST, read, settings
 from towers.errors import ConfigError, DataError, QueryError
 

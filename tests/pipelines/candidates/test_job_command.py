@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines import cli
+from pipelines.cli import main as cli
 from tests.pipelines.candidates.job_support import read
 
 pytestmark = pytest.mark.slow

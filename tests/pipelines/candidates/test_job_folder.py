@@ -117,7 +117,7 @@ def test_a_job_killed_at_any_moment_gives_the_same_rows(models: Path, tmp_path: 
 
     def start(out: Path) -> subprocess.Popen[bytes]:
         args = ["candidates", models, "--users", users, "--out", out, "--config", config]
-        command = "import pipelines.cli; pipelines.cli.main()"
+        command = "import pipelines.cli.main; pipelines.cli.main.main()"
         return subprocess.Popen(
             [sys.executable, "-c", command, *map(str, args)],
             stdout=subprocess.DEVNULL,

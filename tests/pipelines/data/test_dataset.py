@@ -22,7 +22,7 @@ from pipelines.data.dataset import (
 )
 from pipelines.data.interactions import tables_from_frames
 from towers.encoder import Encoder
-from towers.inputs import input_dtypes, pack
+from towers.packer import input_dtypes, pack
 from towers.typed import parse
 
 N_USERS, N_ITEMS, LATEST = 7, 9, 3

@@ -17,8 +17,8 @@ from pipelines.data.prepare import StoredPrepared, load_prepared
 from pipelines.data.prepare_job import PREPARED, prepare_in
 from pipelines.progress import Reporter
 from pipelines.run import run
-from serving.retriever import Retriever
-from serving.store import Store
+from serving.retrieval.retriever import Retriever
+from serving.version.store import Store
 from towers.errors import ConfigError, RecallGateError
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def test_an_interrupted_run_on_disk_goes_on_with_what_is_prepared(
         raise RecallGateError("not yet")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.rounds.export_bundle", refuse)
+        patched.setattr("pipelines.publishing.rounds.export_bundle", refuse)
         with pytest.raises(RecallGateError):
             run(config, out, engine="disk")
     [work] = out.glob(".run-*[!k]")

@@ -21,16 +21,16 @@ from pipelines.publishing.tune_index import measure_recall
 from pipelines.results import AnnSetting
 from pipelines.training.embed import Vectors, embed
 from pipelines.training.fit import Fitted
-from serving.directions import DIRECTIONS
-from serving.embeddings import Embeddings
 from serving.search.index import ExactIndex, Found
 from serving.search.scann_index import ScannIndex, ScannSettings
-from serving.seen import Seen
-from serving.vocabulary_files import read_vocabulary
+from serving.version.embeddings import Embeddings
+from serving.version.seen import Seen
+from serving.version.vocabulary_files import read_vocabulary
+from towers.directions import DIRECTIONS
 from towers.errors import RecallGateError
-from towers.inputs import input_dtypes, pack
+from towers.layers import FeatureTable
+from towers.packer import input_dtypes, pack
 from towers.schema import Side
-from towers.towers import FeatureTable
 from towers.two_tower import TwoTower
 
 if TYPE_CHECKING:

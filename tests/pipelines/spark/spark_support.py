@@ -54,7 +54,12 @@ def environment(conf: Path | None = None) -> dict[str, str]:
 
 def start_command(log: Path, *args: object, conf: Path | None = None) -> Server:
     """Start `fm-recall candidates`."""
-    command = [sys.executable, "-c", "import pipelines.cli; pipelines.cli.main()", "candidates"]
+    command = [
+        sys.executable,
+        "-c",
+        "import pipelines.cli.main; pipelines.cli.main.main()",
+        "candidates",
+    ]
     return _start([*command, *map(str, args)], log=log, env=environment(conf))
 
 

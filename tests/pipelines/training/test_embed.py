@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pipelines.data.dataset import Dataset
 from pipelines.training import embed as embed_module
 from pipelines.training.embed import embed, embed_items, embed_users, match_scorer
-from towers.towers import FeatureTable
+from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
 
 

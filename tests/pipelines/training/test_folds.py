@@ -29,10 +29,10 @@ from tests.pipelines.training.folds_support import (
     same,
 )
 from towers.encoder import Encoder
-from towers.inputs import input_dtypes, pack
+from towers.layers import FeatureTable
 from towers.negatives import Source, keep_probability
-from towers.optimizers import LazyAdam
-from towers.towers import FeatureTable
+from towers.optimizer import LazyAdam
+from towers.packer import input_dtypes, pack
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 

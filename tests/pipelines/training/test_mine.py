@@ -13,9 +13,9 @@ from pipelines.results import Results
 from pipelines.training import mine
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.mine import mine_fitted, mine_published
-from serving.retriever import Retriever
+from serving.retrieval.retriever import Retriever
 from serving.search.scann_index import ScannSettings
-from towers.towers import FeatureTable
+from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
 
 

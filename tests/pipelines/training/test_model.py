@@ -12,7 +12,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from towers.schema import Features
-from towers.spectral import spectral_vectors
+from towers.start import spectral_vectors
 from towers.two_tower import TwoTower
 
 if TYPE_CHECKING:

@@ -19,10 +19,10 @@ from pipelines.progress import Advance, Reporter
 from pipelines.results import Results
 from pipelines.run import run
 from pipelines.training.parent import Parent, read_parent
-from serving.embeddings import Embeddings
-from serving.manifest import MANIFEST, Provenance
-from serving.saved_models.graphs import RetrievalModel, TowerModel
-from serving.store import Store
+from serving.version.embeddings import Embeddings
+from serving.version.manifest import MANIFEST, Provenance
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel
+from serving.version.store import Store
 from towers.errors import BundleError, ConfigError, DataError
 
 pytestmark = pytest.mark.slow

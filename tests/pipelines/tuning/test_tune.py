@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 
-from pipelines import cli
+from pipelines.cli import main as cli
 from pipelines.config import RunConfig, load_config
 from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter

@@ -28,7 +28,14 @@ class Listening(Reporter):
 
 def kill_when(is_time: Callable[[], bool], path: Path, out: Path) -> None:
     """Start a search of three trials in a process of its own; kill it once it has come so far."""
-    command = ["-c", "from pipelines.cli import main; main()", "tune", str(path), "--trials", "3"]
+    command = [
+        "-c",
+        "from pipelines.cli.main import main; main()",
+        "tune",
+        str(path),
+        "--trials",
+        "3",
+    ]
     with subprocess.Popen(
         [sys.executable, *command, "--out", str(out)],
         stdout=subprocess.PIPE,

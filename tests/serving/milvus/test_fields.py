@@ -7,8 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from serving.embeddings import Embeddings
 from serving.milvus.fields import LONGEST_LIST, LONGEST_TEXT, MOST_FIELDS, column_fields, entities
+from serving.version.embeddings import Embeddings
 
 
 def side(**columns: object) -> Embeddings:

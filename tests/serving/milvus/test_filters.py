@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from serving.embeddings import Embeddings
 from serving.milvus.fields import column_fields
 from serving.milvus.filters import any_of, expression, literal
 from serving.search.filters import parse_filter
+from serving.version.embeddings import Embeddings
 
 TABLE = pd.DataFrame(
     {

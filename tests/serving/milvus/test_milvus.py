@@ -12,15 +12,15 @@ import pytest
 
 from pipelines.publishing import milvus_collection as collection
 from pipelines.publishing.milvus import publish_milvus
-from serving.directions import DIRECTIONS
 from serving.milvus import connection as milvus_connection
 from serving.milvus.index import MilvusIndex, indexes_in
-from serving.retriever import Retriever
-from serving.server import loader as loading
-from serving.server.loader import Loader
-from serving.server.metrics import Metrics
-from serving.server.statuses import Statuses
+from serving.retrieval.retriever import Retriever
+from serving.server.runtime import loader as loading
+from serving.server.runtime.loader import Loader
+from serving.server.runtime.metrics import Metrics
+from serving.server.runtime.statuses import Statuses
 from tests.serving.milvus.milvus_support import Cuttable, MilvusServer
+from towers.directions import DIRECTIONS
 from towers.errors import ConfigError, IndexUnavailableError, RecallGateError
 
 pytestmark = pytest.mark.slow

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.directions import DIRECTIONS
 from serving.search import matching as module
 from serving.search.index import ExactIndex, Index
 from serving.search.matching import search_matching
 from serving.search.scann_index import ScannIndex, ScannSettings
+from towers.directions import DIRECTIONS
 
 SIZE, N = 3000, 4
 TREE = ScannSettings(num_leaves=50, leaves_to_search=4, reorder=60, recall_k=20)

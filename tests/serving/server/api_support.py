@@ -13,10 +13,10 @@ import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
-from serving.fresh.journal import Journal
+from serving.retrieval.fresh.journal import Journal
 from serving.server.app import build_app
-from serving.server.host import Host
-from serving.server.settings import ServerSettings
+from serving.server.runtime.host import Host
+from serving.server.runtime.settings import ServerSettings
 
 
 @dataclass(frozen=True)

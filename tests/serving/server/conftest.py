@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from serving.atomic import symlink_atomic
-from serving.bundle import Bundle
-from serving.embeddings import Embeddings
-from serving.fresh.journal import Journal
-from serving.manifest import FORMAT, MANIFEST, Provenance
-from serving.server.host import Host
-from serving.server.settings import ServerSettings
-from serving.store import Store
+from serving.retrieval.fresh.journal import Journal
+from serving.server.runtime.host import Host
+from serving.server.runtime.settings import ServerSettings
+from serving.version.bundle import Bundle
+from serving.version.embeddings import Embeddings
+from serving.version.manifest import FORMAT, MANIFEST, Provenance
+from serving.version.store import Store
 
 if TYPE_CHECKING:
     from tests.serving.conftest import Publish, World

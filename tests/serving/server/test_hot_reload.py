@@ -20,7 +20,7 @@ import tensorflow as tf
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
-from serving.store import Store
+from serving.version.store import Store
 
 if TYPE_CHECKING:
     from tests.serving.conftest import World
@@ -60,7 +60,7 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     """`fm-recall serve` on `models` below the test's folder."""
     log = tmp_path / "log"
-    script = "from pipelines.cli import main; main()"
+    script = "from pipelines.cli.main import main; main()"
     options = ["--port", "0", "--grpc-port", "0", "--poll", "0.1", "--log-format", "json"]
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -16,7 +16,7 @@ from pipelines.data.hold_out import TrainedOn
 from pipelines.data.interactions import SIDES
 from pipelines.data.stream.engine import Outcome, Step
 from pipelines.data.stream.job import Sizes
-from serving.seen import write_pairs
+from serving.version.seen import write_pairs
 from tests.pipelines.data.stream.support import Given, assert_same, message_of, write_shards
 from towers.errors import ConfigError
 from towers.schema import Side

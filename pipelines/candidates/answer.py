@@ -1,0 +1,202 @@
+"""Answer a batch of a table: the candidates of its users, or the audiences of its items.
+
+A batch is answered by itself, so that any engine may call these for any batches: a process opens
+them once, and then calls them for each. Rows do not depend on what was answered before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.candidates.channels import Channels, Users, item_counts
+from pipelines.candidates.merge import depth_of, merge
+from pipelines.candidates.settings import CandidateSettings
+from pipelines.candidates.sources import SourceReader, Sources
+from serving.retrieval.parts import Parts
+from serving.search.index import STRIDE, Pairs, Rows, no_pairs, number_pairs, search_without
+from towers.directions import DIRECTIONS
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What became of a batch."""
+
+    table: pa.Table
+    """The rows of the answer."""
+    rejected: pa.Table
+    """`row` (the place in the batch), `id` and `reason` of the rows that have no answer."""
+
+
+Answer = Callable[[pa.Table], Answered]
+"""Answers a batch with the columns that `columns` names."""
+
+
+class CandidateTable:
+    """Users to their candidates."""
+
+    def __init__(self, parts: Parts, settings: CandidateSettings, *, schema: pa.Schema) -> None:
+        """Answer tables of one schema.
+
+        Raises:
+            ConfigError: there is no column of ids.
+            DataError: a column's type cannot be its feature's.
+            QueryError: the filter is none, or does not fit the items.
+        """
+        self._parts, self._settings, self._plan = parts, settings, settings.plan
+        self._read = SourceReader(
+            parts, "user", schema=schema, prefer_features=settings.prefer_features
+        )
+        self._channels = Channels(parts, settings)
+        self._ids = parts.items.ids.values
+        self._names = pa.array([channel.name for channel in self._plan])
+        self._by_rarity: Rows | None = None
+        self.columns = self._read.columns
+        """The columns of a batch."""
+        self.schema = pa.schema(
+            {
+                "user_id": parts.users.ids.values.type,
+                "item_id": self._ids.type,
+                "score": pa.float32(),
+                "rank": pa.int32(),
+                "channel": pa.dictionary(pa.int8(), pa.string()),
+                "version": pa.int64(),
+            }
+        )
+        """The columns of an answer."""
+
+    def __call__(self, table: pa.Table) -> Answered:
+        """List the candidates of a batch's users, in order of users and ranks.
+
+        Raises:
+            DataError: a column is of a type that its feature cannot have.
+        """
+        sources = self._read(table)
+        users = self._users(sources)
+        depths = [depth_of(self._plan, i, k=self._settings.k) for i in range(len(self._plan))]
+        lists = [
+            self._channels.list(channel.name, users, depth)
+            for channel, depth in zip(self._plan, depths, strict=True)
+        ]
+        merged = merge(self._plan, lists, k=self._settings.k)
+        channels = pa.DictionaryArray.from_arrays(pa.array(merged.channels), self._names)
+        version = np.full(len(merged.rows), self._parts.bundle.version)
+        columns = [
+            _take(pa.array(sources.ids, self.schema.field("user_id").type), merged.places),
+            _take(self._ids, merged.rows),
+            pa.array(merged.scores),
+            pa.array(merged.ranks),
+            channels,
+            pa.array(version),
+        ]
+        return Answered(pa.Table.from_arrays(columns, schema=self.schema), sources.rejected)
+
+    def _users(self, sources: Sources) -> Users:
+        """What the channels need to know of users."""
+        unwanted = latest = no_pairs()
+        has_i2i = any(channel.name == "i2i" for channel in self._plan)
+        if has_i2i or self._settings.exclude_seen:
+            seen, given = self._parts.seen.pairs("user", sources.rows), sources.histories
+            if has_i2i:
+                latest = self._latest(sources, seen)
+            if self._settings.exclude_seen:
+                both = np.append(seen[0], given[0]), np.append(seen[1], given[1])
+                keys = number_pairs(both)
+                unwanted = keys // STRIDE, keys % STRIDE
+        return Users(rows=sources.rows, vectors=sources.vectors, unwanted=unwanted, latest=latest)
+
+    def _latest(self, sources: Sources, seen: Pairs) -> Pairs:
+        """The items that i2i starts from: see `CandidateSettings.latest`."""
+        places, rows = sources.histories
+        has_history = np.zeros(sources.size, dtype=np.bool_)
+        has_history[places] = True
+        from_training = ~has_history[seen[0]]
+        given = _last_of(places, rows, order=np.arange(len(rows)), count=self._settings.latest)
+        if not from_training.any():
+            return given
+        if self._by_rarity is None:
+            self._by_rarity = item_counts(self._parts)
+        known = seen[0][from_training], seen[1][from_training]
+        rarest = _last_of(*known, order=-self._by_rarity[known[1]], count=self._settings.latest)
+        return np.append(given[0], rarest[0]), np.append(given[1], rarest[1])
+
+
+class AudienceTable:
+    """Items to the users that they match best."""
+
+    def __init__(self, parts: Parts, settings: CandidateSettings, *, schema: pa.Schema) -> None:
+        """Answer tables of one schema.
+
+        Raises:
+            ConfigError: there is no column of ids.
+            DataError: a column's type cannot be its feature's.
+        """
+        self._parts, self._settings = parts, settings
+        self._read = SourceReader(
+            parts, "item", schema=schema, prefer_features=settings.prefer_features
+        )
+        self._ids = parts.users.ids.values
+        self.columns = self._read.columns
+        """The columns of a batch."""
+        self.schema = pa.schema(
+            {
+                "item_id": parts.items.ids.values.type,
+                "user_id": self._ids.type,
+                "score": pa.float32(),
+                "rank": pa.int32(),
+                "version": pa.int64(),
+            }
+        )
+        """The columns of an answer."""
+
+    def __call__(self, table: pa.Table) -> Answered:
+        """List the audiences of a batch's items, in order of items and ranks.
+
+        Raises:
+            DataError: a column is of a type that its feature cannot have.
+        """
+        sources = self._read(table)
+        direction, index = DIRECTIONS["i2u"], self._parts.index("i2u")
+        unwanted = no_pairs()
+        if self._settings.exclude_seen:
+            unwanted = self._parts.seen.pairs("item", sources.rows)
+        found, scores = search_without(
+            index,
+            direction.queries(sources.vectors).numpy(),
+            k=np.full(sources.size, self._settings.audience_k),
+            width=self._settings.audience_k,
+            unwanted=unwanted,
+        )
+        scores = scores + direction.constant(sources.vectors).numpy()[:, np.newaxis]
+        places, columns = np.nonzero(found >= 0)
+        answer = [
+            _take(pa.array(sources.ids, self.schema.field("item_id").type), places),
+            _take(self._ids, found[places, columns]),
+            pa.array(scores[places, columns]),
+            pa.array((columns + 1).astype(np.int32)),
+            pa.array(np.full(len(places), self._parts.bundle.version)),
+        ]
+        return Answered(pa.Table.from_arrays(answer, schema=self.schema), sources.rejected)
+
+
+def _take(values: pa.Array, places: Rows) -> pa.Array:
+    """Some of the values; integers by NumPy, which is quicker."""
+    if pa.types.is_integer(values.type):
+        return pa.array(values.to_numpy()[places])
+    return values.take(pa.array(places))
+
+
+def _last_of(places: Rows, rows: Rows, *, order: NDArray[Any], count: int) -> Pairs:
+    """Each place's last `count` different rows by an order; of those tied, the highest rows."""
+    by_order = np.lexsort((rows, order, places))[::-1]
+    keys = places[by_order] * STRIDE + rows[by_order]
+    kept = by_order[np.sort(np.unique(keys, return_index=True)[1])]
+    counts = np.bincount(places[kept], minlength=int(places.max(initial=-1)) + 1)[::-1]
+    starts = np.repeat(np.cumsum(counts) - counts, counts)
+    kept = kept[np.arange(len(kept)) - starts < count]
+    return places[kept], rows[kept]

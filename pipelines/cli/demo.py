@@ -1,0 +1,75 @@
+"""The demo: the whole job on MovieLens 100k, an answer in each direction, a page to explore."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipelines.cli.display import show_hits, show_results
+from pipelines.cli.movielens import fetch_movielens_100k
+from pipelines.config import load_config
+from pipelines.progress import Reporter
+from pipelines.run import run
+from serving.atomic import write_text_atomic
+from serving.retrieval.retriever import Retriever
+from serving.server.runtime.logs import configure
+from serving.server.runtime.process import Addresses
+from serving.server.runtime.process import run as run_server
+from serving.server.runtime.settings import ServerSettings
+from towers.typed import parse
+
+QUERIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "u2i": ("Films for user 1", {"id": 1, "exclude_seen": True}),
+    "i2i": ("Films like Star Wars", {"id": 50}),
+    "u2u": ("Users like user 1", {"id": 1}),
+    "i2u": ("Users to tell about Fargo", {"id": 100, "exclude_seen": True}),
+}
+"""A title and the query of each direction."""
+
+SHOWN = {"i": ("title", "year"), "u": ("age", "gender", "occupation")}
+"""The columns to show of items, and of users."""
+
+NEWCOMER = {"age": 30.0, "gender": "F", "occupation": "scientist", "history": [50, 172, 181]}
+"""A user that training has never seen, with three films: the first Star Wars trilogy."""
+
+
+def run_demo(folder: Path, reporter: Reporter) -> Path:
+    """Fetch the data, run the job and query the result; the models directory.
+
+    Raises:
+        DataError: the data can be fetched from nowhere.
+    """
+    with reporter.stage("fetch MovieLens 100k"):
+        fetch_movielens_100k(folder, say=reporter.say)
+    config = folder / "movielens-100k.toml"
+    text = resources.files("pipelines.cli").joinpath("demo.toml").read_text(encoding="utf-8")
+    write_text_atomic(config, text)
+    models = folder / "models"
+    show_results(reporter.console, run(load_config(config), models, reporter=reporter))
+    retriever = Retriever.open(models)
+    for direction, (title, query) in QUERIES.items():
+        hits = retriever.retrieve(direction, k=5, **query)
+        show_hits(reporter.console, hits, title=f"{direction}: {title}", show=SHOWN[direction[-1]])
+    hits = retriever.retrieve("u2i", features=NEWCOMER, k=5, exclude_seen=True)
+    title = "u2i: Films for a newcomer: a scientist of 30 who liked the Star Wars trilogy"
+    show_hits(reporter.console, hits, title=title, show=SHOWN["i"])
+    return models
+
+
+def serve_demo(console: Console, models: Path, *, port: int) -> None:
+    """Serve the demo's models directory on this machine until Ctrl-C, and say where.
+
+    Raises:
+        ConfigError: the port is not to be had.
+    """
+    configure("warning", format=None)
+
+    def say(addresses: Addresses) -> None:
+        text = f"Explore it at {addresses.rest}/ in a browser. Ctrl-C stops the server."
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    settings = parse(ServerSettings, {"port": port, "grpc_port": 0}, where="demo")
+    run_server(models, settings=settings, ready=say)

@@ -1,0 +1,274 @@
+"""What a person reads at the end of a command: metrics by round, hits, versions, what next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.results import Results
+from pipelines.tuning.trials import TRIALS, Searched, shown
+from serving.retrieval.explanation.explain import Explanation
+from serving.retrieval.explanation.feature_names import FeatureName
+from serving.retrieval.explanation.fields import FieldImportance
+from serving.version.store import Store
+from towers.errors import BundleError, QueryError
+
+FIGURES = {
+    "recall": "recall",
+    "ndcg": "ndcg",
+    "hit": "hit_rate",
+    "mrr": "mrr",
+    "coverage": "coverage",
+    "mean pop.": "popularity",
+}
+"""The columns of the table of figures, and their metrics, each at the deciding metric's K."""
+
+ENDS = {"u": "user", "i": "item"}
+"""What the letters of a direction stand for."""
+
+SHOWN_TRIALS = 3
+"""How many of a search's trials are shown: with their settings, they fit a narrow terminal."""
+
+
+def show_results(console: Console, results: Results) -> None:
+    """Print the test figures of every round beside the popularity baseline."""
+    if not results["baseline"]["segments"]["all"]["n_users"]:
+        console.print("No test interactions were held out, so there are no test figures.")
+        return
+    k = results["metric"].partition("@")[2]
+    table = _table()
+    table.add_column("segment (users)", no_wrap=True)
+    for name in FIGURES:
+        table.add_column(name, justify="right")
+    found = {"popularity": results["baseline"]}
+    found |= {f"round {r['round']} (v{r['version']})": r["evaluation"] for r in results["rounds"]}
+    for segment, baseline in results["baseline"]["segments"].items():
+        if not baseline["n_users"]:
+            continue
+        title = f"[bold]{segment.replace('_', ' ')}[/bold] [dim]({baseline['n_users']:,})"
+        table.add_row(title)
+        for name, evaluation in found.items():
+            figures = evaluation["segments"][segment]["figures"]
+            cells = [_figure(figures.get(f"{metric}@{k}")) for metric in FIGURES.values()]
+            table.add_row(f"  {name}", *cells)
+    _print(console, f"Test figures at {k}", table)
+
+
+def show_search(console: Console, found: Searched) -> None:
+    """Print the best trials and the first, with the settings and their importance."""
+    first, best = found.trials[0], found.ranked[:SHOWN_TRIALS]
+    trials = best if first in best else [*best, first]
+    names = [f"trial {trial.number}" for trial in trials]
+    table = _table()
+    table.add_column("setting", overflow="fold")
+    for name in (["importance"] if found.importance else []) + names:
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = {found.metric: [_figure(trial.value) for trial in trials]}
+    rows |= {name: [shown(trial.settings[name]) for trial in trials] for name in first.settings}
+    for name, cells in rows.items():
+        share = found.importance.get(name)
+        extra = ["" if share is None else f"{share:.0%}"] if found.importance else []
+        table.add_row(name, *extra, *cells)
+    title = f"The best of {len(found.trials)} trials on the validation split; trial 1 as it stands"
+    _print(console, title, table)
+
+
+def show_hits(
+    console: Console, hits: pd.DataFrame, *, title: str, show: Sequence[str] | None
+) -> None:
+    """Print hits by rank, with the columns `show` of the target's table; None shows all."""
+    frame = _chosen(hits, show=show)
+    table = _table()
+    for name in frame.columns:
+        table.add_column(str(name), justify="right" if name in {"rank", "score"} else "left")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(Text(_cell(value)) for value in row))
+    _print(console, title, table)
+
+
+def hits_as_json(hits: pd.DataFrame, *, show: Sequence[str]) -> str:
+    """Write hits as a JSON array of objects, one a hit."""
+    text: str = _chosen(hits, show=show).to_json(orient="records", force_ascii=False)
+    return text
+
+
+def show_explanation(
+    console: Console, found: Explanation, *, limit: int, titles: Mapping[FeatureName, str]
+) -> None:
+    """Print the largest parts of a score, with `titles` beside their features, and by field."""
+    table = _table()
+    for name in ("part", *found.direction.split("2"), "and"):
+        table.add_column(ENDS.get(name, name), overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    for part in found.parts(limit):
+        names = (part.source, part.target, part.other)
+        cells = (_feature(name, titles) for name in names)
+        table.add_row(part.kind, *cells, f"{part.value:+.4f}")
+    if len(found) > limit:
+        table.add_row(f"{len(found) - limit} more", "", "", "", f"{found.rest(limit):+.4f}")
+    title = (
+        f"{found.direction}, version {found.version}: the score, {found.score:.4f}, is the sum of"
+    )
+    _print(console, title, table)
+    columns = ["kind", "source", "target", "other"]
+    rows = [[*(getattr(part, n) for n in columns), f"{part.value:+.4f}"] for part in found.fields]
+    _print(console, "By field", _fields_table(rows, figures=["value"]))
+
+
+def show_fields(console: Console, found: FieldImportance) -> None:
+    """Print which fields carry the scores of a sample."""
+    shares = found.fields["share"].map("{:.1%}".format)
+    figures = [found.fields[name].map("{:+.4f}".format) for name in ("mean", "p10", "p90")]
+    keys = [found.fields[name] for name in ("kind", "source", "target", "other")]
+    rows = [list(row) for row in zip(*keys, shares, *figures, strict=True)]
+    title = f"u2i, version {found.version}: what carries {len(found.samples):,} scores, of "
+    title += f"{found.n_users:,} users with the items that they would be shown"
+    _print(console, title, _fields_table(rows, figures=["share", "mean", "p10", "p90"]))
+
+
+def _fields_table(rows: Sequence[Sequence[str | None]], *, figures: Sequence[str]) -> Table:
+    """A table of kinds with their fields, and figures of each."""
+    table = _table()
+    for name in ("part", "source", "target", "and"):
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(cell or "" for cell in row))
+    return table
+
+
+def _feature(name: FeatureName | None, titles: Mapping[FeatureName, str]) -> Text:
+    """Write a feature with its token, and its title if it has one."""
+    if name is None:
+        return Text("")
+    title = f" {titles[name]}" if name in titles else ""
+    unknown = "" if name.known else " (unknown)"
+    return Text(f"{name.field}: {name.token}{title}{unknown}")
+
+
+def _chosen(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
+    """Number hits by rank, and keep the id, the score and the columns `show`.
+
+    Raises:
+        QueryError: there is no such column.
+    """
+    rest = list(hits.columns[2:])
+    missing = [name for name in show or () if name not in rest]
+    if missing:
+        raise QueryError(f"--show: expected some of {rest}, received {missing}")
+    frame = hits[[*hits.columns[:2], *(rest if show is None else show)]].copy()
+    frame.insert(0, "rank", range(1, len(frame) + 1))
+    return frame
+
+
+def show_versions(console: Console, store: Store) -> None:
+    """Print the published versions of a models directory.
+
+    Raises:
+        BundleError: there is none.
+    """
+    if not store.versions():
+        raise BundleError(f"{store.root}: no version is published there; check the path")
+    table = _table()
+    for name in ("version", "", "created", "mined with", "recall@20", "ndcg@20", "index"):
+        table.add_column(name, justify="right" if "@" in name else "left", no_wrap=True)
+    current = store.current()
+    for version in store.versions():
+        manifest = store.open(version, verify=False).manifest
+        figures: dict[str, Any] = manifest.metrics["segments"]["all"]["figures"]
+        mined = manifest.mined or {}
+        table.add_row(
+            str(version),
+            "current" if version == current else "",
+            manifest.created[:16].replace("T", " "),
+            str(mined.get("version", "-")),
+            _figure(figures.get("recall@20")),
+            _figure(figures.get("ndcg@20")),
+            str(manifest.index["kind"]),
+        )
+    _print(console, str(store.root), table)
+
+
+def show_candidates(
+    console: Console, totals: Mapping[str, Mapping[str, Any]], *, out: Path
+) -> None:
+    """Print how many rows each table of a candidates job has, by channel, and where they are."""
+    table = _table()
+    for name in ("table", "asked for", "rejected", "rows", "by channel"):
+        table.add_column(name, justify="left" if name in {"table", "by channel"} else "right")
+    for name, total in totals.items():
+        counts = (f"{total[key]:,}" for key in ("sources", "rejected", "rows"))
+        channels = (f"{channel} {n:,}" for channel, n in total.get("channels", {}).items())
+        table.add_row(name, *counts, ", ".join(channels))
+    _print(console, str(out), table)
+    lines = [f"The job and its shards: {out / 'manifest.json'}"]
+    if any(total["rejected"] for total in totals.values()):
+        lines.append(f"Rows without an answer, with the reason: {out / 'rejected'}")
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_next_of_search(console: Console, found: Searched, *, program: str = "fm-recall") -> None:
+    """Print where the best settings are, and what to type next."""
+    lines = [
+        f"The best settings: {found.path}; every trial: {found.path.with_name(TRIALS)}",
+        "Next:",
+        f"  {program} run {shlex.quote(str(found.path))}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_next(console: Console, models: Path, *, program: str = "fm-recall") -> None:
+    """Print where the outcome is, and what to type next; `program` is how to call this one."""
+    folder, logs = shlex.quote(str(models)), shlex.quote(str(models / "logs"))
+    example = "'{\"history\": [1, 2]}'"
+    lines = [
+        f"Published below {models}; the report: {models / 'current' / 'report.html'}",
+        "Next:",
+        f"  {program} query u2i -m {folder} --id ID --exclude-seen",
+        f"  {program} query u2i -m {folder} --features {example}",
+        f"  {program} versions -m {folder}",
+        f"  {program} rollback {folder}",
+        f"  {program.replace('fm-recall', 'tensorboard')} --logdir {logs}",
+        "To explore it in a browser, type this and open http://127.0.0.1:8501/ :",
+        f"  {program} serve {folder}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table() -> Table:
+    """An empty table, in the one style."""
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False)
+
+
+def _print(console: Console, title: str, table: Table) -> None:
+    """Print a table below its title."""
+    console.print(Text(f"\n{title}", style="bold"))
+    console.print(table)
+
+
+def _figure(value: float | None) -> str:
+    """Write a figure with as many digits as it deserves."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value < 1 else f"{value:,.1f}"
+
+
+def _cell(value: Any) -> str:
+    """Write one value of a table's row."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4f}"
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,220 @@
+"""The commands that ask a version: `query` and `explain`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from towers.errors import QueryError
+
+if TYPE_CHECKING:
+    from serving.retrieval.explanation.explain import Explanation, Given
+    from serving.retrieval.explanation.feature_names import FeatureName
+    from serving.retrieval.retriever import Retriever
+    from towers.directions import Direction
+    from towers.schema import Side
+
+Models = Annotated[
+    Path, typer.Option("--models", "-m", help="The models directory that `run` wrote.")
+]
+Version = Annotated[int | None, typer.Option(help="A version; default: the current.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def query(
+    direction: Annotated[str, typer.Argument(help="u2i, i2i, u2u or i2u.", show_default=False)],
+    models: Models = Path("models"),
+    id: Annotated[str | None, typer.Option(help="A user or item of the tables.")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help='Raw features of anyone else, as JSON: \'{"age": 30, "history": [1]}\'.'),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many to retrieve.")] = 10,
+    exclude: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "",
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Leave out what the user has interacted with.")
+    ] = False,
+    show: Annotated[
+        str, typer.Option(help="Columns of the target's table to show, separated by commas.")
+    ] = "",
+    as_json: AsJson = False,
+    version: Version = None,
+) -> None:
+    """Retrieve items for a user, items like an item, users like a user, or users for an item."""
+    from pipelines.cli.display import hits_as_json, show_hits
+    from serving.retrieval.parts import find_direction
+    from serving.retrieval.retriever import Retriever
+
+    chosen = find_direction(direction)
+    retriever = Retriever.open(models, version=version)
+    sources, targets = (retriever.catalogue(side) for side in (chosen.source, chosen.target))
+    hits = retriever.retrieve(
+        direction,
+        id=None if id is None else sources.parse_id(id),
+        features=None if features is None else parse_object(features, option="--features"),
+        k=k,
+        exclude=[targets.parse_id(text) for text in _split(exclude)],
+        exclude_seen=exclude_seen,
+    )
+    columns = _split(show)
+    if as_json:
+        sys.stdout.write(hits_as_json(hits, show=columns) + "\n")
+        return
+    show_hits(
+        Console(), hits, title=f"{direction}, version {retriever.bundle.version}", show=columns
+    )
+
+
+def explain(
+    models: Models = Path("models"),
+    user: Annotated[
+        list[str] | None, typer.Option(help="A user's id; two of them: how like each other.")
+    ] = None,
+    item: Annotated[
+        list[str] | None, typer.Option(help="An item's id; two of them: how like each other.")
+    ] = None,
+    user_features: Annotated[
+        list[str] | None, typer.Option(help="Raw features of any user, as JSON, in place of an id.")
+    ] = None,
+    item_features: Annotated[
+        list[str] | None, typer.Option(help="Raw features of any item, as JSON, in place of an id.")
+    ] = None,
+    direction: Annotated[
+        str | None,
+        typer.Option(help="u2i, i2i, u2u or i2u; default: u2i for a user and an item."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=0, help="How many parts to show.")] = 20,
+    show: Annotated[
+        str, typer.Option(help="Columns of the items' table to show, separated by commas.")
+    ] = "",
+    fields: Annotated[
+        bool,
+        typer.Option("--fields", help="Instead: which fields carry the scores of many users."),
+    ] = False,
+    users: Annotated[int, typer.Option(help="With --fields: how many users to draw.")] = 1000,
+    k: Annotated[int, typer.Option("-k", help="With --fields: how many items each is shown.")] = 10,
+    as_json: AsJson = False,
+    version: Version = None,
+) -> None:
+    """Say why a user and an item, two items or two users have their score: the parts of its sum.
+
+    Of two items or two users the first is the source; ids come before features.
+    """
+    from pipelines.cli.display import show_explanation, show_fields
+    from serving.retrieval.parts import find_direction
+    from serving.retrieval.retriever import Retriever
+
+    retriever = Retriever.open(models, version=version)
+    if fields:
+        importance = retriever.explain_fields(n_users=users, k=k)
+        if as_json:
+            _write_json(importance.to_dict())
+        else:
+            show_fields(Console(), importance)
+        return
+    ends: dict[Side, list[Given]] = {
+        "user": _ends(retriever.catalogue("user").parse_id, user, user_features, "--user-features"),
+        "item": _ends(retriever.catalogue("item").parse_id, item, item_features, "--item-features"),
+    }
+    chosen = find_direction(direction or _direction_of(ends))
+    source, target = _two(ends, chosen)
+    found = retriever.explain(chosen.name, source=source, target=target)
+    if as_json:
+        _write_json(found.to_dict(limit=limit))
+    else:
+        titles = _titles(retriever, found, columns=_split(show))
+        show_explanation(Console(), found, limit=limit, titles=titles)
+
+
+def _split(text: str) -> list[str]:
+    """Cut a list at its commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parse_object(text: str, *, option: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        QueryError: the text is none.
+    """
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise QueryError(f"{option}: expected a JSON object, received {text!r}: {error}") from None
+    if not isinstance(found, dict):
+        raise QueryError(f"{option}: expected a JSON object, received {text!r}")
+    return found
+
+
+def _ends(
+    parse_id: Callable[[str], int | str],
+    ids: Sequence[str] | None,
+    features: Sequence[str] | None,
+    option: str,
+) -> list[Given]:
+    """What is given of one side."""
+    return [
+        *({"id": parse_id(id)} for id in ids or ()),
+        *({"features": parse_object(text, option=option)} for text in features or ()),
+    ]
+
+
+def _direction_of(ends: Mapping[Side, Sequence[Given]]) -> str:
+    """The direction that what is given asks for."""
+    alike = [side for side, given in ends.items() if len(given) > 1]
+    return f"{alike[0][0]}2{alike[0][0]}" if alike else "u2i"
+
+
+def _two(ends: Mapping[Side, Sequence[Given]], direction: Direction) -> tuple[Given, Given]:
+    """The source and the target of a direction.
+
+    Raises:
+        QueryError: what is given is not one of each.
+    """
+    source, target = direction.source, direction.target
+    expected = Counter([source, target])
+    if any(len(given) != expected[side] for side, given in ends.items()):
+        wanted = f"two {source}s" if direction.is_similarity else "one user and one item"
+        received = " and ".join(f"{len(given)} {side}(s)" for side, given in ends.items())
+        raise QueryError(
+            f"explain {direction.name}: expected {wanted}, each by its id or by features, received "
+            f"{received}"
+        )
+    return ends[source][0], ends[target][-1]
+
+
+def _titles(
+    retriever: Retriever, found: Explanation, *, columns: Sequence[str]
+) -> dict[FeatureName, str]:
+    """Columns of the items that are features, as text.
+
+    Raises:
+        QueryError: there is no such column.
+    """
+    if not columns:
+        return {}
+    items = retriever.catalogue("item")
+    fields = {items.id_column, retriever.parts.history_column}
+    labels = {
+        name: name.label
+        for name in (*found.source, *found.target)
+        if name.label is not None and name.field in fields
+    }
+    rows = items.rows(list(labels.values()))
+    is_here = rows >= 0
+    shown = items.show(rows[is_here], columns).drop(columns=items.id_column)
+    texts = (" ".join(map(str, values)) for values in shown.itertuples(index=False))
+    return dict(zip(compress(labels, is_here), texts, strict=True))
+
+
+def _write_json(content: Any) -> None:
+    """Print JSON."""
+    sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")

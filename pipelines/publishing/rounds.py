@@ -1,0 +1,235 @@
+"""The rounds of a run: fit, evaluate, export, publish; and make the best one current."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from pipelines.config import RunConfig
+from pipelines.data.blocks import sample_users
+from pipelines.data.prepare import AnyPrepared
+from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
+from pipelines.progress import Reporter
+from pipelines.publishing.export import Exported, export_bundle
+from pipelines.reporting.report import write_report
+from pipelines.results import Data, Results, Round
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.fit import Fitted, sampling_report
+from pipelines.training.parent import Parent
+from pipelines.training.round_fits import RoundFits
+from serving.atomic import write_text_atomic
+from serving.version.manifest import Provenance
+from serving.version.store import Store
+
+RESULTS = "results.json"
+"""The file in a run's work folder that keeps the finished rounds."""
+
+PUBLISHING = "publishing.json"
+"""The file there that holds what becomes `RESULTS` once its last round is published and current."""
+
+
+class Rounds:
+    """Runs the rounds that are not finished yet."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        prepared: AnyPrepared,
+        *,
+        store: Store,
+        work: Path,
+        reporter: Reporter,
+        parent: Parent | None = None,
+    ) -> None:
+        """Take the data, the store to publish to, and the folder that keeps a run's state."""
+        self.config, self.prepared, self.store = config, prepared, store
+        self.work, self.reporter, self.parent = work, reporter, parent
+        self._fits = RoundFits(
+            config, prepared, store=store, work=work, reporter=reporter, parent=parent
+        )
+        self._results = self._load()
+        self._earlier = list(self._results["timings"])
+
+    def run(self) -> Results:
+        """Run every round, publish its version, and make the best one current."""
+        for number in range(len(self._results["rounds"]), self.config.training.rounds + 1):
+            self._run_round(number)
+        self._results["timings"] = self._earlier + self.reporter.timings
+        return self._results
+
+    def _run_round(self, number: int) -> None:
+        """Fit, evaluate, export and publish one round, and remember that it is finished."""
+        with self.reporter.stage(f"round {number}: fit"):
+            versions = [finished["version"] for finished in self._results["rounds"]]
+            fitted, epochs = self._fits.fit(number, versions=versions)
+        sampling = sampling_report(fitted.records)
+        for group, figures in sampling.items():
+            shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
+            self.reporter.say(f"  {group}: {shown}")
+        with self.reporter.stage(f"round {number}: evaluate"):
+            fitted = fitted.without_optimizer()
+            vectors = embed(fitted.model, self._fits.final_data)
+            evaluation = self._measure(match_scorer(vectors))
+        with (
+            self.reporter.stage(f"round {number}: export, check against exact, publish"),
+            self.store.staging() as staged,
+        ):
+            version = self.store.version_of(staged)
+            exported = export_bundle(
+                fitted,
+                self._fits.final_data,
+                vectors=vectors,
+                prepared=self.prepared,
+                config=self.config,
+                folder=staged,
+                version=version,
+                reporter=self.reporter,
+            )
+            self._results["rounds"].append(
+                Round(
+                    round=number,
+                    version=version,
+                    epochs=[dict(record) for record in epochs],
+                    sampling=sampling,
+                    evaluation=evaluation.to_dict(),
+                    ann=exported.ann,
+                )
+            )
+            self._results["timings"] = self._earlier + self.reporter.timings
+            if self._is_best(number):
+                self._results["current_version"] = version
+            self._write_results(staged)
+            self.store.publish(staged, self._provenance(fitted, exported))
+        self._finish_round(self._results)
+
+    def _finish_round(self, results: Results) -> None:
+        """Make the version just published current if it is the best, and keep the results."""
+        version = results["rounds"][-1]["version"]
+        current = results["current_version"]
+        if current == version:
+            self.store.activate(version)
+            self.reporter.say(f"  version {version} is published and current")
+        else:
+            self.reporter.say(
+                f"  version {version} is published, but version {current} validates better and "
+                f"stays current; to switch: fm-recall rollback {self.store.root} --to {version}"
+            )
+        (self.work / PUBLISHING).replace(self.work / RESULTS)
+
+    def _measure(self, scorer: Scorer) -> Evaluation:
+        """Evaluate on the test interactions."""
+        n_users = int(np.count_nonzero(np.diff(self._test.indptr)))
+        with self.reporter.bar("evaluate", n_users, unit="users") as advance:
+            return evaluate(
+                scorer,
+                train=self._known,
+                item_counts=self._fits.final_data.interactions.item_counts,
+                test=self._test,
+                config=self.config.evaluation,
+                advance=advance,
+            )
+
+    @cached_property
+    def _test(self) -> sparse.csr_array:
+        """The test positives of those users who are asked about, [n_users, n_items]."""
+        return sample_users(
+            self.prepared.interactions("test"),
+            limit=self.config.evaluation.test_users,
+            seed=self.config.seed,
+        )
+
+    @cached_property
+    def _known(self) -> sparse.csr_array:
+        """What these users have in training, [n_users, n_items]."""
+        users = np.flatnonzero(np.diff(self._test.indptr))
+        return self._fits.final_data.interactions.of(users)
+
+    def _is_best(self, number: int) -> bool:
+        """Whether no earlier round of this run has a better validation figure."""
+        metric = self.config.evaluation.metric
+        best = [
+            max((record.get(metric, 0.0) for record in finished["epochs"]), default=0.0)
+            for finished in self._results["rounds"]
+        ]
+        return best[number] >= max(best)
+
+    def _provenance(self, fitted: Fitted, exported: Exported) -> Provenance:
+        """What the manifest says of the last round."""
+        rounds, mined = self._results["rounds"], fitted.mined
+        versions = [self.parent.version] if self.parent else []
+        versions += [finished["version"] for finished in rounds[:-1]]
+        return Provenance(
+            name=self.config.name,
+            schema_fingerprint=self.config.schema.fingerprint(),
+            config=_plain(dataclasses.asdict(self.config)),
+            parent_version=versions[-1] if versions else None,
+            mined=None if mined is None else mined.provenance(),
+            index=exported.index.to_dict(),
+            metrics=rounds[-1]["evaluation"],
+        )
+
+    def _write_results(self, folder: Path) -> None:
+        """Write the figures and the report of all rounds so far."""
+        text = json.dumps(self._results, indent=2, allow_nan=False)
+        (folder / "metrics.json").write_text(text, encoding="utf-8")
+        write_report(folder / "report.html", self._results)
+        write_text_atomic(self.work / PUBLISHING, text)
+
+    def _load(self) -> Results:
+        """Take the finished rounds of an interrupted run, or start with none."""
+        publishing, finished = self.work / PUBLISHING, self.work / RESULTS
+        settings = _flat(_plain(dataclasses.asdict(self.config)))
+        if publishing.exists() and self._is_published(publishing):
+            self._finish_round(json.loads(publishing.read_text(encoding="utf-8")))
+        if finished.exists():
+            found: Results = json.loads(finished.read_text(encoding="utf-8"))
+            found["config"], found["required_recall"] = settings, self.config.index.recall
+            return found
+        with self.reporter.stage("measure popularity"):
+            popularity = popularity_scorer(self._fits.final_data.interactions.item_counts)
+            baseline = self._measure(popularity).to_dict()
+        return Results(
+            name=self.config.name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            config=settings,
+            data=Data(lines=list(self.prepared.lines), counts=self.prepared.counts),
+            metric=self.config.evaluation.metric,
+            required_recall=self.config.index.recall,
+            rounds=[],
+            current_version=None,
+            baseline=baseline,
+            timings=[],
+        )
+
+    def _is_published(self, publishing: Path) -> bool:
+        """Whether the last round of `publishing` was published before the run was interrupted."""
+        text = publishing.read_text(encoding="utf-8")
+        version = json.loads(text)["rounds"][-1]["version"]
+        if version not in self.store.versions():
+            return False
+        metrics = self.store.open(version, verify=False).metrics
+        return metrics.read_text(encoding="utf-8") == text
+
+
+def _plain(value: Any) -> Any:
+    """The same as JSON gives it back: lists for tuples."""
+    return json.loads(json.dumps(value))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,65 @@
+"""Warm up: real queries of a run, to be asked of an exported SavedModel before clients may."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import AnyPrepared
+from serving.version.saved_models.first_requests import BATCH_SIZES
+from serving.version.saved_models.names import EXCLUDE, K
+from towers.packer import input_dtypes, pack
+from towers.schema import Side
+
+N_EXCLUDED = 2
+"""How many ids a query of `top_k` leaves out."""
+
+
+def sample_features(
+    dataset: Dataset, prepared: AnyPrepared, *, side: Side, seed: int
+) -> dict[str, NDArray[Any]]:
+    """Draw users with their histories, or items: every input of the side's tower, [n] or [n, m]."""
+    table = prepared.users if side == "user" else prepared.items
+    size = min(max(BATCH_SIZES), len(table))
+    rows = np.random.default_rng(seed).choice(len(table), size, replace=False).astype(np.int64)
+    columns: dict[str, list[Any] | pd.Series[Any]] = {
+        name: table[name].iloc[rows]
+        for name in dataset.schema.input_names(side)
+        if name in table.columns
+    }
+    history = dataset.schema.history
+    if side == "user" and history is not None:
+        columns[history.column] = _histories(dataset, rows, latest=history.latest)
+    inputs = input_dtypes(dataset.schema, dataset.vocabulary, side=side)
+    return pack(columns, inputs=inputs, size=size)
+
+
+def retrieval_queries(
+    features: dict[str, NDArray[Any]], *, ids: NDArray[Any], k: int
+) -> dict[str, dict[str, NDArray[Any]]]:
+    """All inputs of both signatures of a retrieval model, by signature.
+
+    Args:
+        features: those of the sources, n each.
+        ids: of the targets; the first are left out.
+        k: how many candidates are asked for.
+    """
+    n = len(next(iter(features.values())))
+    exclude = np.tile(ids[:N_EXCLUDED], (n, 1))
+    given = {K: np.full(n, k, np.int32), EXCLUDE: exclude}
+    return {"serving_default": features, "top_k": features | given}
+
+
+def _histories(dataset: Dataset, users: NDArray[np.int64], *, latest: int) -> list[Any]:
+    """The ids of the latest items of each user, from old to new."""
+    matrix = dataset.interactions.of(np.sort(users))
+    ends = matrix.indptr[users + 1]
+    starts = np.maximum(matrix.indptr[users], ends - latest)
+    return [
+        dataset.item_ids[matrix.indices[start:end]].tolist()
+        for start, end in zip(starts, ends, strict=True)
+    ]

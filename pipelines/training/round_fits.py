@@ -1,0 +1,175 @@
+"""The fits of the rounds: what is validated, what is published, and what they mine with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from pipelines.config import RunConfig
+from pipelines.data.blocks import Part, sample_users
+from pipelines.data.dataset import Dataset, assemble_dataset
+from pipelines.data.prepare import AnyPrepared
+from pipelines.progress import Reporter
+from pipelines.training.fit import Fit, Fitted, Record, fit
+from pipelines.training.mine import mine_fitted, mine_published
+from pipelines.training.parent import Parent
+from serving.retrieval.retriever import Retriever
+from serving.version.store import Store
+from towers.negatives import MinedNegatives
+
+
+class RoundFits:
+    """Fits the models of each round; a fit that was interrupted goes on where it stopped."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        prepared: AnyPrepared,
+        *,
+        store: Store,
+        work: Path,
+        reporter: Reporter,
+        parent: Parent | None,
+    ) -> None:
+        """Take the data, the store to mine from, and the folder that keeps the fits' state.
+
+        With a parent, every fit starts from its vectors, and the first round mines with it.
+        """
+        self._config, self._prepared, self._store = config, prepared, store
+        self._work, self._reporter, self._parent = work, reporter, parent
+        self._searched: dict[int, Fitted] = {}
+
+    @cached_property
+    def final_data(self) -> Dataset:
+        """What a published model has seen: all but the test interactions, if it is refitted."""
+        if not self._config.training.refit_on_all:
+            return self._search_data
+        return self._dataset("train", "validation")
+
+    @cached_property
+    def _search_data(self) -> Dataset:
+        """What a fit sees while validation interactions are held out."""
+        return self._dataset("train")
+
+    def _dataset(self, *parts: Part) -> Dataset:
+        return assemble_dataset(
+            self._config.schema,
+            users=self._prepared.users,
+            items=self._prepared.items,
+            interactions=self._prepared.interactions(*parts),
+            earlier=self._parent.vocabulary if self._parent else None,
+        )
+
+    def fit(self, number: int, *, versions: Sequence[int]) -> tuple[Fitted, tuple[Record, ...]]:
+        """Fit what round `number` publishes.
+
+        Args:
+            number: from 0.
+            versions: what the rounds before have published.
+
+        Returns:
+            What is published, and the epochs that were validated: of another fit, where validation
+            interactions are held out and what is published is refitted with them.
+        """
+        training = self._config.training
+        if not self._prepared.counts["validation"]:
+            fitted = self._fit_final(number, epochs=training.epochs, versions=versions)
+            return fitted, fitted.records
+        self._reporter.say("  with validation held out")
+        searched = self._search(number, versions=versions)
+        if number < training.rounds:
+            self._searched[number] = searched  # the next round mines with it
+        if not training.refit_on_all:
+            return searched, searched.records
+        epochs, records = searched.best_epoch, searched.records
+        del searched  # its model would be held while the other is fitted
+        self._reporter.say(f"  on all but the test, for {epochs} epochs")
+        return self._fit_final(number, epochs=epochs, versions=versions), records
+
+    def _search(self, number: int, *, versions: Sequence[int]) -> Fitted:
+        """Fit with validation held out, which decides the number of epochs."""
+        if number in self._searched:
+            return self._searched[number]
+        job = Fit(
+            dataset=self._search_data,
+            config=self._config,
+            epochs=self._config.training.epochs,
+            mined=self._mine_search(number, versions),
+            validation=sample_users(
+                self._prepared.interactions("validation"),
+                limit=self._config.evaluation.validation_users,
+                seed=self._config.seed,
+            ),
+            directory=self._work / f"round-{number}" / "search",
+            logs=self._logs(number, "search"),
+            parent=self._parent,
+        )
+        return fit(job, self._reporter)
+
+    def _fit_final(self, number: int, *, epochs: int, versions: Sequence[int]) -> Fitted:
+        """Fit on everything but the test interactions."""
+        job = Fit(
+            dataset=self.final_data,
+            config=self._config,
+            epochs=epochs,
+            mined=self._mine_published(number, versions),
+            validation=None,
+            directory=self._work / f"round-{number}" / "final",
+            logs=self._logs(number, "final"),
+            parent=self._parent,
+        )
+        return fit(job, self._reporter)
+
+    def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
+        """Mine with the last round's model that has not seen validation either."""
+        if number == 0:
+            return self._mine_parent(self._search_data)
+        if not self._mines:
+            return None
+        previous = self._search(number - 1, versions=versions).model
+        with self._reporter.bar("mine", len(self._search_data.user_ids)) as advance:
+            return mine_fitted(
+                previous,
+                self._search_data,
+                ranks=self._config.training.negatives.mined_ranks,
+                version=versions[number - 1],
+                seed=self._config.seed,
+                advance=advance,
+            )
+
+    def _mine_published(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
+        """Mine with the version that the last round published."""
+        if number == 0:
+            return self._mine_parent(self.final_data)
+        if not self._mines:
+            return None
+        previous = Retriever.open(self._store.root, version=versions[number - 1])
+        with self._reporter.bar("mine", previous.catalogue("user").size) as advance:
+            return mine_published(
+                previous,
+                ranks=self._config.training.negatives.mined_ranks,
+                seed=self._config.seed,
+                advance=advance,
+            )
+
+    def _mine_parent(self, dataset: Dataset) -> MinedNegatives | None:
+        """Mine with the parent's vectors for the users, the histories and the items of today."""
+        if self._parent is None or not self._mines:
+            return None
+        with self._reporter.bar("mine", len(dataset.user_ids)) as advance:
+            return mine_fitted(
+                self._parent.model(dataset.vocabulary),
+                dataset,
+                ranks=self._config.training.negatives.mined_ranks,
+                version=self._parent.version,
+                seed=self._config.seed,
+                advance=advance,
+            )
+
+    @property
+    def _mines(self) -> bool:
+        return self._config.training.negatives.mined > 0
+
+    def _logs(self, number: int, phase: str) -> Path:
+        return self._store.root / "logs" / self._work.name.strip(".") / f"round-{number}-{phase}"

@@ -1,0 +1,1 @@
+"""A loaded version: what it answers, why, and what was added to it since."""

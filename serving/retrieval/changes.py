@@ -1,0 +1,67 @@
+"""Changes to what a version can find: fresh users and items, and those that are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving.retrieval.parts import Parts
+from serving.search.index import Vectors
+from towers.directions import DIRECTIONS
+from towers.errors import QueryError
+from towers.schema import Side
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Users or items to remove, and to add or replace: checked, and not yet done."""
+
+    side: Side
+    records: Sequence[Mapping[str, Any]]
+    """Rows of the side's table, with values of features that it does not have; ids differ."""
+    vectors: Vectors
+    """Theirs, [n, 1 + d] float32, all finite."""
+    removed: Sequence[int | str]
+    """Ids, which are removed first."""
+
+
+def check_change(
+    parts: Parts,
+    side: Side,
+    *,
+    upsert: Sequence[Mapping[str, Any]],
+    delete: Sequence[int | str],
+) -> Change:
+    """Check a change without making it, and encode it; see `Retriever.change`."""
+    catalogue, tower = parts.catalogue(side), parts.tower(side)
+    for record in upsert:
+        catalogue.check_record(record, inputs=tower.inputs)
+    records = list({record[catalogue.id_column]: record for record in upsert}.values())
+    columns = {name: [record.get(name) for record in records] for name in tower.inputs}
+    packed = tower.pack(columns, size=len(records))
+    vectors = tower(packed) if records else np.empty((0, 0), np.float32)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        raise QueryError(
+            f"{catalogue.id_column} {records[int(np.argmin(finite))][catalogue.id_column]!r}: "
+            "expected a finite vector, received NaN or infinity; check the values of the numeric "
+            "features"
+        )
+    catalogue.rows(delete)
+    return Change(side, records, vectors, list(delete))
+
+
+def apply_change(parts: Parts, change: Change) -> None:
+    """Make a change, in the catalogue and in the indexes of both directions to that side."""
+    catalogue = parts.catalogue(change.side)
+    directions = [chosen for chosen in DIRECTIONS.values() if chosen.target == change.side]
+    gone = catalogue.remove(change.removed)
+    for direction in directions:
+        parts.index(direction.name).remove(gone)
+    if change.records:
+        rows = catalogue.put(change.records, change.vectors)
+        for direction in directions:
+            parts.index(direction.name).put(rows, direction.project(change.vectors))

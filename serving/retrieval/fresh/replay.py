@@ -1,0 +1,101 @@
+"""Replay: what of a journal of fresh users and items counts in a version that is loaded.
+
+- A delete counts in every version that has the id, until the id is upserted again.
+- An upsert counts in every version that was published without the id. In one that was published
+  with it, it counts only if it came after the version was created: training has seen what came
+  before. The version's own towers encode it.
+- What does not fit the version (an unknown column, another type) is left out of it, logged and
+  counted. It stays in the journal, for the next version or a rollback.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from serving.retrieval.fresh.entry import Entry
+from towers.errors import QueryError
+from towers.schema import Side
+
+if TYPE_CHECKING:
+    from serving.retrieval.retriever import Retriever
+
+CHUNK = 1024
+"""How many records are encoded at once."""
+
+Record = Mapping[str, Any]
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """What of a journal a version was given; each id counts once."""
+
+    seq: int
+    """The last entry that was looked at."""
+    upserted: int = 0
+    deleted: int = 0
+    superseded: int = 0
+    """Upserts that training has seen, and deletes of what the version does not have."""
+    skipped: int = 0
+    """Entries that do not fit the version."""
+
+
+def replay(retriever: Retriever, entries: Sequence[Entry], *, after: int = 0) -> Replayed:
+    """Apply what counts of `entries`, one an id and in order, which follow the entry `after`."""
+    seq = entries[-1].seq if entries else after
+    totals = dict.fromkeys(("upserted", "deleted", "superseded", "skipped"), 0)
+    sides: tuple[Side, ...] = ("user", "item")
+    for side in sides:
+        chosen = [entry for entry in entries if entry.side == side]
+        for start in range(0, len(chosen), CHUNK):
+            for name, n in _replay(retriever, side, chosen[start : start + CHUNK]).items():
+                totals[name] += n
+    return Replayed(seq=seq, **totals)
+
+
+def _replay(retriever: Retriever, side: Side, entries: Sequence[Entry]) -> dict[str, int]:
+    """Apply what counts of some entries of one side, one an id; answers how many did what."""
+    created = datetime.fromisoformat(retriever.bundle.manifest.created)
+    catalogue = retriever.catalogue(side)
+    fit = [entry for entry in entries if isinstance(entry.id, type(catalogue.missing_id))]
+    ids = [entry.id for entry in fit]
+    has, had = catalogue.rows(ids) >= 0, catalogue.published.rows(ids) >= 0
+    gone = [entry.id for entry, here in zip(fit, has, strict=True) if entry.record is None and here]
+    retriever.apply(retriever.change(side, delete=gone))
+    fresh = [
+        entry
+        for entry, known in zip(fit, had, strict=True)
+        if entry.record is not None and (entry.time >= created or not known)
+    ]
+    refused = _upsert(retriever, side, [entry.record or {} for entry in fresh])
+    n_skipped = len(entries) - len(fit) + len(refused)
+    if n_skipped:
+        logger.warning(
+            "version %d: %d %ss of the journal do not fit it and are left out: %s",
+            retriever.version,
+            n_skipped,
+            side,
+            refused[0] if refused else f"{catalogue.id_column} is of another type",
+        )
+    return {
+        "upserted": len(fresh) - len(refused),
+        "deleted": len(gone),
+        "superseded": len(fit) - len(gone) - len(fresh),
+        "skipped": n_skipped,
+    }
+
+
+def _upsert(retriever: Retriever, side: Side, records: Sequence[Record]) -> list[str]:
+    """Put the records that fit, as many at once as can be; says what is wrong with the others."""
+    try:
+        retriever.apply(retriever.change(side, upsert=records))
+        return []
+    except QueryError as error:
+        if len(records) == 1:
+            return [str(error)]
+    middle = len(records) // 2
+    return _upsert(retriever, side, records[:middle]) + _upsert(retriever, side, records[middle:])

@@ -1,0 +1,112 @@
+"""Parts: what a version consists of, each read when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache, cached_property
+from typing import Any
+
+from serving.retrieval.catalogue import Catalogue
+from serving.retrieval.explanation.feature_names import FeatureNames
+from serving.search.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
+from serving.search.scann_index import ScannIndex
+from serving.version.bundle import Bundle
+from serving.version.embeddings import Embeddings
+from serving.version.index_record import IndexRecord
+from serving.version.manifest import MANIFEST
+from serving.version.saved_models.tower import Tower
+from serving.version.seen import Seen
+from serving.version.vocabulary_files import read_vocabulary
+from towers.directions import DIRECTIONS, Direction
+from towers.errors import QueryError
+from towers.schema import History, Side
+
+OpenIndex = Callable[[Bundle, Direction, Catalogue], LiveIndex]
+"""Opens the index of a direction, whose targets are in the catalogue."""
+
+
+class Parts:
+    """The catalogues, towers and indexes of one version."""
+
+    def __init__(self, bundle: Bundle, *, index: OpenIndex | None = None) -> None:
+        """Read from `bundle`; `index` opens indexes that are not in it."""
+        self.bundle = bundle
+        self._open_other = index
+        self._towers: list[Tower] = []
+        self.tower = cache(self._open_tower)
+        self.catalogue = cache(self._open_catalogue)
+        self.index = cache(self._open_index)
+
+    @cached_property
+    def users(self) -> Embeddings:
+        """All users, as published."""
+        return Embeddings.read(self.bundle.users)
+
+    @cached_property
+    def items(self) -> Embeddings:
+        """All items, as published."""
+        return Embeddings.read(self.bundle.items)
+
+    @cached_property
+    def seen(self) -> Seen:
+        """The training positives."""
+        shape = (len(self.users.vectors), len(self.items.vectors))
+        return Seen.read(self.bundle.seen, shape=shape)
+
+    @cached_property
+    def history_column(self) -> str | None:
+        """The feature that holds a user's history; None if there is none."""
+        return history_column(self.bundle.manifest.config)
+
+    @cached_property
+    def feature_names(self) -> FeatureNames:
+        """What the rows of the feature table stand for; reads the vocabulary."""
+        return FeatureNames(
+            read_vocabulary(self.bundle.vocabulary),
+            history=self.history_column,
+            id_columns={"user": self.users.id_column, "item": self.items.id_column},
+        )
+
+    def _open_catalogue(self, side: Side) -> Catalogue:
+        return Catalogue(self.users if side == "user" else self.items)
+
+    def _open_tower(self, side: Side) -> Tower:
+        tower = Tower(self.bundle.model(f"{side}_tower"))
+        for other in self._towers:
+            tower.share(other)
+        self._towers.append(tower)
+        return tower
+
+    def _open_index(self, direction: str) -> LiveIndex:
+        """Load the direction's tree; where it has none, search its vectors exactly."""
+        chosen = DIRECTIONS[direction]
+        if self._open_other is not None:
+            return self._open_other(self.bundle, chosen, self.catalogue(chosen.target))
+        where = str(self.bundle.path / MANIFEST)
+        record = IndexRecord.from_dict(self.bundle.manifest.index, where=where)
+        vectors = (self.users if chosen.target == "user" else self.items).vectors
+        settings = record.directions[direction].settings
+        if settings is None or settings.num_leaves is None:
+            return LiveExactIndex(chosen.project(vectors))
+        folder = self.bundle.index(direction)
+        width = chosen.project(vectors[:1]).shape[1]
+        return LiveScannIndex(ScannIndex.load(folder, settings=settings, width=width))
+
+
+def history_column(config: Mapping[str, Any]) -> str | None:
+    """The feature that holds a user's history, by a run's configuration; None if there is none."""
+    if config.get("user") is None:
+        return History().column
+    found = [f["column"] for f in config["user"]["features"] if f["kind"] == History().kind]
+    return found[0] if found else None
+
+
+def find_direction(name: str) -> Direction:
+    """The direction called `name`.
+
+    Raises:
+        QueryError: there is none.
+    """
+    if name not in DIRECTIONS:
+        raise QueryError(f"direction: expected one of {list(DIRECTIONS)}, received {name!r}")
+    return DIRECTIONS[name]

@@ -1,0 +1,360 @@
+"""Retriever: answers queries in four directions from one bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from serving.retrieval.answers import answer
+from serving.retrieval.catalogue import Catalogue
+from serving.retrieval.changes import Change, apply_change, check_change
+from serving.retrieval.explanation.explain import Explanation, Given, explain
+from serving.retrieval.explanation.fields import FieldImportance, draw_users, explain_fields
+from serving.retrieval.parts import OpenIndex, Parts, find_direction
+from serving.retrieval.questions import Hits, Question
+from serving.search.filters import parse_filter
+from serving.search.index import Rows, Vectors, check_k
+from serving.version.bundle import Bundle
+from serving.version.saved_models.tower import Tower
+from serving.version.store import Store, open_bundle
+from towers.directions import DIRECTIONS
+from towers.errors import QueryError
+from towers.schema import Side
+
+NOTHING: Rows = np.empty((0, 0), dtype=np.int64)
+
+
+class Retriever:
+    """One version. Each part of it is read when it is first needed.
+
+    Questions may come from several threads as long as nothing is changed; `apply` must have the
+    retriever to itself.
+    """
+
+    def __init__(self, bundle: Bundle, *, index: OpenIndex | None = None) -> None:
+        """Answer from `bundle`; `index` opens indexes that are not in it."""
+        self.bundle = bundle
+        self.parts = Parts(bundle, index=index)
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, version: int | None = None, index: OpenIndex | None = None
+    ) -> Retriever:
+        """Open the current version of a models directory, or another; or one bundle by its folder.
+
+        Args:
+            path: the directory or the folder.
+            version: which, if not the current.
+            index: opens indexes that are not in the bundle, such as those in Milvus.
+
+        Raises:
+            BundleError: there is no such version, or it is damaged.
+        """
+        path = Path(path)
+        bundle = open_bundle(path) if version is None else Store(path).open(version)
+        return cls(bundle, index=index)
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.bundle.version
+
+    def catalogue(self, side: Side) -> Catalogue:
+        """The users or the items, by row."""
+        return self.parts.catalogue(side)
+
+    def tower(self, side: Side) -> Tower:
+        """What turns features into vectors."""
+        return self.parts.tower(side)
+
+    def retrieve(
+        self,
+        direction: str,
+        *,
+        id: int | str | None = None,
+        features: Mapping[str, Any] | None = None,
+        k: int = 10,
+        exclude: Sequence[int | str] = (),
+        exclude_seen: bool = False,
+        where: Any = None,
+        min_score: float | None = None,
+    ) -> pd.DataFrame:
+        """Find the k best targets for one source, given by its id or, if it is new, by features.
+
+        Args:
+            direction: u2i, i2i, u2u or i2u.
+            id: a user or an item of the version. In i2i and u2u it is left out of its own answer.
+            features: raw values by the schema's names, for any user or item; a history is a list
+                of item ids.
+            k: how many; fewer come only where no more are left.
+            exclude: ids of targets to leave out; unknown ones do no harm.
+            exclude_seen: in u2i, leave out the items that the user has in training or in the
+                history given; in i2u, the users that have the item.
+            where: which targets may be found, by the columns of their table; see
+                `serving.search.filters`.
+            min_score: leave out targets that score less.
+
+        Returns:
+            The targets, best first: their id, `score`, and the other columns of their table.
+
+        Raises:
+            QueryError: the direction, the id, a feature, k or the filter is none that can be
+                answered.
+        """
+        question = self.ask(
+            direction,
+            ids=None if id is None else [id],
+            features=None if features is None else {name: [x] for name, x in features.items()},
+            k=k,
+            exclude=exclude,
+            exclude_seen=exclude_seen,
+            where=where,
+            min_score=min_score,
+        )
+        hits = self.answer([question])[0]
+        found = hits.rows[0] >= 0
+        frame = self.catalogue(question.direction.target).show(hits.rows[0][found])
+        frame = frame.drop(columns="score", errors="ignore")
+        frame.insert(1, "score", hits.scores[0][found])
+        return frame
+
+    def retrieve_batch(
+        self,
+        direction: str,
+        *,
+        ids: Sequence[int | str] | None = None,
+        features: Mapping[str, Sequence[Any]] | None = None,
+        k: int = 10,
+        exclude_seen: bool = False,
+        where: Any = None,
+        min_score: float | None = None,
+    ) -> Hits:
+        """Find the k best targets for each of n sources; as `retrieve`, with n values a feature.
+
+        Raises:
+            QueryError: as `retrieve`.
+        """
+        question = self.ask(
+            direction,
+            ids=ids,
+            features=features,
+            k=k,
+            exclude_seen=exclude_seen,
+            where=where,
+            min_score=min_score,
+        )
+        return self.answer([question])[0]
+
+    def ask(
+        self,
+        direction: str,
+        *,
+        ids: Sequence[int | str] | None = None,
+        features: Mapping[str, Sequence[Any]] | None = None,
+        k: int = 10,
+        exclude: Sequence[int | str] = (),
+        exclude_seen: bool = False,
+        where: Any = None,
+        min_score: float | None = None,
+    ) -> Question:
+        """Check a question about n sources, without answering it; see `retrieve`.
+
+        Raises:
+            QueryError: as `retrieve`.
+        """
+        chosen = find_direction(direction)
+        check_k(k)
+        if exclude_seen and chosen.is_similarity:
+            raise QueryError(
+                f"exclude_seen: expected u2i or i2u, received {chosen.name}; a user and an item "
+                "can have seen each other, two items or two users cannot"
+            )
+        if where is not None:
+            where = parse_filter(where)
+            self.catalogue(chosen.target).check_filter(where)
+        if (ids is None) == (features is None):
+            raise QueryError(
+                f"query: expected either the id or the features of the {chosen.source}, received "
+                f"{'neither' if ids is None else 'both'}"
+            )
+        if ids is not None:
+            packed, rows = None, self._known(chosen.source, ids)
+        else:
+            packed, rows = self._described(chosen.source, features or {})
+        return Question(
+            direction=chosen,
+            rows=rows,
+            packed=packed,
+            histories=self._histories(chosen.source, rows, packed) if exclude_seen else NOTHING,
+            k=np.full(len(rows), k, dtype=np.int64),
+            width=k,
+            exclude=self.catalogue(chosen.target).rows(exclude)[np.newaxis].repeat(len(rows), 0),
+            exclude_seen=exclude_seen,
+            where=where,
+            min_score=min_score,
+        )
+
+    def ask_packed(
+        self,
+        direction: str,
+        packed: Mapping[str, NDArray[Any]],
+        *,
+        k: NDArray[Any],
+        exclude: NDArray[Any] | None = None,
+    ) -> Question:
+        """Take a question about n sources whose features are dense arrays already.
+
+        Args:
+            direction: u2i, i2i, u2u or i2u.
+            packed: every feature of the source's tower, as `Tower.pack` gives them.
+            k: [n] integers, how many targets, each source's own.
+            exclude: [n, m] ids of targets, of their type, that are not wanted.
+
+        Raises:
+            QueryError: there is no such direction, or k is below 1.
+        """
+        chosen = find_direction(direction)
+        check_k(int(k.min(initial=1)))
+        size = len(next(iter(packed.values())))
+        unwanted: Rows = np.empty((size, 0), dtype=np.int64)
+        if exclude is not None and exclude.size:
+            found = self.catalogue(chosen.target).find(exclude.ravel())
+            unwanted = found.reshape(exclude.shape)
+        return Question(
+            direction=chosen,
+            rows=self._own_rows(chosen.source, packed, size=size),
+            packed=packed,
+            histories=NOTHING,
+            k=k.astype(np.int64),
+            width=int(k.max(initial=1)),
+            exclude=unwanted,
+            exclude_seen=False,
+            where=None,
+            min_score=None,
+        )
+
+    def answer(self, questions: Sequence[Question]) -> list[Hits]:
+        """Answer questions, those of one direction together."""
+        return answer(self.parts, questions)
+
+    def explain(self, direction: str, *, source: Given, target: Given) -> Explanation:
+        """Say why a target has its score for a source: the terms that sum to it.
+
+        Args:
+            direction: u2i, i2i, u2u or i2u.
+            source: `{"id": 1}`, a user or an item of the version, or `{"features": {...}}`, any
+                by raw values.
+            target: likewise.
+
+        Raises:
+            QueryError: the direction, an id or a feature is none that can be explained.
+            BundleError: the version was published before towers could tell, or what it keeps of a
+                user or an item does not give its vector.
+        """
+        return explain(self.parts, direction, source=source, target=target)
+
+    def explain_fields(self, *, n_users: int = 1000, k: int = 10, seed: int = 0) -> FieldImportance:
+        """Say which fields carry the scores of u2i, over what a sample of users would be shown.
+
+        Args:
+            n_users: how many users to draw.
+            k: how many items each is shown, none that it has seen.
+            seed: decides the draw.
+
+        Raises:
+            QueryError: n_users or k is below 1.
+            BundleError: as `explain`.
+        """
+        users = draw_users(self.parts, n_users, seed=seed)
+        ids = self.catalogue("user").ids(users).tolist()
+        shown = self.retrieve_batch("u2i", ids=ids, k=k, exclude_seen=True).rows
+        return explain_fields(self.parts, users, shown=shown)
+
+    def encode(self, side: Side, packed: Mapping[str, NDArray[Any]]) -> Vectors:
+        """Compute the vectors [n, 1 + d] of packed features."""
+        return self.tower(side)(packed)
+
+    def change(
+        self,
+        side: Side,
+        *,
+        upsert: Sequence[Mapping[str, Any]] = (),
+        delete: Sequence[int | str] = (),
+    ) -> Change:
+        """Check a change of what can be found, without making it.
+
+        Args:
+            side: user or item.
+            upsert: to add or replace; each as a row of the side's table: the id, columns, and
+                values of features. Columns that are not given are missing values. Of several with
+                one id, the last counts.
+            delete: ids to remove first; unknown ones do no harm.
+
+        Raises:
+            QueryError: an id, a column or a value does not fit the table or the features.
+        """
+        return check_change(self.parts, side, upsert=upsert, delete=delete)
+
+    def apply(self, change: Change) -> None:
+        """Make a change; the next question finds what was added, and not what was removed."""
+        apply_change(self.parts, change)
+
+    def warm(self) -> None:
+        """Read all that questions need, and answer one in each direction; call the towers."""
+        self.answer([self.ask(name, features={}) for name in DIRECTIONS])
+        for tower in (self.tower("user"), self.tower("item")):
+            if tower.explains:
+                tower.bags(tower.pack({}, size=1))
+        _ = self.parts.seen
+
+    def index_sizes(self) -> dict[str, int]:
+        """How many targets each direction finds, by its name."""
+        return {name: self.parts.index(name).size for name in DIRECTIONS}
+
+    def _known(self, side: Side, ids: Sequence[int | str]) -> Rows:
+        """The rows of sources that must be known."""
+        catalogue = self.catalogue(side)
+        rows = catalogue.rows(ids)
+        if (rows < 0).any():
+            raise QueryError(
+                f"{catalogue.id_column}: version {self.version} has no {side} "
+                f"{ids[int(np.argmin(rows))]!r}; ask by features instead"
+            )
+        return rows
+
+    def _described(
+        self, side: Side, columns: Mapping[str, Sequence[Any]]
+    ) -> tuple[Mapping[str, NDArray[Any]], Rows]:
+        """Pack raw features, among which may be the id, and find the rows of those that are known.
+
+        No features at all describe one source of which nothing is known.
+        """
+        size = next((len(values) for values in columns.values()), 1)
+        packed = self.tower(side).pack(columns, size=size)
+        return packed, self._own_rows(side, packed, size=size)
+
+    def _own_rows(self, side: Side, packed: Mapping[str, NDArray[Any]], *, size: int) -> Rows:
+        """The rows of sources whose features include their id; -1 where it is unknown."""
+        catalogue = self.catalogue(side)
+        if catalogue.id_column in packed:
+            return catalogue.find(packed[catalogue.id_column])
+        return np.full(size, -1, dtype=np.int64)
+
+    def _histories(self, side: Side, rows: Rows, packed: Mapping[str, NDArray[Any]] | None) -> Rows:
+        """The items in the histories given, now or when a user was added, [n, m]."""
+        column = self.parts.history_column
+        if side == "item" or column is None:
+            return NOTHING
+        if packed is None:
+            records = [self.catalogue(side).record(int(row)) for row in rows]
+            if not any(records):
+                return NOTHING
+            given = {column: [record.get(column) for record in records]}
+            packed = self.tower(side).pack(given, size=len(rows))
+        items = packed[column]
+        return self.catalogue("item").find(items.ravel()).reshape(items.shape)

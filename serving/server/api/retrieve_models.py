@@ -1,0 +1,135 @@
+"""The requests and the answers of the retrieval API, as its OpenAPI page describes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    model_validator,
+)
+
+from serving.search.filters import MOST_CONDITIONS, Filter
+from serving.server.api.json_api import Strict
+from serving.server.api.json_values import MOST, Id, Many, Values
+
+DEEPEST = 32
+"""Conditions of a filter within each other."""
+MOST_KEYS = 3
+"""Keys of one condition, one more than any has."""
+LARGEST = float(np.finfo(np.float32).max)
+
+DirectionName = Literal["u2i", "i2i", "u2u", "i2u"]
+
+
+class Source(Strict):
+    """A user or an item: one that the version has, by its id, or any, by its features."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["id"]}, {"required": ["features"]}]}
+    )
+
+    id: Id | None = None
+    features: Values | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.id is None) == (self.features is None):
+            raise ValueError("expected either an id or features")
+        return self
+
+
+def _check_size(raw: Any) -> Any:
+    """Refuse a filter that is too large before it is read, as that may take long."""
+    waiting = [(raw, 1)]
+    n_conditions = 0
+    while waiting:
+        node, depth = waiting.pop()
+        n_conditions += 1
+        if depth > DEEPEST:
+            raise ValueError(f"expected at most {DEEPEST} conditions within each other")
+        if not isinstance(node, dict):
+            continue
+        if len(node) > MOST_KEYS:
+            raise ValueError("expected one of equals, in and range with a column, or and, or, not")
+        listed = [value for value in node.values() if isinstance(value, list)]
+        if any(len(value) > MOST for value in listed):
+            raise ValueError(f"expected at most {MOST} values in a list")
+        for key in ("and", "or", "not"):
+            inner = node.get(key, [])
+            waiting += [(one, depth + 1) for one in (inner if isinstance(inner, list) else [inner])]
+        if n_conditions + len(waiting) > MOST_CONDITIONS:
+            raise ValueError(
+                f"expected at most {MOST_CONDITIONS} conditions; use `in` for many values"
+            )
+    return raw
+
+
+class Options(Strict):
+    """Which targets are wanted."""
+
+    k: int = Field(10, ge=1, description="How many; the server has a limit. Fewer if fewer match.")
+    exclude: Many[Id] = Field([], description="Ids to leave out; unknown ones do no harm.")
+    exclude_seen: bool = Field(
+        False, description="u2i and i2u: leave out what the user has seen, or who has the item."
+    )
+    where: Annotated[Filter | None, BeforeValidator(_check_size)] = Field(
+        None, description="Which targets may be found, by the columns of their table."
+    )
+    min_score: float | None = Field(
+        None, ge=-LARGEST, le=LARGEST, description="Leave out targets that score less."
+    )
+    columns: Annotated[list[str], FailFast()] = Field(
+        [], max_length=100, description="Columns of the targets' table to answer with."
+    )
+
+
+class Query(Source, Options):
+    """One user or item, and which targets are wanted for it."""
+
+
+class BatchQuery(Options):
+    """Several users or items, and which targets are wanted for each."""
+
+    sources: Many[Source] = Field(min_length=1, description="The server has a limit of its own.")
+
+
+class Result(BaseModel):
+    """A target that was found."""
+
+    id: Id
+    score: float
+    columns: dict[str, Any] = Field({}, description="Only those that were asked for.")
+
+
+class Applied(BaseModel):
+    """What the answer has taken into account."""
+
+    k: int
+    excluded: int = Field(description="How many of the ids to exclude there are.")
+    exclude_seen: bool
+    where: Filter | None
+    min_score: float | None
+
+
+class Answer(BaseModel):
+    """The best targets, best first."""
+
+    version: int = Field(description="The version that answered.")
+    direction: DirectionName
+    results: list[Result]
+    applied: Applied
+
+
+class BatchAnswer(BaseModel):
+    """The best targets for each source, in the order of the sources."""
+
+    version: int = Field(description="The version that answered, all of it.")
+    direction: DirectionName
+    answers: list[list[Result]]
+    applied: Applied

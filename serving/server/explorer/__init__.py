@@ -1,0 +1,1 @@
+"""The explorer: its page, and the routes that the page asks."""

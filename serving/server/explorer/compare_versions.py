@@ -1,0 +1,117 @@
+"""What two versions answer to one question: both lists, and the ranks of each in the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from serving.retrieval.questions import Question
+from serving.retrieval.retriever import Retriever
+from serving.server.api.json_answer import plain_records
+from serving.server.errors import NotFoundError
+from serving.server.explorer.models import CompareQuery
+from towers.errors import QueryError
+
+DEEPER, LEAST_REACH = 5, 100
+"""How much deeper than k both are asked, so that a rank in the other list is known."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The answer of one version."""
+
+    ids: Sequence[int | str]
+    scores: Sequence[float]
+    columns: Sequence[Mapping[str, Any]]
+    """Of the first k."""
+
+
+def reach_of(k: int, *, max_k: int) -> int:
+    """How deep to ask for k results."""
+    return min(max(k * DEEPER, LEAST_REACH), max(max_k, k))
+
+
+def ask(retriever: Retriever, query: CompareQuery, *, reach: int) -> Question:
+    """Make the question for one version.
+
+    Raises:
+        NotFoundError: the version does not have the id.
+        QueryError: the question cannot be answered.
+    """
+    features = query.features
+    if query.id is not None:
+        source = retriever.parts.catalogue("user" if query.direction[0] == "u" else "item")
+        if source.rows([query.id])[0] < 0:
+            raise NotFoundError(
+                f"{source.id_column}: version {retriever.version} has no {query.id!r}; describe it "
+                "by features to compare"
+            )
+    return retriever.ask(
+        query.direction,
+        ids=None if query.id is None else [query.id],
+        features=None if features is None else {name: [x] for name, x in features.items()},
+        k=reach,
+        exclude=query.exclude,
+        exclude_seen=query.exclude_seen,
+        where=query.where,
+        min_score=query.min_score,
+    )
+
+
+def answer_by(retriever: Retriever, query: CompareQuery, *, reach: int) -> Listed:
+    """Let a version that does not serve answer, with those of the columns that it has.
+
+    Raises:
+        NotFoundError: the version does not have the id.
+        QueryError: the question cannot be answered; the message names the version.
+    """
+    try:
+        question = ask(retriever, query, reach=reach)
+        hits = retriever.answer([question])[0]
+    except QueryError as error:
+        raise QueryError(f"version {retriever.version}: {error}") from None
+    catalogue = retriever.catalogue(question.direction.target)
+    rows = hits.rows[0][hits.rows[0] >= 0]
+    chosen = [name for name in query.columns if name in catalogue.columns]
+    columns = plain_records(catalogue.show(rows[: query.k], chosen)) if chosen else []
+    return Listed(
+        ids=hits.ids[0][: len(rows)].tolist(),
+        scores=np.nan_to_num(hits.scores[0][: len(rows)]).tolist(),
+        columns=[{name: record[name] for name in chosen} for record in columns],
+    )
+
+
+def compare(current: Listed, other: Listed, *, k: int) -> dict[str, Any]:
+    """Set two answers beside each other; see `Comparison`."""
+    mine, theirs = current.ids[:k], other.ids[:k]
+    places = {id: place for place, id in enumerate(mine)}
+    both = [id for id in theirs if id in places]
+    moved = [id for place, id in enumerate(theirs) if places.get(id, place) != place]
+    return {
+        "results": _compared(current, other, k=k),
+        "other_results": _compared(other, current, k=k),
+        "moved": moved,
+        "new": [id for id in mine if id not in set(both)],
+        "gone": [id for id in theirs if id not in places],
+    }
+
+
+def _compared(listed: Listed, other: Listed, *, k: int) -> list[dict[str, Any]]:
+    ranks = {id: rank for rank, id in enumerate(other.ids, start=1)}
+    found = []
+    for place, id in enumerate(listed.ids[:k]):
+        rank = ranks.get(id)
+        found.append(
+            {
+                "id": id,
+                "rank": place + 1,
+                "score": listed.scores[place],
+                "other_rank": rank,
+                "other_score": None if rank is None else other.scores[rank - 1],
+                "columns": listed.columns[place] if listed.columns else {},
+            }
+        )
+    return found

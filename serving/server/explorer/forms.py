@@ -1,0 +1,225 @@
+"""What the explorer's forms are made of: the features and the columns of users and items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from serving.retrieval.find_text import is_text
+from serving.retrieval.retriever import Retriever
+from serving.server.api.retrieve_models import DirectionName
+from serving.version.embeddings import Embeddings
+from towers.directions import DIRECTIONS
+from towers.schema import Side
+
+SAMPLED = 100_000
+"""Rows that examples are taken from, at even distances."""
+EXAMPLES, LONGEST_EXAMPLE = 50, 80
+"""Examples of one column at most, and the characters of one."""
+DISTINCT = 0.5
+"""The share of different values above which a column of text names its rows."""
+
+Type = Literal["integer", "number", "text", "boolean", "other"]
+Kind = Literal["history", "categorical", "multi_valued", "numeric", "weights"]
+
+
+class Column(BaseModel):
+    """A column of a table."""
+
+    name: str
+    type: Type
+    many: bool = Field(description="Whether a value is a list.")
+    examples: list[Any] = Field(description="Frequent values, the most frequent first.")
+    min: Any = Field(None, description="Of numbers: the least, and `max` the largest.")
+    max: Any = None
+
+
+class Feature(Column):
+    """What a tower reads."""
+
+    kind: Kind
+
+
+class SideSchema(BaseModel):
+    """The users or the items."""
+
+    id: str = Field(description="The column of the ids.")
+    id_type: Type
+    size: int = Field(description="How many can be found.")
+    label: str | None = Field(description="The column of text that names a row, if there is one.")
+    features: list[Feature]
+    columns: list[Column]
+
+
+class Direction(BaseModel):
+    """From a source to the targets that are ranked for it."""
+
+    name: DirectionName
+    source: Side
+    target: Side
+
+
+class ExplorerSchema(BaseModel):
+    """What can be asked of the current version."""
+
+    version: int
+    name: str = Field(description="The run's name.")
+    max_k: int
+    directions: list[Direction]
+    user: SideSchema
+    item: SideSchema
+
+
+def describe(retriever: Retriever, *, max_k: int) -> dict[str, Any]:
+    """Describe a version as `ExplorerSchema`; takes up to seconds for millions of rows."""
+    directions = [
+        {"name": direction.name, "source": direction.source, "target": direction.target}
+        for direction in DIRECTIONS.values()
+    ]
+    return {
+        "version": retriever.version,
+        "name": retriever.bundle.manifest.name,
+        "max_k": max_k,
+        "directions": directions,
+        "user": _describe_side(retriever, "user"),
+        "item": _describe_side(retriever, "item"),
+    }
+
+
+def _describe_side(retriever: Retriever, side: Side) -> dict[str, Any]:
+    catalogue = retriever.catalogue(side)
+    published = catalogue.published
+    columns = {name: _describe_column(published, name) for name in published.columns}
+    return {
+        "id": catalogue.id_column,
+        "id_type": columns[catalogue.id_column]["type"],
+        "size": catalogue.n_present,
+        "label": _label(published),
+        "features": _describe_features(retriever, side, columns),
+        "columns": [column for name, column in columns.items() if name != catalogue.id_column],
+    }
+
+
+def _describe_features(
+    retriever: Retriever, side: Side, columns: Mapping[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Describe what a tower reads, in the order of the configuration."""
+    kinds = _kinds(retriever, side)
+    inputs = retriever.tower(side).inputs
+    order = sorted(
+        inputs, key=lambda name: list(kinds).index(name) if name in kinds else len(kinds)
+    )
+    found = []
+    for name in order:
+        dtype, rank = inputs[name]
+        kind = kinds.get(name) or _kind_of(np.dtype(dtype), many=rank > 1)
+        known = columns.get(name, {})
+        found.append(
+            {
+                "name": name,
+                "kind": kind,
+                "type": _type_of_dtype(np.dtype(dtype)),
+                "many": rank > 1,
+                "examples": [] if kind == "history" else known.get("examples", []),
+                "min": known.get("min"),
+                "max": known.get("max"),
+            }
+        )
+    return found
+
+
+def _kinds(retriever: Retriever, side: Side) -> dict[str, str]:
+    """The kind of each feature that the run's configuration names, and where weights are."""
+    kinds: dict[str, str] = {}
+    if side == "user" and retriever.parts.history_column is not None:
+        kinds[retriever.parts.history_column] = "history"
+    chosen = retriever.bundle.manifest.config.get(side) or {"features": []}
+    for feature in chosen["features"]:
+        kinds[feature["column"]] = feature["kind"]
+        if feature.get("weights"):
+            kinds[feature["weights"]] = "weights"
+    return kinds
+
+
+def _kind_of(dtype: np.dtype[Any], *, many: bool) -> str:
+    if many:
+        return "weights" if dtype.kind == "f" else "multi_valued"
+    return "numeric" if dtype.kind == "f" else "categorical"
+
+
+def _type_of_dtype(dtype: np.dtype[Any]) -> str:
+    return {"i": "integer", "f": "number", "O": "text"}.get(dtype.kind, "other")
+
+
+def _describe_column(published: Embeddings, name: str) -> dict[str, Any]:
+    values = published.column(name)
+    many = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+    kind = _type_of(values.type.value_type if many else values.type)
+    lowest = highest = None
+    examples: list[Any] = []
+    if name != published.id_column and kind != "other":
+        sample = _sample(values)
+        examples = _examples(pc.list_flatten(sample) if many else sample)
+        if kind in {"integer", "number"} and not many:
+            lowest, highest = (_plain(value) for value in pc.min_max(values).values())
+    return {
+        "name": name,
+        "type": kind,
+        "many": many,
+        "examples": examples,
+        "min": lowest,
+        "max": highest,
+    }
+
+
+def _type_of(kind: pa.DataType) -> str:
+    if pa.types.is_boolean(kind):
+        return "boolean"
+    if pa.types.is_integer(kind):
+        return "integer"
+    if pa.types.is_floating(kind):
+        return "number"
+    return "text" if is_text(kind) else "other"
+
+
+def _sample(values: pa.Array) -> pa.Array:
+    """Take rows at even distances."""
+    if len(values) <= SAMPLED:
+        return values
+    places: NDArray[np.int64] = np.linspace(0, len(values) - 1, SAMPLED).astype(np.int64)
+    return values.take(pa.array(places))
+
+
+def _examples(values: pa.Array) -> list[Any]:
+    """The most frequent values; none of those that are too long to choose from."""
+    counts = pc.value_counts(values.drop_null())
+    frequent = pc.select_k_unstable(
+        pa.table({"count": counts.field("counts"), "value": counts.field("values")}),
+        k=min(EXAMPLES, len(counts)),
+        sort_keys=[("count", "descending"), ("value", "ascending")],
+    )
+    chosen = [_plain(value) for value in counts.field("values").take(frequent)]
+    return [value for value in chosen if value is not None and len(str(value)) <= LONGEST_EXAMPLE]
+
+
+def _plain(value: pa.Scalar) -> Any:
+    """A value as JSON has it; None for NaN and infinity too."""
+    plain = value.as_py()
+    return None if isinstance(plain, float) and not np.isfinite(plain) else plain
+
+
+def _label(published: Embeddings) -> str | None:
+    """The first column of text that tells most rows apart."""
+    for name in published.columns[1:]:
+        values = published.column(name)
+        if is_text(values.type):
+            sample = _sample(values).drop_null()
+            if pc.count_distinct(sample).as_py() > DISTINCT * max(min(len(values), SAMPLED), 1):
+                return name
+    return None

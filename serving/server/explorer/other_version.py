@@ -1,0 +1,86 @@
+"""OtherVersion: a published version that does not answer, to compare with the one that does."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore
+from typing import TypeVar
+
+from serving.retrieval.retriever import Retriever
+from serving.server.errors import ConflictError, NotFoundError, OverloadedError, UnavailableError
+from serving.server.runtime.host import Host
+from serving.version.store import Store
+from towers.errors import BundleError
+
+A = TypeVar("A")
+
+LOG = logging.getLogger(__name__)
+
+MOST_WAITING = 8
+"""Questions to other versions that wait at most."""
+
+
+class OtherVersion:
+    """Keeps the one version that was asked last; has a thread of its own."""
+
+    def __init__(self, host: Host) -> None:
+        """Open versions of the models directory of `host`."""
+        self._host = host
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="other-version")
+        self._room = BoundedSemaphore(MOST_WAITING)
+        self._retriever: Retriever | None = None
+        self._replayed = 0
+
+    async def ask(self, version: int, question: Callable[[Retriever], A]) -> A:
+        """Ask a version a question, once it is opened; fresh users and items are in it.
+
+        What takes longer than a request may goes on, so that the next one finds it done.
+
+        Raises:
+            NotFoundError: there is no such version.
+            ConflictError: it cannot be used.
+            OverloadedError: too many questions wait.
+            UnavailableError: it is still being opened.
+            QueryError: the question cannot be answered.
+        """
+        if not self._room.acquire(blocking=False):
+            raise OverloadedError(
+                f"other: expected at most {MOST_WAITING} questions to wait, and they do; ask again "
+                "later"
+            )
+        running = self._thread.submit(self._ask, version, question)
+        running.add_done_callback(lambda _: self._room.release())
+        answered = asyncio.wrap_future(running)
+        await asyncio.wait([answered], timeout=self._host.settings.timeout_s)
+        if not answered.done():
+            answered.add_done_callback(lambda late: late.cancelled() or late.exception())
+            raise UnavailableError(
+                f"version {version} is still being opened; ask again in a few seconds"
+            )
+        return answered.result()
+
+    def _ask(self, version: int, question: Callable[[Retriever], A]) -> A:
+        try:
+            return question(self._open(version))
+        except BundleError as error:
+            LOG.error("version unusable", extra={"version": version, "error": str(error)})
+            raise ConflictError(
+                f"version {version} cannot be used; the server's log says why"
+            ) from None
+
+    def _open(self, version: int) -> Retriever:
+        """Open a version, unless it is the one that was asked last, and bring it up to date."""
+        versions = Store(self._host.models).versions()
+        if version not in versions:
+            raise NotFoundError(f"other: expected one of {versions[-20:]}, received {version}")
+        if self._retriever is None or self._retriever.version != version:
+            self._retriever = None  # two at once would take the room of two
+            gc.collect()
+            bundle = Store(self._host.models).open(version, verify=False)
+            self._retriever, self._replayed = Retriever(bundle), 0
+        self._replayed = self._host.catch_up(self._retriever, after=self._replayed)
+        return self._retriever

@@ -1,0 +1,338 @@
+"""Host: the version that answers, and what is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import pandas as pd
+
+from serving.retrieval.fresh.journal import Journal
+from serving.retrieval.parts import OpenIndex
+from serving.retrieval.questions import Hits, Question
+from serving.retrieval.retriever import Retriever
+from serving.search.index import Rows, Vectors
+from serving.server.errors import NotFoundError, UnavailableError
+from serving.server.runtime.batcher import Batcher
+from serving.server.runtime.loader import Loader
+from serving.server.runtime.metrics import Metrics
+from serving.server.runtime.served_version import MODELS, Encode, Packed, Served
+from serving.server.runtime.settings import ServerSettings
+from serving.server.runtime.statuses import Statuses, VersionStatus
+from serving.server.runtime.writes import Changed, Changes, Id, Record
+from towers.errors import QueryError
+from towers.schema import Side
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+LOG = logging.getLogger(__name__)
+
+CURRENT = "current"
+"""The label of the version that answers."""
+
+
+class Host:
+    """One models directory, and the version of it that is loaded.
+
+        async with Host(Path("models"), settings=ServerSettings()) as host:
+            await host.settled()
+            served = host.current()
+            question = served.retriever.ask("u2i", ids=[7], k=10)
+            hits = await host.answer(served, question, model="u2i")
+
+    Its methods are called on the event loop that entered it.
+    """
+
+    def __init__(
+        self,
+        models: Path,
+        *,
+        settings: ServerSettings,
+        journal: Journal | None = None,
+        index: OpenIndex | None = None,
+    ) -> None:
+        """Serve from the models directory `models` once entered.
+
+        Args:
+            models: the models directory.
+            settings: the limits.
+            journal: keeps the changes.
+            index: opens indexes that are not in a bundle.
+        """
+        self.models, self.settings = models, settings
+        self.metrics = Metrics()
+        self._journal, self._index = journal, index
+        self._statuses = Statuses()
+        self._served: Served | None = None
+        self._closed = False
+        self._settled = asyncio.Event()
+        self._ready = asyncio.Event()
+
+    async def __aenter__(self) -> Host:
+        """Start to watch the models directory."""
+        settings = self.settings
+        self._loop = asyncio.get_running_loop()
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="loader")
+        self._batcher = Batcher(
+            max_batch=settings.max_batch,
+            max_queue=settings.max_queue,
+            timeout_s=settings.timeout_s,
+            observe=self.metrics.computed,
+        )
+        self._changes = Changes(self._journal, batcher=self._batcher, current=self.current)
+        self._loader = Loader(
+            self.models,
+            replay=self._changes.replay,
+            statuses=self._statuses,
+            metrics=self.metrics,
+            index=self._index,
+        )
+        self.metrics.watch_queue(lambda: self._batcher.waiting)
+        self.metrics.watch_index(self._index_size)
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish what has been asked, and free what is loaded."""
+        self._closed = True
+        self._watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._watching
+        await self._changes.close()
+        await self._batcher.close()
+        await self._loop.run_in_executor(None, self._background.shutdown)
+        self._served = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a version is loaded."""
+        return self._served is not None
+
+    async def ready(self) -> None:
+        """Wait until a version is loaded."""
+        await self._ready.wait()
+
+    async def settled(self) -> None:
+        """Wait until the version that was current at the start is loaded or refused."""
+        await self._settled.wait()
+
+    def current(self) -> Served:
+        """The version that answers. Any thread may ask.
+
+        Raises:
+            UnavailableError: none is loaded yet.
+        """
+        served = self._served
+        if served is None:
+            raise UnavailableError(
+                "version: expected one to be loaded, but none is yet; ask again later, and see the "
+                "server's log if that does not help"
+            )
+        return served
+
+    def find(self, name: str, *, version: int | None = None, label: str | None = None) -> Served:
+        """The loaded version of a model, in TF Serving's words where it is none.
+
+        Raises:
+            NotFoundError: no such model, or that version of it is not loaded.
+            QueryError: no such label.
+        """
+        _check_label(label)
+        served = self._served
+        if served is None or name not in served.signatures or version not in {None, served.version}:
+            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
+            raise NotFoundError(f"Servable not found for request: {wanted}")
+        return served
+
+    def statuses(
+        self, name: str, *, version: int | None = None, label: str | None = None
+    ) -> list[VersionStatus]:
+        """What has become of the versions of a model, newest first.
+
+        Raises:
+            NotFoundError: no such model, or no such version of it.
+            QueryError: no such label.
+        """
+        _check_label(label)
+        if label is not None and self._served is not None:
+            version = self._served.version
+        found = self._statuses.all() if name in MODELS else []
+        if version is None and not found:
+            raise NotFoundError(f"Could not find any versions of model {name}")
+        if version is not None:
+            found = [status for status in found if status.version == version]
+        if not found:
+            raise NotFoundError(f"Could not find version {version} of model {name}")
+        return found
+
+    async def answer(self, served: Served, question: Question, *, model: str) -> Hits:
+        """Answer a question that `served` was asked, in a batch with others.
+
+        Raises:
+            OverloadedError: too many wait.
+            DeadlineError: it took longer than `timeout_s`.
+            UnavailableError: the server is shutting down.
+            QueryError: the question cannot be answered.
+        """
+        began = time.perf_counter()
+        hits = await self._batcher.run(served.retriever.answer, question, size=question.size)
+        self._note(began, served, model=model, direction=question.direction.name)
+        return hits
+
+    async def encode(self, served: Served, side: Side, packed: Packed, *, model: str) -> Vectors:
+        """Compute the vectors [n, 1 + d] of packed features, in a batch with others.
+
+        Raises:
+            as `answer`.
+        """
+        began = time.perf_counter()
+        size = len(next(iter(packed.values())))
+        encode = Encode(served.retriever, side)
+        vectors = await self._batcher.run(encode, packed, size=size)
+        self._note(began, served, model=model, direction="")
+        return vectors
+
+    async def compute(
+        self, served: Served, function: Callable[[], A], *, model: str, direction: str = ""
+    ) -> A:
+        """Call a function of a version between two batches, as changes are made there too.
+
+        Raises:
+            as `answer`, and whatever `function` does.
+        """
+        began = time.perf_counter()
+        found = await self._batcher.run(lambda several: [function() for _ in several], None)
+        self._note(began, served, model=model, direction=direction)
+        return found
+
+    async def show(
+        self, served: Served, side: Side, rows: Rows, columns: Sequence[str] | None = None
+    ) -> pd.DataFrame:
+        """The columns of some rows of a table, between two batches, as changes are made there too.
+
+        Raises:
+            QueryError: there is no such column.
+            as `answer`.
+        """
+        catalogue = served.retriever.catalogue(side)
+        return await self._batcher.run(
+            lambda several: [catalogue.show(one, columns) for one in several], rows
+        )
+
+    async def look(self, function: Callable[[], A]) -> A:
+        """Call a quick function between two batches, as changes are made there too.
+
+        Raises:
+            UnavailableError: the server is shutting down.
+        """
+        return await self._batcher.alone(function)
+
+    def catch_up(self, retriever: Retriever, *, after: int = 0) -> int:
+        """Apply the journal's entries above `after` to a version that does not answer.
+
+        Any thread may call it.
+
+        Returns:
+            The last entry, to go on after.
+        """
+        if self._journal is None:
+            return after
+        return self._journal.replay(retriever, after=after).seq
+
+    async def change(
+        self, side: Side, *, upsert: Sequence[Record] = (), delete: Sequence[Id] = ()
+    ) -> Changed:
+        """Check a change, write it to the journal, apply it; the next answer sees it.
+
+        A change that has been written is applied though its client goes away.
+
+        Raises:
+            QueryError: a record or an id is of no use to the current version; nothing has changed.
+            OverloadedError: too many changes wait.
+            UnavailableError: no version is loaded, or there is no journal.
+        """
+        changed = await self._changes.make(side, upsert=upsert, delete=delete)
+        self.metrics.changed(
+            side, upserted=changed.inserted + changed.replaced, deleted=changed.deleted
+        )
+        return changed
+
+    def _note(self, began: float, served: Served, *, model: str, direction: str) -> None:
+        seconds = time.perf_counter() - began
+        self.metrics.answered(seconds, model=model, direction=direction)
+        if LOG.isEnabledFor(logging.DEBUG):
+            facts = {"version": served.version, "model": model, "direction": direction}
+            LOG.debug("answered", extra={**facts, "ms": round(seconds * 1000, 3)})
+
+    async def _watch(self) -> None:
+        """Load each version that becomes current."""
+        while True:
+            await self._look()
+            self._settled.set()
+            await asyncio.sleep(self.settings.poll_s)
+
+    async def _look(self) -> None:
+        """Swap in the current version, if it is another and can be used."""
+        loaded = None if self._served is None else self._served.retriever.bundle.manifest
+        served = await self._in_background(self._loader.prepare, loaded)
+        if served is None:
+            return
+        try:
+            await self._in_background(self._changes.catch_up, served.retriever)
+            await self._batcher.alone(partial(self._swap, served))
+        except Exception as error:  # noqa: BLE001 - the version that answers goes on
+            self._loader.refuse(served.version, error)
+        else:
+            self._ready.set()
+
+    async def _in_background(self, function: Callable[[A], B], argument: A) -> B:
+        return await self._loop.run_in_executor(self._background, function, argument)
+
+    def _swap(self, served: Served) -> None:
+        """Let another version answer; on the batcher's thread, so no change comes between."""
+        self._changes.catch_up(served.retriever)
+        before, self._served = self._served, served
+        if before is not None:
+            unloading = VersionStatus(before.version, "UNLOADING")
+            self._statuses.replace(unloading, where="AVAILABLE")
+        self._statuses.set(VersionStatus(served.version, "AVAILABLE"))
+        self.metrics.loaded(served.version)
+        self.metrics.in_memory.inc()
+        weakref.finalize(served, self._unloaded, served.version).atexit = False
+        LOG.info("version swapped in", extra={"version": served.version})
+
+    def _unloaded(self, version: int) -> None:
+        """Note that nothing refers to a version any more; called wherever the last one let go."""
+        if not self._closed:
+            self._loop.call_soon_threadsafe(self._free, version)
+
+    def _free(self, version: int) -> None:
+        """Give the memory of a version back: its parts refer to each other."""
+        self._background.submit(gc.collect)
+        self.metrics.in_memory.dec()
+        self._statuses.replace(VersionStatus(version, "END"), where="UNLOADING")
+        LOG.info("version unloaded", extra={"version": version})
+
+    def _index_size(self, direction: str) -> int:
+        return 0 if self._served is None else self._served.retriever.index_sizes()[direction]
+
+
+def _check_label(label: str | None) -> None:
+    if label not in {None, CURRENT}:
+        raise QueryError(f"Unrecognized servable version label: {label}")

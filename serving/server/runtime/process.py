@@ -1,0 +1,115 @@
+"""Serve: the server as a process, from its start to a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+
+from serving.retrieval.fresh.journal import Journal
+from serving.retrieval.parts import OpenIndex
+from serving.server.runtime.host import Host
+from serving.server.runtime.listeners import GrpcListener, RestListener, bracketed
+from serving.server.runtime.settings import ServerSettings
+
+LOG = logging.getLogger(__name__)
+
+JOURNAL = "journal"
+"""Where changes are kept in the models directory, unless they are kept elsewhere."""
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the server listens."""
+
+    rest: str
+    """A URL."""
+    grpc: str
+    """Host and port."""
+
+
+def run(
+    models: Path,
+    *,
+    settings: ServerSettings,
+    journal: Path | None = None,
+    index: OpenIndex | None = None,
+    ready: Callable[[Addresses], None] = lambda addresses: None,
+) -> None:
+    """Be the process that serves a models directory, until SIGTERM or SIGINT; see `serve`."""
+    # What is loaded by now stays: looking for garbage among it would only halt requests.
+    gc.collect()
+    gc.freeze()
+    uvloop.run(serve(models, settings=settings, journal=journal, index=index, ready=ready))
+
+
+async def serve(
+    models: Path,
+    *,
+    settings: ServerSettings,
+    journal: Path | None = None,
+    index: OpenIndex | None = None,
+    ready: Callable[[Addresses], None] = lambda addresses: None,
+) -> None:
+    """Serve a models directory until SIGTERM or SIGINT, then finish what is in flight.
+
+    Args:
+        models: the models directory.
+        settings: addresses and limits.
+        journal: the folder that keeps changes; by default `journal` in the models directory if
+            that can be written, or else there are none.
+        index: opens indexes that are not in a bundle.
+        ready: told where the server listens, once it does. A version may still be loading.
+
+    Raises:
+        ConfigError: a port is not to be had.
+        BundleError: another server uses the journal, or it is damaged.
+    """
+    with ExitStack() as held:
+        rest = RestListener(settings)
+        held.callback(rest.close)
+        grpc = GrpcListener(settings)
+        kept = _open_journal(models, journal)
+        if kept is not None:
+            held.enter_context(kept)
+        stop = _stop_signal()
+        async with Host(models, settings=settings, journal=kept, index=index) as host:
+            await rest.start(host)
+            await grpc.start(host)
+            addresses = Addresses(
+                f"http://{bracketed(settings.host)}:{rest.port}",
+                f"{bracketed(settings.host)}:{grpc.port}",
+            )
+            LOG.info("started", extra={"rest": addresses.rest, "grpc": addresses.grpc})
+            ready(addresses)
+            await stop.wait()
+            LOG.info("stopping", extra={"at_most_s": settings.shutdown_s})
+            await asyncio.gather(rest.stop(), grpc.stop())
+    LOG.info("stopped")
+
+
+def _stop_signal() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def _open_journal(models: Path, folder: Path | None) -> Journal | None:
+    """Open the journal; None where its usual place cannot be written."""
+    if folder is not None:
+        return Journal(folder)
+    try:
+        return Journal(models / JOURNAL)
+    except OSError as error:
+        LOG.warning("no journal, so changes are refused", extra={"error": str(error)})
+        return None

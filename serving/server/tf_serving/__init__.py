@@ -1,0 +1,1 @@
+"""TF Serving's protocols: REST and gRPC."""

@@ -1,0 +1,224 @@
+"""Predictor: what TF Serving's Predict does, from a request's arrays to those of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.server.errors import TooLargeError
+from serving.server.runtime.host import Host
+from serving.server.runtime.served_version import Served
+from serving.server.tf_serving.signatures import Signature
+from serving.version.saved_models.names import EXCLUDE, FEATURES, K
+from towers.errors import QueryError
+from towers.schema import Side
+
+DEFAULT_SIGNATURE = "serving_default"
+"""The signature of a request that names none."""
+
+LONGEST_MESSAGE = 1000
+"""Characters of an error; a header of HTTP/2, where gRPC has it, has no room for many more."""
+
+MOST_BAGS = 64
+"""Rows of a request for what vectors are made of, where each answers with a vector a feature; as
+many as a warm-up request has."""
+
+TOWERS: Mapping[str, Side] = {"user_tower": "user", "item_tower": "item"}
+"""The models that answer with vectors."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class UnknownSignatureError(QueryError):
+    """A signature that the model does not have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'Serving signature key "{name}" not found.')
+        self.name = name
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What a request asks: a signature of a model of a version."""
+
+    served: Served
+    model: str
+    signature: Signature
+
+
+class Predictor:
+    """Answers as the SavedModels do, by the host's retriever."""
+
+    def __init__(self, host: Host) -> None:
+        """Answer by `host`."""
+        self.host = host
+        self._signatures: WeakKeyDictionary[Served, dict[tuple[str, str], Signature]] = (
+            WeakKeyDictionary()
+        )
+
+    def find(
+        self,
+        model: str,
+        signature: str,
+        *,
+        version: int | None = None,
+        label: str | None = None,
+    ) -> Target:
+        """Find what is asked; an empty `signature` is `serving_default`.
+
+        Raises:
+            NotFoundError: no such model, or no such version of it.
+            UnknownSignatureError: the model has no such signature.
+            QueryError: no such label.
+        """
+        served = self.host.find(model, version=version, label=label)
+        name = signature or DEFAULT_SIGNATURE
+        known = self._signatures.setdefault(served, {})
+        found = known.get((model, name))
+        if found is None:
+            definitions = served.signature_defs(model)
+            if name not in definitions:
+                raise UnknownSignatureError(name)
+            found = known[model, name] = Signature.of(name, definitions[name])
+        return Target(served, model, found)
+
+    async def predict(
+        self, target: Target, inputs: Arrays, *, outputs: Iterable[str] = ()
+    ) -> Arrays:
+        """Answer a request whose arrays have the types and ranks of the signature.
+
+        Args:
+            target: what is asked.
+            inputs: the arrays by name, as many rows each.
+            outputs: which to answer with; all, if none is named.
+
+        Returns:
+            `vector` [b, 1 + d] float32 of a tower, or what it is made of; or `ids` [b, k] and
+            `scores` [b, k] float32.
+
+        Raises:
+            QueryError: an input is lacking or unknown, the rows differ or there are none, k is out
+                of range, or an output is unknown.
+            TooLargeError: there are too many rows.
+            as `Host.answer`.
+        """
+        wanted = _wanted(target.signature, outputs)
+        check_inputs(target.signature, inputs.keys())
+        is_large = target.signature.name == FEATURES
+        limit = self.host.settings.max_batch
+        _check_batch(inputs, limit=min(limit, MOST_BAGS) if is_large else limit)
+        if target.model in TOWERS:
+            found = await self._encode(target, inputs)
+        else:
+            found = await self._retrieve(target, inputs)
+        return {name: found[name] for name in wanted}
+
+    async def _encode(self, target: Target, inputs: Arrays) -> Arrays:
+        """Ask for vectors, or for what they are made of."""
+        side = TOWERS[target.model]
+        if target.signature.name == FEATURES:
+            tower = target.served.retriever.tower(side)
+            return await self.host.compute(
+                target.served, partial(tower.bags, inputs), model=target.model
+            )
+        vectors = await self.host.encode(target.served, side, inputs, model=target.model)
+        return {"vector": vectors}
+
+    async def _retrieve(self, target: Target, inputs: Arrays) -> Arrays:
+        """Ask for candidates."""
+        features = {name: values for name, values in inputs.items() if name not in {K, EXCLUDE}}
+        size = len(next(iter(features.values())))
+        question = target.served.retriever.ask_packed(
+            target.model,
+            features,
+            k=self._checked(inputs[K]) if K in inputs else np.full(size, _default_k(target)),
+            exclude=inputs.get(EXCLUDE),
+        )
+        hits = await self.host.answer(target.served, question, model=target.model)
+        return {"ids": hits.ids, "scores": hits.scores}
+
+    def _checked(self, ks: NDArray[Any]) -> NDArray[Any]:
+        """Refuse numbers of results that are out of range.
+
+        Raises:
+            QueryError: one is.
+        """
+        limit = self.host.settings.max_k
+        wrong = ks[(ks < 1) | (ks > limit)]
+        if wrong.size:
+            raise QueryError(f"{K}: expected at least 1 and at most {limit}, received {wrong[0]}")
+        return ks
+
+
+def _check_batch(inputs: Arrays, *, limit: int) -> None:
+    """Refuse no rows, too many, and inputs that differ in theirs."""
+    sizes = {name: len(values) for name, values in inputs.items() if values.ndim}
+    size = next(iter(sizes.values()), 0)
+    if any(other != size for other in sizes.values()):
+        raise QueryError(
+            "Batching Run() input tensors must have equal 0th-dimension size: received "
+            f"{sizes}; send as many rows of each input"
+        )
+    if size == 0:
+        raise QueryError("Batching Run() input tensors must have at least one row: received 0")
+    if size > limit:
+        raise TooLargeError(
+            f"Batching Run() input tensors must have at most {limit} rows: received {size}; "
+            "send several requests"
+        )
+
+
+def check_inputs(signature: Signature, names: Iterable[str]) -> None:
+    """Refuse a request that lacks an input of the signature or has another, as TF Serving does.
+
+    Raises:
+        QueryError: it does.
+    """
+    sent, known = set(names), set(signature.inputs)
+    if sent == known:
+        return
+    if len(sent) != len(known):
+        raise QueryError(
+            f"input size does not match signature: {len(sent)}!={len(known)} len({_set(sent)}) != "
+            f"len({_set(known)}). Sent extra: {_set(sent - known)}. Missing but required: "
+            f"{_set(known - sent)}."
+        )
+    name = min(known - sent)
+    raise QueryError(
+        f"Signature input alias: {name}(feed name: {signature.inputs[name].feed}) not found in "
+        f"request and no default value provided. Inputs expected to be in the request {_set(sent)},"
+        " or default input alias set: "
+    )
+
+
+def _wanted(signature: Signature, outputs: Iterable[str]) -> list[str]:
+    """The names of the outputs to answer with, as TF Serving reads an output filter.
+
+    Raises:
+        QueryError: one is unknown, or named twice.
+    """
+    wanted = list(outputs)
+    for name in wanted:
+        if name not in signature.outputs:
+            raise QueryError(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the "
+                f"set {_set(signature.outputs)}."
+            )
+        if wanted.count(name) > 1:
+            raise QueryError(f"duplicate output tensor alias: {name}")
+    return wanted or list(signature.outputs)
+
+
+def _default_k(target: Target) -> int:
+    """The number of results that was fixed at the export."""
+    return int(target.served.retriever.bundle.manifest.config["export"]["k"])
+
+
+def _set(names: Iterable[str]) -> str:
+    return f"{{{','.join(sorted(names))}}}"

@@ -1,0 +1,181 @@
+"""TF Serving's REST API: the status, the metadata and the predictions of models."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import orjson
+from google.protobuf import json_format
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from serving.server.errors import INTERNAL, status_of
+from serving.server.runtime.host import Host
+from serving.server.tf_serving.json_codec import JsonRequest
+from serving.server.tf_serving.json_tensors import dump
+from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
+from serving.server.tf_serving.predict_codec import (
+    LONGEST_MESSAGE,
+    Predictor,
+    UnknownSignatureError,
+)
+from towers.errors import QueryError, RecallError
+
+VERSION_HEADER = "X-Model-Version"
+"""Says which version an answer comes from."""
+
+_WHICH = (
+    r"(?i:/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+)
+_POST = re.compile(_WHICH + r":(?P<method>classify|regress|predict))")
+_GET = re.compile(_WHICH + r"(?P<metadata>/metadata)?)")
+_NO_MODEL = re.compile(r"(?i:/v1/models(/(versions|labels)/[^/:]+)?(/metadata)?)")
+_LARGEST_VERSION = 2**63 - 1
+
+
+def routes(host: Host) -> list[BaseRoute]:
+    """Answer everything below `/v1/models`, by `host`."""
+    route = Route("/v1/models{rest:path}", ModelsEndpoint(host))
+    route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE)
+    return [route]
+
+
+class ModelsEndpoint:
+    """An ASGI application."""
+
+    def __init__(self, host: Host) -> None:
+        """Answer by `host`."""
+        self._host = host
+        self._predictor = Predictor(host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; one that is at fault with `{"error": ...}`.
+
+        Raises:
+            RecallError: the fault is the server's.
+        """
+        request = Request(scope, receive)
+        model, code = "", INTERNAL.grpc.name
+        try:
+            address = _Address.parse(request)
+            model = address.model
+            response = await self._respond(address, request)
+            code = grpc.StatusCode.OK.name
+        except RecallError as error:
+            status = status_of(error)
+            code = status.grpc.name
+            if status is INTERNAL:
+                raise
+            message = str(error)[:LONGEST_MESSAGE]
+            response = _json(orjson.dumps({"error": message}), status=status.http)
+        except ClientDisconnect:
+            code = grpc.StatusCode.CANCELLED.name
+            return
+        finally:
+            self._host.metrics.count(surface="rest", model=model, code=code)
+        await response(scope, receive, send)
+
+    async def _respond(self, address: _Address, request: Request) -> Response:
+        """Do what the address says."""
+        if address.method == "status":
+            return self._status(address)
+        if address.method == "metadata":
+            return self._metadata(address)
+        body = await request.body()
+        if address.method == "predict":
+            return await self._predict(address, body)
+        signature = JsonRequest.parse(body).signature
+        target = self._predictor.find(address.model, signature, **address.choice)
+        raise refuse_method(address.method, target.signature)
+
+    async def _predict(self, address: _Address, body: bytes) -> Response:
+        """Answer raw features with vectors or candidates."""
+        document = JsonRequest.parse(body)
+        try:
+            target = self._predictor.find(address.model, document.signature, **address.choice)
+        except UnknownSignatureError as error:
+            raise QueryError(
+                f'Serving signature name: "{error.name}" not found in signature def'
+            ) from None
+        form, inputs = document.read(target.signature, settings=self._host.settings)
+        outputs = await self._predictor.predict(target, inputs)
+        return _json(dump(outputs, form=form), version=target.served.version)
+
+    def _status(self, address: _Address) -> Response:
+        """Say what has become of the versions of a model."""
+        statuses = model_statuses(self._host, address.model, **address.choice)
+        text = json_format.MessageToJson(statuses, always_print_fields_with_no_presence=True)
+        return _json(text.encode())
+
+    def _metadata(self, address: _Address) -> Response:
+        """Describe the signatures of a model."""
+        spec, signatures = model_metadata(self._host, address.model, **address.choice)
+        document = {
+            "model_spec": _fields(spec),
+            "metadata": {"signature_def": _fields(signatures)},
+        }
+        return _json(orjson.dumps(document), version=spec.version.value)
+
+
+@dataclass(frozen=True)
+class _Address:
+    """What a method and a path ask for."""
+
+    model: str
+    method: str
+    """`status`, `metadata`, `predict`, `classify` or `regress`."""
+    choice: dict[str, Any]
+    """`version` or `label`, where one is named."""
+
+    @classmethod
+    def parse(cls, request: Request) -> _Address:
+        """Read a request's first line.
+
+        Raises:
+            QueryError: there is no such method or path.
+        """
+        path = request.scope["path"]
+        patterns = {"POST": _POST, "GET": _GET}
+        pattern = patterns.get(request.method)
+        match = pattern.fullmatch(path) if pattern else None
+        if match is None:
+            if request.method == "GET" and _NO_MODEL.fullmatch(path):
+                raise QueryError("Missing model name in request.")
+            raise QueryError(f"Malformed request: {request.method} {path}")
+        found = match.groupdict()
+        method = found.get("method") or ("metadata" if found["metadata"] else "status")
+        choice: dict[str, Any] = {}
+        if found["label"]:
+            choice["label"] = found["label"]
+        if found["version"]:
+            choice["version"] = _version(found["version"])
+        return cls(found["model"], method.lower(), choice)
+
+
+def _version(digits: str) -> int:
+    """Read a version.
+
+    Raises:
+        QueryError: it is no 64-bit integer.
+    """
+    if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
+        raise QueryError(f"Failed to convert version: {digits} to numeric.")
+    return int(digits)
+
+
+def _fields(message: Any) -> Any:
+    """A proto as TF Serving writes it: by its fields' own names, with the empty ones."""
+    return json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+
+
+def _json(body: bytes, *, status: int = 200, version: int | None = None) -> Response:
+    """Make a response of JSON."""
+    headers = {} if version is None else {VERSION_HEADER: str(version)}
+    return Response(body, status, headers, media_type="application/json")

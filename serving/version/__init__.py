@@ -1,0 +1,1 @@
+"""A published version on disk: its files, its checksums, its SavedModels."""

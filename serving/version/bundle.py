@@ -1,0 +1,139 @@
+"""Bundle: the files of one published version, and whether they are still what was published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.version.manifest import MANIFEST, FileRecord, Manifest, is_plain, list_files
+from towers.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One version: its folder and its manifest. Nothing changes the folder once it is published."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def read(cls, path: Path, *, verify: bool = True) -> Bundle:
+        """Read the bundle in the folder `path`; links are resolved, so it stays at one version.
+
+        Raises:
+            BundleError: the manifest cannot be read or, with `verify`, a file is not as published.
+        """
+        path = path.resolve()
+        bundle = cls(path, Manifest.read(path / MANIFEST))
+        if verify:
+            bundle.verify()
+        return bundle
+
+    @property
+    def version(self) -> int:
+        """The version's number."""
+        return self.manifest.version
+
+    @property
+    def vocabulary(self) -> Path:
+        """The folder of the vocabulary."""
+        return self.path / "vocabulary"
+
+    @property
+    def users(self) -> Path:
+        """The embeddings of the users, as Parquet."""
+        return self.path / "users.parquet"
+
+    @property
+    def items(self) -> Path:
+        """The embeddings of the items, as Parquet."""
+        return self.path / "items.parquet"
+
+    @property
+    def seen(self) -> Path:
+        """Which items each user has interacted with, as Parquet."""
+        return self.path / "seen.parquet"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The folder of the checkpoint that training continues from."""
+        return self.path / "checkpoint"
+
+    @property
+    def metrics(self) -> Path:
+        """The evaluation's figures, as JSON."""
+        return self.path / "metrics.json"
+
+    @property
+    def report(self) -> Path:
+        """The evaluation's report, as HTML."""
+        return self.path / "report.html"
+
+    def index(self, direction: str) -> Path:
+        """The folder of the index of `direction`: u2i, i2i, u2u or i2u."""
+        return self.path / "index" / direction
+
+    @property
+    def models(self) -> list[str]:
+        """The names of the SavedModels, in order."""
+        return sorted(path.parent.name for path in self.path.glob(f"models/*/{self.version}"))
+
+    def model(self, name: str) -> Path:
+        """The folder of the SavedModel `name`: user_tower, item_tower or a direction."""
+        return self.path / "models" / name / str(self.version)
+
+    def verify(self) -> None:
+        """Compare every file with the manifest; reads all of them.
+
+        Raises:
+            BundleError: files are damaged, missing or unexpected; the message names each.
+        """
+        expected, present = self.manifest.files, list_files(self.path)
+        faults = dict.fromkeys(expected.keys() - present.keys(), "missing")
+        faults |= dict.fromkeys(present.keys() - expected.keys(), "unexpected")
+        for name in expected.keys() & present.keys():
+            fault = _find_damage(present[name], expected[name])
+            if fault:
+                faults[name] = f"damaged: {fault}"
+        if faults:
+            lines = "\n".join(f"  {name}: {fault}" for name, fault in sorted(faults.items()))
+            raise BundleError(
+                f"{self.path}: {len(faults)} file(s) differ from {MANIFEST}\n{lines}\n"
+                f"{self._remedy()}"
+            )
+
+    def _remedy(self) -> str:
+        """Say what to do about damage; names the version to go back to where there is one."""
+        earlier = [v for v in list_versions(self.path.parent) if v < self.version]
+        back = f", or roll back to version {earlier[-1]}" if earlier else ""
+        return f"publish again{back}"
+
+
+def list_versions(folder: Path) -> list[int]:
+    """The versions that have a folder of their own in `folder`, in order; ignores all else."""
+    if not folder.is_dir():
+        return []
+    numbers = (parse_version(path.name) for path in folder.iterdir() if path.is_dir())
+    return sorted(number for number in numbers if number is not None)
+
+
+def parse_version(name: str) -> int | None:
+    """The version that a file name such as `12` stands for; None for `0`, `012`, `v12`."""
+    plain = name.isascii() and name.isdecimal() and not name.startswith("0")
+    return int(name) if plain else None
+
+
+def _find_damage(path: Path, expected: FileRecord) -> str | None:
+    """Say how the file at `path` differs from its record; None where it does not."""
+    if not is_plain(path):
+        return "not a plain file"
+    try:
+        size = path.stat().st_size
+        if size != expected.bytes:
+            return f"expected {expected.bytes} bytes, received {size}"
+        received = FileRecord.of(path).sha256
+    except OSError as error:
+        return str(error.strerror)
+    if received != expected.sha256:
+        return f"expected sha256 {expected.sha256}, received {received}"
+    return None

@@ -1,0 +1,125 @@
+"""Tower: the SavedModel of one tower, called with raw values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from serving.search.index import Vectors
+from serving.version.saved_models.names import FEATURES
+from towers.errors import BundleError
+from towers.packer import missing_marker, pack
+
+
+class Tower:
+    """Turns the features of users, or of items, into their vectors."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the SavedModel in the folder `path`.
+
+        Raises:
+            BundleError: there is none, or it is damaged.
+        """
+        try:
+            self._model = tf.saved_model.load(str(path))
+        except (OSError, tf.errors.OpError) as error:
+            raise BundleError(
+                f"{path}: expected a SavedModel, received {error}; publish again, or roll back to "
+                "another version"
+            ) from None
+        self._path = path
+        self._call = self._model.signatures["serving_default"]
+        self.inputs = {
+            name: (
+                object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype,
+                spec.shape.rank,
+            )
+            for name, spec in self._call.structured_input_signature[1].items()
+        }
+        """The features by name: NumPy type and rank, as `towers.packer.pack` takes them."""
+
+    def share(self, other: Tower) -> None:
+        """Let go of what `other` holds too: the feature table, in two towers of one version.
+
+        Variables of equal values then have one place in memory.
+        """
+        known = {_key(variable): variable for variable in other.variables}
+        for variable in self.variables:
+            twin = known.get(_key(variable))
+            if twin is not None and bool(tf.reduce_all(tf.equal(variable, twin))):
+                variable.assign(twin)
+
+    @property
+    def variables(self) -> Sequence[tf.Variable]:
+        """What the tower holds."""
+        found: Sequence[tf.Variable] = self._call.variables
+        return found
+
+    def pack(self, columns: Mapping[str, Sequence[Any]], *, size: int) -> dict[str, NDArray[Any]]:
+        """Turn `size` raw values a feature into dense arrays; one that is not given is missing.
+
+        Raises:
+            QueryError: a feature is unknown, or a value does not fit its type.
+        """
+        return pack(columns, inputs=self.inputs, size=size)
+
+    def __call__(self, packed: Mapping[str, NDArray[Any]]) -> Vectors:
+        """Compute vectors [size, 1 + d] float32 of packed features."""
+        vectors: Vectors = self._call(**_tensors(packed))["vector"].numpy()
+        return vectors.astype(np.float32, copy=False)
+
+    @property
+    def explains(self) -> bool:
+        """Whether the version was published with what `bags` needs."""
+        return FEATURES in self._model.signatures
+
+    def bags(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """List the features that each vector is a sum of; see `padded_bags` in `graphs`.
+
+        Raises:
+            BundleError: the version was published before towers could tell.
+        """
+        if not self.explains:
+            raise BundleError(
+                f"{self._path}: expected a signature {FEATURES!r}, from which scores are "
+                "explained, received a version published without it; publish again"
+            )
+        answer = self._model.signatures[FEATURES](**_tensors(packed))
+        return {name: values.numpy() for name, values in answer.items()}
+
+
+def _key(variable: tf.Variable) -> tuple[Any, ...]:
+    """What equal variables have in common."""
+    return variable.name, variable.dtype, tuple(variable.shape)
+
+
+def _tensors(packed: Mapping[str, NDArray[Any]]) -> dict[str, tf.Tensor]:
+    return {name: tf.constant(values) for name, values in packed.items()}
+
+
+def join_packed(batches: Sequence[Mapping[str, NDArray[Any]]]) -> Mapping[str, NDArray[Any]]:
+    """Put batches of packed features one after another; lists are padded to the longest."""
+    if len(batches) == 1:
+        return batches[0]
+    joined = {}
+    for name in batches[0]:
+        arrays = [batch[name] for batch in batches]
+        if arrays[0].ndim == 2:  # noqa: PLR2004
+            longest = max(array.shape[1] for array in arrays)
+            arrays = [_padded(array, longest) for array in arrays]
+        joined[name] = np.concatenate(arrays)
+    return joined
+
+
+def _padded(array: NDArray[Any], length: int) -> NDArray[Any]:
+    """Make lists longer, by missing markers."""
+    if array.shape[1] == length:
+        return array
+    wide = np.full((len(array), length), missing_marker(array.dtype), dtype=array.dtype)
+    wide[:, : array.shape[1]] = array
+    return wide

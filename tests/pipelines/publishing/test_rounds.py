@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from pipelines.config import load_config
+from pipelines.data.blocks import interaction_matrix
+from pipelines.data.prepare import Prepared
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.progress import Advance, Reporter
+from pipelines.results import Results
+from pipelines.run import run
+from pipelines.training import fit as fit_module
+from pipelines.training.fit import FitState
+from serving.retrieval.retriever import Retriever
+from serving.version.embeddings import Embeddings
+from serving.version.store import Store
+
+pytestmark = pytest.mark.slow
+
+if TYPE_CHECKING:
+    from tests.pipelines.conftest import Tiny
+
+Published = tuple[Path, Results]
+
+CHANGING = ("rounds", "current_version", "timings")
+"""What changes from one round to the next."""
+
+
+class Interrupting(Reporter):
+    """Stops the run as Ctrl-C does where a report begins with `at`; remembers what it was told."""
+
+    def __init__(self, at: str | None = None) -> None:
+        super().__init__()
+        self.at, self.lines = at, list[str]()
+
+    def reach(self, point: str) -> None:
+        if self.at is not None and point.startswith(self.at):
+            raise KeyboardInterrupt
+
+    def say(self, text: str) -> None:
+        self.reach(text.strip())
+        self.lines.append(text.strip())
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.reach(name)
+        with super().stage(name):
+            yield
+
+    @contextmanager
+    def bar(self, name: str, total: int, *, unit: str | None = None) -> Iterator[Advance]:
+        done = 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += 1
+            self.reach(f"{name}: {done}")
+
+        yield advance
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+POINTS: list[str | tuple[object, str, Callable[..., None]]] = [
+    "split",
+    "epoch 2: 3",
+    (FitState, "save", interrupt),  # the third epoch has a checkpoint, but is not finished
+    "export: 3",
+    (Store, "activate", interrupt),  # version 1 is published, but not current
+    "mine: 1",
+    "version 2 is published",
+]
+"""Where the run is interrupted, in order."""
+
+
+def test_each_version_holds_the_figures_of_all_rounds_so_far(published: Published) -> None:
+    out, results = published
+    for version in (1, 2):
+        folder = out / "versions" / str(version)
+        found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        assert found["rounds"] == results["rounds"][:version]
+        assert {**found, **dict.fromkeys(CHANGING)} == {**results, **dict.fromkeys(CHANGING)}
+        assert len(found["timings"]) < len(results["timings"])
+        page = (folder / "report.html").read_text(encoding="utf-8")
+        assert page.lower().startswith("<!doctype html>")
+
+
+def test_each_manifest_says_where_its_version_came_from(tiny: Tiny, published: Published) -> None:
+    out, results = published
+    first, second = (Store(out).open(version).manifest for version in (1, 2))
+    assert (first.parent_version, first.mined) == (None, None)
+    assert second.parent_version == 1
+    assert second.mined == {"version": 1, "ranks": [2, 9], "queries": 60}
+    for manifest, found in zip((first, second), results["rounds"], strict=True):
+        assert manifest.metrics == found["evaluation"]
+        assert manifest.schema_fingerprint == tiny.config().schema.fingerprint()
+        assert manifest.config["training"]["negatives"]["mined_ranks"] == [2, 9]
+        assert manifest.name == "tiny"
+
+
+def test_only_later_rounds_train_on_mined_negatives(published: Published) -> None:
+    for found in published[1]["rounds"]:
+        for what in ("share of sampled negatives", "share of hardest negatives"):
+            shares = found["sampling"][what]
+            assert sum(shares.values()) == pytest.approx(1.0, abs=1e-5)
+            assert (shares["mined"] > 0) == (found["round"] > 0)
+
+
+def test_a_versions_figures_are_those_of_its_own_vectors(
+    tiny: Tiny, prepared: Prepared, published: Published
+) -> None:
+    out, results = published
+    for found in results["rounds"]:
+        retriever = Retriever.open(out, version=found["version"])
+        users, items = retriever.catalogue("user"), retriever.catalogue("item")
+        seen, test = (
+            interaction_matrix(
+                frame,
+                user_ids=users.published.ids.to_numpy(),
+                item_ids=items.published.ids.to_numpy(),
+            )
+            for frame in (prepared.everything_but_test, prepared.test)
+        )
+        expected = evaluate(
+            (users.vectors @ items.vectors.T).__getitem__,
+            train=seen,
+            test=test,
+            config=tiny.config().evaluation,
+        )
+        assert found["evaluation"] == expected.to_dict()
+        np.testing.assert_array_equal(retriever.parts.seen.matrix.toarray(), seen.toarray() != 0)
+        assert expected.metric("recall@5") > 2 * figure(results["baseline"], "recall@5")
+
+
+def test_the_round_that_validates_best_is_current(published: Published) -> None:
+    out, results = published
+    best = [max(epoch["recall@5"] for epoch in found["epochs"]) for found in results["rounds"]]
+    expected = 2 if best[1] >= best[0] else 1
+    assert results["current_version"] == Store(out).current() == expected
+
+
+@pytest.mark.usefixtures("no_graphs")
+def test_a_round_that_validates_worse_is_published_but_not_current(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remaining = iter([0.9, 0.1])
+
+    class Scripted:
+        def metric(self, name: str) -> float:
+            return next(remaining)
+
+    monkeypatch.setattr(fit_module, "evaluate", lambda *_, **__: Scripted())
+    reporter, out = Interrupting(), tmp_path / "models"
+    config = tiny.config(training={"epochs": 1, "refit_on_all": False})
+    results = run(config, out, frames=tiny.tables, reporter=reporter)
+    assert Store(out).versions() == [1, 2]
+    assert results["current_version"] == Store(out).current() == 1
+    assert (
+        "version 2 is published, but version 1 validates better and stays current; to switch: "
+        f"fm-recall rollback {out} --to 2" in reporter.lines
+    )
+    n_train = results["data"]["counts"]["train"]
+    assert Retriever.open(out).parts.seen.matrix.nnz == n_train  # the model was not refitted
+    assert sum(line.startswith("epoch") for line in reporter.lines) == 2
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_anywhere_ends_as_if_it_had_not_been(
+    tiny: Tiny, published: Published, tmp_path: Path
+) -> None:
+    out, lines, seen = tmp_path / "models", list[str](), dict[int, dict[str, str]]()
+    for point in POINTS:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            reporter = Interrupting(point if isinstance(point, str) else None)
+            if not isinstance(point, str):
+                patch.setattr(*point)
+            run(tiny.config(), out, frames=tiny.tables, reporter=reporter)
+        lines += reporter.lines
+        for version in Store(out).versions():
+            found = tiny.digest(out / "versions" / str(version))
+            assert seen.setdefault(version, found) == found
+    reporter = Interrupting()
+    results = run(tiny.config(), out, frames=tiny.tables, reporter=reporter)
+    lines += reporter.lines
+
+    expected_at, expected = published
+    assert seen == {v: tiny.digest(out / "versions" / str(v)) for v in Store(out).versions()}
+    assert figures(results) == figures(expected)
+    assert tiny.left_over(out) == []
+    assert_same_vectors(out, expected_at)
+    n_epochs = sum(len(found["epochs"]) + best_epoch(found) for found in expected["rounds"])
+    assert sum(line.startswith("epoch") for line in lines) == n_epochs  # none was run again
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_if_it_had_not_been(
+    tiny: Tiny, published: Published, tmp_path: Path
+) -> None:
+    config, out = tiny.write(tmp_path), tmp_path / "models"
+    kill_when((out / ".staging-1" / "models").exists, config, out)
+    assert Store(out).versions() == []
+    assert any(out.glob(".staging-*"))
+    reporter = Interrupting()
+    run(load_config(config), out, reporter=reporter)
+
+    second = published[1]["rounds"][1]
+    n_epochs = len(second["epochs"]) + best_epoch(second)
+    assert sum(line.startswith("epoch") for line in reporter.lines) == n_epochs  # none of round 0
+    assert_same_vectors(out, published[0])
+    assert tiny.left_over(out) == []
+
+
+def kill_when(is_time: Callable[[], bool], config: Path, out: Path) -> None:
+    """Start a run in a process of its own, and kill it once it has come so far."""
+    command = ["-c", "from pipelines.cli.main import main; main()", "run", str(config), "--out"]
+    with subprocess.Popen(
+        [sys.executable, *command, str(out)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        while not is_time():
+            assert process.poll() is None, process.communicate()[0].decode()
+            time.sleep(0.005)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+
+
+def assert_same_vectors(root: Path, expected: Path) -> None:
+    for version in (1, 2):
+        for name in ("users", "items"):
+            got, wanted = (
+                Embeddings.read(models / "versions" / str(version) / f"{name}.parquet").vectors
+                for models in (root, expected)
+            )
+            np.testing.assert_array_equal(got, wanted)
+
+
+def figures(results: Results) -> dict[str, Any]:
+    """Everything that does not depend on the time."""
+    plain = json.loads(json.dumps(results))
+    del plain["created"], plain["timings"]
+    for found in plain["rounds"]:
+        for epoch in found["epochs"]:
+            del epoch["seconds"]
+    return plain  # type: ignore[no-any-return]
+
+
+def figure(evaluation: Any, name: str) -> float:
+    return float(evaluation["segments"]["all"]["figures"][name])
+
+
+def best_epoch(found: Any) -> int:
+    return 1 + int(np.argmax([epoch["recall@5"] for epoch in found["epochs"]]))

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from serving.retrieval.explanation.bag import Bag
+from serving.retrieval.explanation.feature_names import FeatureName, FeatureNames
+from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
+
+VOCABULARY = Vocabulary(
+    spaces={
+        "user.city": Tokens(
+            tokens=np.array(["a", "b"], dtype=object),
+            rows=np.array([9, 2]),  # as a vocabulary has it that has grown
+            counts=np.array([1, 1]),
+            oov_row=1,
+        ),
+        "user.age": Buckets(first_row=3, boundaries=(18.0, 30.5)),
+        "user.income": Scalar(row=6, mean=0.0, std=2.0),
+        "item.item_id": Tokens(
+            tokens=np.array([5, 70], dtype=np.int64),
+            rows=np.array([8, 10]),
+            counts=np.array([1, 1]),
+            oov_row=7,
+        ),
+        "item.brand": Hashed(first_row=11, buckets=2),
+    },
+    n_rows=13,
+)
+NAMES = FeatureNames(VOCABULARY, history="past", id_columns={"user": "user_id", "item": "item_id"})
+MISSING = np.iinfo(np.int64).min
+
+
+def bag(*rows: int) -> Bag:
+    n = len(rows)
+    x = np.arange(n, dtype=np.float64) + 0.5
+    return Bag(np.array(rows, dtype=np.int64), x, np.ones((n, 2)), np.zeros(n))
+
+
+def test_user_features_are_named() -> None:
+    packed: dict[str, Any] = {
+        "city": np.array(["b"], dtype=object),
+        "age": np.array([20.0], np.float32),
+        "income": np.array([7.25], np.float32),
+        "past": np.array([[70, 5, MISSING]]),
+    }
+    ordered = NAMES.in_order(bag(10, 8, 6, 4, 2))
+    assert ordered.rows.tolist() == [2, 4, 6, 8, 10]
+    assert NAMES.of(ordered, packed, side="user") == [
+        FeatureName("city", "b", None, True, 4.5),
+        FeatureName("age", "18 to 30.5", None, True, 3.5),
+        FeatureName("income", "7.25", None, True, 2.5),
+        FeatureName("past", "5", 5, True, 1.5),
+        FeatureName("past", "70", 70, True, 0.5),
+    ]
+
+
+def test_ranges_are_open_at_the_ends() -> None:
+    packed: dict[str, Any] = {"age": np.array([1.0], np.float32)}
+    tokens = [NAMES.of(bag(row), packed, side="user")[0].token for row in (3, 4, 5)]
+    assert tokens == ["< 18", "18 to 30.5", ">= 30.5"]
+
+
+def test_tokens_of_one_row_are_listed() -> None:
+    brands = np.array([["one", "two", "", "three", "four"]], dtype=object)
+    places = tf.strings.to_hash_bucket_fast(brands[0], 2).numpy()
+    for place in (0, 1):
+        (name,) = NAMES.of(bag(11 + place), {"brand": brands}, side="item")
+        here = [one for one, at in zip(brands[0], places, strict=True) if one and at == place]
+        assert (name.token, name.known) == (", ".join(here), True)
+
+
+def test_unknown_tokens_share_a_name_without_a_label() -> None:
+    cities = np.array([["c", "a", "", "d", "c"]], dtype=object)
+    unknown, known = NAMES.of(NAMES.in_order(bag(1, 9)), {"city": cities}, side="user")
+    assert (unknown.token, unknown.known) == ("c, d", False)
+    assert (known.token, known.known) == ("a", True)
+    (new,) = NAMES.of(bag(7), {"item_id": np.array([6])}, side="item")
+    assert (new.field, new.token, new.label, new.known) == ("item_id", "6", None, False)
+
+
+def test_fields_of_a_side_are_in_order() -> None:
+    for side, fields in (
+        ("user", ["city", "age", "income", "past"]),
+        ("item", ["item_id", "brand"]),
+    ):
+        numbers = NAMES.fields_of(side)  # type: ignore[arg-type]
+        assert [NAMES.field(n, side=side) for n in numbers.tolist()] == fields  # type: ignore[arg-type]

@@ -1,0 +1,112 @@
+"""Fresh users and items, in an exact and in an approximate version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.retrieval.retriever import Retriever
+from towers.errors import QueryError
+
+USER, ITEM = 2**40 + 3, "item 3"
+FRESH = {"item_id": "fresh", "genres": ["x"], "price": 2.0, "title": "Fresh"}
+
+
+@pytest.fixture(params=[1, 2], ids=["exact", "scann"])
+def retriever(models: Path, request: pytest.FixtureRequest) -> Retriever:
+    return Retriever.open(models, version=request.param)
+
+
+def upsert(retriever: Retriever, side: Any, *records: dict[str, Any]) -> None:
+    retriever.apply(retriever.change(side, upsert=records))
+
+
+def delete(retriever: Retriever, side: Any, *ids: Any) -> None:
+    retriever.apply(retriever.change(side, delete=ids))
+
+
+def found(retriever: Retriever, direction: str, **query: Any) -> dict[Any, float]:
+    frame = retriever.retrieve(direction, **{"k": 1000} | query)
+    return dict(zip(frame.iloc[:, 0], frame["score"], strict=True))
+
+
+def test_a_fresh_item_is_found_at_once_by_its_own_score(retriever: Retriever) -> None:
+    upsert(retriever, "item", FRESH)
+    vector = retriever.encode("item", retriever.tower("item").pack(
+        {name: [FRESH[name]] for name in ("item_id", "genres", "price")}, size=1
+    ))  # fmt: skip
+    expected = retriever.catalogue("user").vectors[3] @ vector[0]
+    assert found(retriever, "u2i", id=USER)["fresh"] == pytest.approx(expected, abs=1e-5)
+    assert found(retriever, "i2i", id=ITEM)["fresh"] == pytest.approx(
+        found(retriever, "i2i", id="fresh")[ITEM], abs=1e-5
+    )
+    assert found(retriever, "i2u", id="fresh")[USER] == pytest.approx(expected, abs=1e-5)
+    assert retriever.index_sizes() == {"u2i": 121, "i2i": 121, "u2u": 60, "i2u": 60}
+    shown = retriever.retrieve("u2i", id=USER, k=1, where={"column": "title", "equals": "Fresh"})
+    assert shown.iloc[0].to_dict() | {"score": 0, "genres": 0} == {
+        "item_id": "fresh", "score": 0, "genres": 0, "price": 2.0, "title": "Fresh",
+    }  # fmt: skip
+
+
+def test_an_item_that_is_there_is_replaced(retriever: Retriever) -> None:
+    before = found(retriever, "u2i", id=USER)
+    upsert(retriever, "item", FRESH | {"item_id": ITEM, "price": -50.0})
+    after = found(retriever, "u2i", id=USER)
+    assert len(after) == len(before) == 120
+    assert after[ITEM] != pytest.approx(before[ITEM])
+    assert {i for i in before if before[i] != pytest.approx(after[i], abs=1e-5)} == {ITEM}
+
+
+def test_deleted_items_are_gone_from_both_directions_until_they_come_back(
+    retriever: Retriever,
+) -> None:
+    upsert(retriever, "item", FRESH)
+    delete(retriever, "item", "fresh", "item 7", "item 119", "never was")
+    for direction, source in (("u2i", USER), ("i2i", ITEM)):
+        rest = found(retriever, direction, id=source)
+        assert len(rest) == 118 - (direction == "i2i")
+        assert not {"fresh", "item 7", "item 119"} & set(rest)
+    with pytest.raises(QueryError, match="no item 'item 7'"):
+        retriever.retrieve("i2i", id="item 7")
+    upsert(retriever, "item", FRESH | {"item_id": "item 7"}, FRESH)
+    assert {"fresh", "item 7"} <= set(found(retriever, "u2i", id=USER))
+
+
+def test_of_several_records_with_one_id_the_last_counts(retriever: Retriever) -> None:
+    upsert(retriever, "item", FRESH, FRESH | {"title": "Last"})
+    assert retriever.catalogue("item").record(120)["title"] == "Last"
+    assert retriever.index_sizes()["u2i"] == 121
+
+
+def test_a_fresh_user_is_found_and_asks_by_id(retriever: Retriever) -> None:
+    upsert(retriever, "user", {"user_id": 7, "city": "a", "history": ["item 5", "item 9", "?"]})
+    assert 7 in found(retriever, "i2u", id=ITEM)
+    assert 7 in found(retriever, "u2u", id=USER)
+    assert 7 not in found(retriever, "u2u", id=7)
+    by_features = found(retriever, "u2i", features={"city": "a", "history": ["item 5", "item 9"]})
+    assert found(retriever, "u2i", id=7) == pytest.approx(by_features, abs=1e-5)
+    unseen = found(retriever, "u2i", id=7, exclude_seen=True)
+    assert set(by_features) - set(unseen) == {"item 5", "item 9"}
+
+
+def test_a_change_that_does_not_fit_changes_nothing(retriever: Retriever) -> None:
+    for records in ([FRESH, {"item_id": "x", "genres": 3}], [FRESH, {"price": 1.0}]):
+        with pytest.raises(QueryError):
+            upsert(retriever, "item", *records)
+    with pytest.raises(QueryError, match="expected text"):
+        delete(retriever, "item", "item 1", 5)
+    assert len(found(retriever, "u2i", id=USER)) == 120
+
+
+def test_many_fresh_items(retriever: Retriever) -> None:
+    records = [FRESH | {"item_id": f"new {n}", "price": n / 100} for n in range(500)]
+    upsert(retriever, "item", *records)
+    delete(retriever, "item", *[f"new {n}" for n in range(0, 500, 2)])
+    rest = found(retriever, "u2i", id=USER)
+    assert len(rest) == 120 + 250
+    prices = {n: rest[f"new {n}"] for n in range(1, 500, 2)}
+    steps = np.diff(list(prices.values()))
+    np.testing.assert_allclose(steps, steps.mean(), atol=0.05)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from serving.version.saved_models.tower import Tower
+from towers.errors import BundleError
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_raw_values_become_the_vectors_of_the_model(world: Any, models: Path, side: str) -> None:
+    tower = Tower(models / "models" / f"{side}_tower" / "1")
+    rows = [3, 0, 17]
+    batch = [world.features(side, row) for row in rows]
+    columns = {name: [one[name][0] for one in batch] for name in tower.inputs}
+    vectors = tower(tower.pack(columns, size=len(rows)))
+    assert vectors.dtype == np.float32
+    expected = world.sides[side].vectors[rows]
+    np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_inputs_are_those_of_the_signature(models: Path) -> None:
+    tower = Tower(models / "models" / "item_tower" / "1")
+    assert tower.inputs == {"item_id": (object, 1), "genres": (object, 2), "price": (np.float32, 1)}
+
+
+def test_damaged_model_is_refused(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="expected a SavedModel, received"):
+        Tower(tmp_path)
+    copy = tmp_path / "copy"
+    shutil.copytree(models / "models" / "user_tower" / "1", copy)
+    next(copy.glob("variables/*.index")).write_bytes(b"")
+    with pytest.raises(BundleError, match="expected a SavedModel, received"):
+        Tower(copy)
+
+
+def test_what_two_towers_both_hold_is_kept_once(models: Path) -> None:
+    item, like, unlike = (Tower(models / "models" / "item_tower" / "1") for _ in range(3))
+    packed = item.pack({"price": [3.0]}, size=1)
+    vector = item(packed)
+    assert not places(item) & places(like)
+    item.share(like)
+    assert places(item) == places(like)
+    for variable in unlike.variables:
+        if variable.dtype.is_floating:
+            variable.assign(variable + 1)
+    alone = places(unlike)
+    unlike.share(item)
+    assert places(unlike) == alone
+    np.testing.assert_array_equal(item(packed), vector)
+
+
+def places(tower: Tower) -> set[int]:
+    """Where in memory a tower's numbers are."""
+    values = [variable.read_value() for variable in tower.variables if variable.dtype.is_floating]
+    return {np.asarray(memoryview(value)).ctypes.data for value in values}
