@@ -1,24 +1,23 @@
-"""Entry: one line of what came or went."""
+"""Entry: one user or item that was put in or taken out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from pydantic import AwareDatetime, PositiveInt, StrictInt, StrictStr
+from datetime import datetime
+from typing import Any
 
 from towers.schema import Side
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One user or item that was put in or taken out."""
+    """One change of one user or item."""
 
-    seq: PositiveInt
-    """Grows from entry to entry."""
-    time: AwareDatetime
+    seq: int
+    """The number of the change: from 1, and larger than that of every change before it."""
+    time: datetime
+    """When it was written, with its time zone."""
     side: Side
-    op: Literal["upsert", "delete"]
-    id: StrictInt | StrictStr
-    record: dict[str, Any] | None = None
-    """Of an upsert: a flat row of the side's table, plain JSON values."""
+    id: int | str
+    record: dict[str, Any] | None
+    """What was put in: a row of the side's table, as plain JSON values. None: taken out."""

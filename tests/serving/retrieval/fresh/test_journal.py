@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import logging
 import os
 import subprocess
 import sys
@@ -10,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from serving.retrieval.fresh import journal as module
-from serving.retrieval.fresh.entry import Entry
 from serving.retrieval.fresh.journal import FILE, Journal
+from tests.serving.retrieval.fresh.journal_support import limited_file_size
 from towers.errors import BundleError, QueryError
 
 Open = Callable[[], Journal]
@@ -76,12 +71,13 @@ def test_the_last_entry_of_an_id_counts(open_journal: Open) -> None:
     drop(journal, 1)
     put(journal, item(1, price=2))
     journal.append("item", id_column="item_id", upsert=[item(3)], delete=[3, 2])
-    for opened in (journal, open_journal()):
-        assert [(entry.op, entry.id) for entry in opened.entries()] == [
-            ("upsert", 1),
-            ("delete", 2),
-            ("upsert", 3),
-        ]
+    expected = [
+        ("item", 1, item(1, price=2)),
+        ("item", 2, None),
+        ("item", 3, item(3)),
+    ]
+    assert content(journal) == expected
+    assert content(open_journal()) == expected
 
 
 def test_an_integer_is_not_the_text_of_it(open_journal: Open) -> None:
@@ -89,24 +85,23 @@ def test_an_integer_is_not_the_text_of_it(open_journal: Open) -> None:
     assert [entry.id for entry in open_journal().entries()] == [1, "1"]
 
 
-def test_it_is_on_disk_before_append_returns(
-    open_journal: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_file_has_all_that_append_was_told(open_journal: Open, tmp_path: Path) -> None:
+    """So whoever copies the file while the server runs has every change that was answered."""
     journal = open_journal()
-    written: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda _: written.append(journal.path.read_text()))
-    put(journal, item("a"), item("b"))
-    assert len(written) == 1
-    assert '"id":"b"' in written[0]
+    for number in range(3):
+        put(journal, item(number))
+        assert {path.name for path in journal.path.parent.iterdir()} == {FILE, ".lock"}
+        copy = tmp_path / f"copy {number}"
+        copy.mkdir()
+        (copy / FILE).write_bytes(journal.path.read_bytes())
+        with Journal(copy) as copied:
+            assert copied.entries() == journal.entries()
 
 
-def test_a_line_is_json_with_a_checksum(open_journal: Open) -> None:
-    journal = open_journal()
-    put(journal, item("a\n\u2028"))
-    (line,) = [json.loads(text) for text in journal.path.read_text("utf-8").split("\n") if text]
-    assert set(line) == {"crc32", "entries"}
-    (entry,) = line["entries"]
-    assert set(entry) == {"seq", "time", "side", "op", "id", "record"}
+def test_it_waits_for_the_disk(open_journal: Open) -> None:
+    """SQLite then calls fsync for its rollback journal, the database and the folder."""
+    extra = 3
+    assert open_journal()._database.execute("PRAGMA synchronous").fetchone() == (extra,)
 
 
 def test_one_server_at_a_time(tmp_path: Path) -> None:
@@ -131,124 +126,43 @@ def test_one_server_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-@given(cut=st.integers(min_value=1))
-def test_a_torn_last_line_is_dropped_with_a_warning(
-    cut: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("torn")
-    with Journal(folder) as journal:
-        put(journal, item("a"))
-        whole = journal.path.read_bytes()
-        put(journal, item("b"), item("c"))
-        last = len(journal.path.read_bytes()) - len(whole)
-    os.truncate(folder / FILE, len(whole) + cut % last)
-    with Journal(folder) as journal:
-        assert [entry.id for entry in journal.entries()] == ["a"]
-        assert journal.path.read_bytes() == whole
-        put(journal, item("d"))
-    with Journal(folder) as journal:
-        assert [entry.id for entry in journal.entries()] == ["a", "d"]
-
-
-def test_the_warning_names_file_and_line(
-    open_journal: Open, caplog: pytest.LogCaptureFixture
-) -> None:
-    journal = open_journal()
-    put(journal, item("a"))
-    with journal.path.open("ab") as file:
-        file.write(b"\0" * 100)
-    with caplog.at_level(logging.WARNING):
-        open_journal()
-    assert f"{journal.path}: line 2: torn" in caplog.text
-
-
-@given(where=st.integers(min_value=0), flip=st.integers(1, 255))
-def test_damage_before_the_last_line_is_refused(
-    where: int, flip: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("damaged")
-    with Journal(folder) as journal:
-        put(journal, item("a"))
-        put(journal, item("b"))
-        size = len(journal.path.read_bytes())
-        put(journal, item("c"))
-        put(journal, item("d"))
-    raw = bytearray((folder / FILE).read_bytes())
-    raw[where % size] ^= flip
-    (folder / FILE).write_bytes(raw)
-    with pytest.raises(BundleError, match=r"fresh\.jsonl: line \d: damaged: .*; restore the file"):
-        Journal(folder)
-    (folder / FILE).unlink()
-    Journal(folder).close()  # the lock is free again
-
-
-def test_compaction_keeps_what_counts(
-    open_journal: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "SMALL", 20)
+def test_it_grows_with_the_ids_and_not_with_the_changes(open_journal: Open) -> None:
     journal = open_journal()
     put(journal, item("kept"))
-    sizes = []
-    for price in range(60):
+    put(journal, item("often", price=0))
+    size = journal.path.stat().st_size
+    for price in range(1, 60):
         put(journal, item("often", price=price))
-        sizes.append(journal.path.stat().st_size)
-    assert max(sizes) < 25 * (sizes[1] - sizes[0])
-    expected = journal.entries()
-    assert content(journal) == [
-        ("item", "kept", item("kept")),
-        ("item", "often", item("often", price=59)),
-    ]
+    assert journal.path.stat().st_size == size
+    expected = [("item", "kept", item("kept")), ("item", "often", item("often", price=59))]
+    assert content(journal) == expected
     assert put(journal, item("after")) == 62
-    assert open_journal().entries()[:2] == expected
-    assert {path.name for path in journal.path.parent.iterdir()} == {FILE, ".lock"}
-    assert not caplog.records
+    assert content(open_journal())[:2] == expected
 
 
-def test_a_compaction_that_fails_loses_nothing(
-    open_journal: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("no space left")
-
-    monkeypatch.setattr(module, "SMALL", 5)
-    monkeypatch.setattr(module, "write_text_atomic", refuse)
-    journal = open_journal()
-    for price in range(12):
-        put(journal, item("often", price=price))
-    assert "could not be compacted: no space left" in caplog.text
-    assert content(open_journal()) == [("item", "often", item("often", price=11))]
-
-
-@pytest.mark.parametrize("step", ["write", "fsync"])
-def test_a_full_disk_changes_nothing(
-    open_journal: Open, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_full_disk_changes_nothing(open_journal: Open) -> None:
     journal = open_journal()
     put(journal, item("a"))
-    file = journal._file
-
-    class Full:
-        """Takes half of what is written, as a disk does that gets full."""
-
-        def write(self, line: bytes) -> int:
-            return file.write(line[: len(line) // 2])
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(file, name)
-
-    def refuse(_: int) -> None:
-        raise OSError("input/output error")
-
-    with monkeypatch.context() as patched:
-        if step == "write":
-            patched.setattr(journal, "_file", Full())
-        else:
-            patched.setattr(os, "fsync", refuse)
-        with pytest.raises(BundleError, match=r"could not be written .*nothing has changed"):
-            put(journal, item("b"))
-    assert [entry.id for entry in journal.entries()] == ["a"]
+    size = journal.path.stat().st_size
+    for limit in (0, 600, size, size + 5000):
+        with (
+            limited_file_size(limit),
+            pytest.raises(BundleError, match=r"could not be written .*nothing has changed"),
+        ):
+            put(journal, item("b", text="x" * 50_000))
+        assert [entry.id for entry in journal.entries()] == ["a"]
     put(journal, item("c"))
     assert [entry.id for entry in open_journal().entries()] == ["a", "c"]
+
+
+def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None:
+    with (
+        limited_file_size(5000),
+        pytest.raises(BundleError, match=r"fresh\.sqlite\.new: could not be written"),
+    ):
+        Journal(tmp_path)
+    with Journal(tmp_path) as journal:
+        assert put(journal, item("a")) == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), b"bytes", {1, 2}, "\ud800"])
@@ -261,17 +175,25 @@ def test_records_that_json_cannot_hold_are_refused(open_journal: Open, value: ob
     assert [entry.id for entry in open_journal().entries()] == ["c"]
 
 
+@pytest.mark.parametrize("id", [2**63, "\ud800"])
+def test_ids_that_no_version_has_are_refused(open_journal: Open, id: int | str) -> None:
+    journal = open_journal()
+    with pytest.raises(QueryError, match="expected plain JSON values"):
+        put(journal, item(id))
+    with pytest.raises(QueryError, match="expected plain JSON values"):
+        drop(journal, id)
+    assert journal.entries() == []
+
+
 def test_an_empty_change_is_not_written(open_journal: Open) -> None:
     journal = open_journal()
+    before = journal.path.read_bytes()
     assert put(journal) == 0
-    assert journal.path.read_bytes() == b""
+    assert journal.path.read_bytes() == before
 
 
-def test_entries_are_what_the_file_says(open_journal: Open) -> None:
+def test_times_have_a_zone(open_journal: Open) -> None:
     journal = open_journal()
     put(journal, item("a", price=2))
     (entry,) = journal.entries()
-    assert entry == Entry(
-        seq=1, time=entry.time, side="item", op="upsert", id="a", record=item("a", price=2)
-    )
     assert entry.time.utcoffset() is not None
