@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from serving.atomic import move_directory
+from serving.atomic import make_folder
 from towers.errors import DataError
 
 URL = "https://raw.githubusercontent.com/gusye1234/LightGCN-PyTorch/master/data/gowalla"
@@ -48,11 +48,9 @@ def prepare_gowalla(source: Path, out: Path) -> Path:
     """
     if out.is_dir():
         return out
-    beside = out.with_name(f".{out.name}")
-    beside.mkdir(parents=True, exist_ok=True)
-    for name, table in TABLES.items():
-        read_pairs(_text(source / name)).to_parquet(beside / table)
-    move_directory(beside, out)
+    with make_folder(out) as folder:
+        for name, table in TABLES.items():
+            read_pairs(_text(source / name)).to_parquet(folder / table)
     return out
 
 

@@ -1,57 +1,77 @@
-"""File operations that a reader sees whole or not at all, even where the writer is killed."""
+"""File operations that a reader sees whole or not at all, even where the writer is killed.
+
+What is being written has a hidden name that ends in `.partial` beside its final name. It is on disk
+before it is renamed, and the new name is on disk before the call returns.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 from uuid import uuid4
 
+PARTIAL = ".partial"
+"""How the name of a file or folder ends that is not finished, or that is being removed."""
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Give a path to write to; the file there replaces `path` when the block ends without error.
+
+    Several writers may do so at the same time: the last one to end wins.
+    """
+    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
+    try:
+        yield partial
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+@contextmanager
+def open_atomic(path: Path) -> Iterator[TextIO]:
+    """Open a text file (UTF-8) that replaces `path` when the block ends without error."""
+    with replace_file(path) as partial, partial.open("x", encoding="utf-8", newline="") as file:
+        yield file
+
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) beside `path` and rename it into place, on disk before this returns."""
+    """Replace the file `path` by one that holds `text` (UTF-8)."""
     with open_atomic(path) as file:
         file.write(text)
 
 
 @contextmanager
-def open_atomic(path: Path) -> Iterator[TextIO]:
-    """Open a file (UTF-8) beside `path`, and rename it into place where the block ends well.
+def make_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; it gets the name `path` when the block ends without error.
 
-    It is on disk before this returns.
+    Only one writer at a time may make the same folder. What a killed writer left is removed first.
+
+    Raises:
+        OSError: `path` exists and is not an empty folder.
     """
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
     try:
-        with beside.open("x", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        yield partial
+        move_directory(partial, path)
     finally:
-        beside.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def symlink_atomic(link: Path, target: Path) -> None:
-    """Make `link` point to `target` (as given, unresolved), replacing the link that was there.
-
-    Only one writer at a time may set the same link; `locked` sees to that.
-    """
-    beside = link.with_name(f".{link.name}.new")
-    beside.unlink(missing_ok=True)
-    beside.symlink_to(target)
-    beside.replace(link)
-    sync(link.parent)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def move_directory(source: Path, target: Path) -> None:
     """Rename `source`, a finished directory on the same file system, to the new name `target`.
 
-    Every file and folder of it is on disk before it has its new name, and the new name is on disk
-    before this returns.
+    Raises:
+        OSError: `target` exists and is not an empty folder.
     """
     for folder, _, files in os.walk(source, topdown=False):
         for name in files:
@@ -60,6 +80,43 @@ def move_directory(source: Path, target: Path) -> None:
     source.rename(target)
     sync(target.parent)
     sync(source.parent)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Rename `source`, a finished file on the same file system, to `target`, replacing it."""
+    sync(source)
+    source.replace(target)
+    sync(target.parent)
+    sync(source.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, so that nobody finds half of it under its name."""
+    removed = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
+    path.rename(removed)
+    sync(path.parent)
+    shutil.rmtree(removed)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what killed writers left unfinished anywhere below `folder`, where nobody writes."""
+    for path in sorted(folder.rglob(f".*{PARTIAL}")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # it may have gone with its folder
+
+
+def symlink_atomic(link: Path, target: Path) -> None:
+    """Make `link` point to `target` (as given, unresolved), replacing the link that was there.
+
+    Only one writer at a time may set the same link; `locked` sees to that.
+    """
+    partial = link.with_name(f".{link.name}{PARTIAL}")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target)
+    partial.replace(link)
+    sync(link.parent)
 
 
 def sync(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from benchmarks.scale.population import (
     make_users,
     users_table,
 )
-from serving.atomic import move_directory
+from serving.atomic import make_folder
 
 ROWS_A_SHARD = 5_000_000
 INTERACTIONS, USERS, ITEMS, SUMMARY = (
@@ -73,11 +72,10 @@ def generate(
         advance: called with the number of rows written since the last call.
     """
     if not folder.is_dir():
-        beside = folder.with_name(f".{folder.name}")
-        shutil.rmtree(beside, ignore_errors=True)
-        (beside / INTERACTIONS).mkdir(parents=True)
-        _write_all(size, beside, rows_a_shard=rows_a_shard, advance=advance or (lambda rows: None))
-        move_directory(beside, folder)
+        advance = advance or (lambda rows: None)
+        with make_folder(folder) as partial:
+            (partial / INTERACTIONS).mkdir()
+            _write_all(size, partial, rows_a_shard=rows_a_shard, advance=advance)
     return Summary(**json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
 
 

@@ -32,7 +32,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.candidates.answer import Answered
-from serving.atomic import locked, sync, write_text_atomic
+from serving.atomic import locked, move_file, remove_partial, replace_file, write_text_atomic
 from serving.version.manifest import FileRecord
 from towers.errors import ConfigError, DataError
 
@@ -99,9 +99,9 @@ class Output:
         path = self.path(table, shard)
         path.parent.mkdir(exist_ok=True)
         self._unpublish()
-        with _beside(path) as beside:
+        with replace_file(path) as partial:
             columns = [name for name in REPEATING if name in schema.names]
-            with pq.ParquetWriter(beside, schema, use_dictionary=columns, **COMPRESSION) as file:
+            with pq.ParquetWriter(partial, schema, use_dictionary=columns, **COMPRESSION) as file:
                 writer = ShardWriter(file)
                 yield writer
                 said = writer.record() | {"job": self.digest}
@@ -109,8 +109,8 @@ class Output:
             if writer.rejected:
                 rejected = self.rejected_path(table, shard)
                 rejected.parent.mkdir(exist_ok=True)
-                with _beside(rejected) as beside_rejected:
-                    pq.write_table(pa.concat_tables(writer.rejected), beside_rejected)
+                with replace_file(rejected) as partial_rejected:
+                    pq.write_table(pa.concat_tables(writer.rejected), partial_rejected)
 
     @contextmanager
     def staging(self) -> Iterator[Output]:
@@ -133,8 +133,7 @@ class Output:
         ):
             if source.exists():
                 target.parent.mkdir(exist_ok=True)
-                source.replace(target)
-                sync(target.parent)
+                move_file(source, target)
         return True
 
     def finish(self, shards: Mapping[str, list[Record]]) -> None:
@@ -218,10 +217,8 @@ def open_output(root: Path, job: Job, *, again: bool) -> Iterator[Output]:
     with locked(root / LOCK, wait=False) as held:
         if not held:
             raise ConfigError(f"{root}: another process writes to it; wait for it to end")
-        for pattern in ("*/.*.parquet.*", f".{JOB}.*", f".{MANIFEST}.*"):
-            for left in root.glob(pattern):
-                left.unlink()
         _remove_staging(root)
+        remove_partial(root)
         if again or not _is_begun(root, job):
             _clear(root)
             write_text_atomic(root / JOB, _to_json(job))
@@ -292,19 +289,6 @@ def _clear(root: Path) -> None:
         if (root / name).is_dir():
             shutil.rmtree(root / name)
     (root / JOB).unlink(missing_ok=True)
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A path to write to, which is renamed to `path` when the block ends well."""
-    beside = path.with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        yield beside
-        sync(beside)
-        beside.replace(path)
-        sync(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Any:

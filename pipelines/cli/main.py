@@ -306,8 +306,8 @@ def candidates(
     Interrupted or killed, the same command goes on after the last finished shard.
     """
     from pipelines.candidates.job import CandidateJob, write_candidates
+    from pipelines.candidates.on_spark import open_engine
     from pipelines.candidates.settings import load_settings, parse_channels
-    from pipelines.candidates.spark_engine import open_engine
     from pipelines.cli.display import show_candidates
     from pipelines.progress import Reporter
 

@@ -25,7 +25,7 @@ from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fitted, sampling_report
 from pipelines.training.parent import Parent
 from pipelines.training.round_fits import RoundFits
-from serving.atomic import write_text_atomic
+from serving.atomic import move_file, write_text_atomic
 from serving.version.manifest import Provenance
 from serving.version.store import Store
 
@@ -122,7 +122,7 @@ class Rounds:
                 f"  version {version} is published, but version {current} validates better and "
                 f"stays current; to switch: fm-recall rollback {self.store.root} --to {version}"
             )
-        (self.work / PUBLISHING).replace(self.work / RESULTS)
+        move_file(self.work / PUBLISHING, self.work / RESULTS)
 
     def _measure(self, scorer: Scorer) -> Evaluation:
         """Evaluate on the test interactions."""

@@ -12,17 +12,12 @@ from jinja2 import Environment, StrictUndefined
 from pipelines.reporting import cells as tables
 from pipelines.reporting import figures
 from pipelines.results import Results
+from serving.atomic import write_text_atomic
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write the page to `path`, whole or not at all; `report` has the shape of `Results`."""
-    page = render(cast("Results", report))
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        beside.write_text(page, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_text_atomic(path, render(cast("Results", report)))
 
 
 def render(results: Results) -> str:

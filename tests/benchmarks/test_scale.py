@@ -212,7 +212,7 @@ def test_popularity_follows_the_law_within_a_category_and_within_a_brand() -> No
 
 
 def test_a_folder_that_is_whole_is_kept_and_half_of_one_is_not(data: Path, tmp_path: Path) -> None:
-    half = tmp_path / ".data" / "interactions"
+    half = tmp_path / ".data.partial" / "interactions"
     half.mkdir(parents=True)
     (half / "part-00099.parquet").write_bytes(b"half")
     rows: list[int] = []

@@ -7,7 +7,18 @@ from typing import IO
 
 import pytest
 
-from serving.atomic import locked, move_directory, open_atomic, symlink_atomic, write_text_atomic
+from serving.atomic import (
+    locked,
+    make_folder,
+    move_directory,
+    move_file,
+    open_atomic,
+    remove_folder,
+    remove_partial,
+    replace_file,
+    symlink_atomic,
+    write_text_atomic,
+)
 
 
 def test_text_replaces_what_was_there_and_leaves_nothing_beside(tmp_path: Path) -> None:
@@ -35,6 +46,91 @@ def test_a_file_that_is_written_in_part_is_not_seen(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_on_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "part.parquet", list[int]()
+    fsync, replace = os.fsync, os.replace
+    path.write_bytes(b"old")
+
+    def recorded_fsync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def checked_replace(old: Path, new: Path) -> None:
+        assert synced == [Path(old).stat().st_ino]
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", checked_replace)
+    with replace_file(path) as partial:
+        partial.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert synced[1:] == [tmp_path.stat().st_ino]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    with replace_file(path) as first, replace_file(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"  # the last one to end
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "tables"
+    (tmp_path / "deep" / ".tables.partial").mkdir(parents=True)
+    (tmp_path / "deep" / ".tables.partial" / "left by a killed writer").touch()
+    with pytest.raises(KeyboardInterrupt), make_folder(path) as folder:
+        (folder / "half").touch()
+        raise KeyboardInterrupt
+    assert list((tmp_path / "deep").iterdir()) == []
+    with make_folder(path) as folder:
+        (folder / "a").write_text("a")
+        assert not path.exists()
+    with pytest.raises(OSError, match="not empty"), make_folder(path) as folder:
+        (folder / "a").write_text("b")
+    assert [(file.name, file.read_text()) for file in path.iterdir()] == [("a", "a")]
+    assert [file.name for file in path.parent.iterdir()] == ["tables"]
+
+
+def test_a_file_moves_over_another(tmp_path: Path) -> None:
+    (tmp_path / "new").write_text("new")
+    (tmp_path / "old").write_text("old")
+    move_file(tmp_path / "new", tmp_path / "old")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("old", "new")]
+
+
+def test_a_folder_loses_its_name_before_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "work"
+    (folder / "deep").mkdir(parents=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("serving.atomic.shutil.rmtree", stop)
+        remove_folder(folder)
+    assert not folder.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    remove_partial(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_is_not_finished_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "a" / ".tables.partial").mkdir(parents=True)
+    (tmp_path / "a" / ".tables.partial" / ".inner.partial").touch()
+    for name in (".hidden", "kept.partial", ".killed.0123.partial", "file"):
+        (tmp_path / "a" / name).touch()
+    remove_partial(tmp_path)
+    left = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert left == [".hidden", "file", "kept.partial"]
+
+
 def test_text_is_readable_by_others(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
@@ -60,7 +156,7 @@ def test_symlink_does_not_replace_a_folder(tmp_path: Path) -> None:
 
 
 def test_symlink_is_set_where_a_killed_writer_left_its_own(tmp_path: Path) -> None:
-    (tmp_path / ".current.new").symlink_to("versions/1")
+    (tmp_path / ".current.partial").symlink_to("versions/1")
     symlink_atomic(tmp_path / "current", Path("versions/2"))
     assert (tmp_path / "current").readlink() == Path("versions/2")
     assert [path.name for path in tmp_path.iterdir()] == ["current"]

@@ -95,9 +95,9 @@ def test_what_a_killed_process_left_is_removed(models: Path, users: Path, tmp_pa
     write_candidates(job)
     for path in [*out.glob("candidates/part-*"), out / "manifest.json"]:
         path.unlink()
-    (out / "candidates" / ".part-00000.parquet.abc").write_text("half")
-    (out / ".job.json.abc").write_text("half")
-    (out / "rejected" / ".candidates-00000.parquet.abc").write_text("half")
+    (out / "candidates" / ".part-00000.parquet.abc.partial").write_text("half")
+    (out / ".job.json.abc.partial").write_text("half")
+    (out / "rejected" / ".candidates-00000.parquet.abc.partial").write_text("half")
     known = tmp_path / "known.parquet"
     pq.write_table(pa.table({"user_id": [FIRST]}), known)
     write_candidates(dataclasses.replace(job, users=known))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -19,7 +18,7 @@ from pipelines.data.dataset import assemble_dataset
 from pipelines.data.prepare import Prepared, StoredPrepared
 from pipelines.data.stream.engine import Outcome
 from pipelines.data.stream.job import Sizes
-from pipelines.data.stream.spark import SCHEMA, SparkEngine, carry_out
+from pipelines.data.stream.spark import SparkEngine
 from pipelines.spark.session import open_session
 from tests.pipelines.data.stream.support import Given, assert_same, write_shards
 from tests.pipelines.spark.spark_support import cluster
@@ -40,14 +39,6 @@ class Doubled:
         if number == self.fails_at:
             raise DataError(f"row {number} is wrong")
         return {"twice": 2 * number}
-
-
-def test_a_worker_says_the_outcome_or_the_error() -> None:
-    said = [carry_out(Doubled(fails_at=3), number) for number in (2, 3)]
-    assert [batch.schema for batch in said] == [SCHEMA, SCHEMA]
-    good, bad = (batch.to_pylist()[0] for batch in said)
-    assert (good["number"], json.loads(good["outcome"]), good["kind"]) == (2, {"twice": 4}, None)
-    assert (bad["outcome"], bad["kind"], bad["message"]) == (None, "DataError", "row 3 is wrong")
 
 
 @pytest.fixture
@@ -135,7 +126,7 @@ def test_an_error_of_a_worker_is_the_driver_s(given: Given) -> None:
         engine = SparkEngine(session)
         with pytest.raises(DataError, match="row 3 is wrong"):
             list(engine.run(Doubled(fails_at=3), count=9))
-        assert list(engine.run(Doubled(fails_at=-1), count=9)) == [
+        assert sorted(engine.run(Doubled(fails_at=-1), count=9)) == [
             (number, {"twice": 2 * number}) for number in range(9)
         ]
         with pytest.raises(DataError, match="2 x null item_id"):
@@ -178,7 +169,7 @@ def test_steps_of_a_lost_worker_are_carried_out_by_another(tmp_path: Path, given
             killer.join()
             stored = given.stored(sizes=SIZES, engine=engine)
         assert lost.process.poll() is not None
-    assert found == [(number, {"twice": 2 * number}) for number in range(12)]
+    assert sorted(found) == [(number, {"twice": 2 * number}) for number in range(12)]
     assert_same(given.in_memory(), stored)
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
-import threading
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.candidates.job import write_here
-from pipelines.candidates.spark_engine import open_engine
-from pipelines.spark.jobs import attend
+from pipelines.candidates.on_spark import open_engine
 from tests.pipelines.spark.spark_support import cluster, run_command, start_command, wait_until
-from towers.errors import ConfigError, EngineError
+from towers.errors import ConfigError
 
 FIRST = 2**40
 N_SHARDS = 61
@@ -175,38 +172,3 @@ def test_wrong_master_is_refused(models: Path, many: list[object], tmp_path: Pat
     driver = start_command(log, *args)
     assert driver.process.wait(120) == 2, log.read_text()
     assert "expected a cluster at --master cluster" in log.read_text()
-
-
-@pytest.mark.spark
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, ConfigError])
-def test_what_interrupts_the_driver_cancels_the_job(kind: type[BaseException]) -> None:
-    tags: list[str] = []
-    cancelled = threading.Event()
-    session: Any = SimpleNamespace(
-        addTag=tags.append, interruptTag=lambda tag: cancelled.set() if tag in tags else None
-    )
-
-    def wait_and_end() -> list[Any]:
-        cancelled.wait(60)
-        return []
-
-    def meanwhile() -> None:
-        raise kind("stop")
-
-    with pytest.raises(kind, match="stop"):
-        attend(session, wait_and_end, meanwhile=meanwhile)
-    assert cancelled.is_set()
-
-
-@pytest.mark.spark
-def test_job_that_spark_gave_up_keeps_what_is_finished() -> None:
-    from pyspark.errors import PySparkException  # noqa: PLC0415 - an extra
-
-    def fail() -> list[Any]:
-        raise PySparkException("Job aborted\n\tat org.apache\nCaused by: OSError: full disk")
-
-    adopted: list[int] = []
-    session: Any = SimpleNamespace(addTag=lambda tag: None)
-    with pytest.raises(EngineError, match=r"Job aborted\nCaused by: OSError: full disk\nSee Spark"):
-        attend(session, fail, meanwhile=lambda: adopted.append(1))
-    assert adopted

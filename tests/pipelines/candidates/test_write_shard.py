@@ -10,11 +10,10 @@ import pytest
 from pyarrow import table
 
 from pipelines.candidates.job import CandidateJob, Missing, write_candidates
+from pipelines.candidates.on_spark import WriteShard, open_task
 from pipelines.candidates.settings import load_settings
-from pipelines.candidates.spark_engine import shard_work
-from pipelines.candidates.spark_worker import open_task, write_shards
 from pipelines.progress import Reporter
-from towers.errors import DataError
+from towers.errors import ConfigError, DataError
 
 FIRST = 2**40
 
@@ -39,20 +38,13 @@ def rows_of(out: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def write(missing: Missing, _: Reporter) -> None:
-    """An engine that has workers' functions write, and takes over what they wrote."""
-    work = shard_work(missing)
+    """An engine that has a worker's task write, and takes over what it wrote."""
     with missing.output.staging() as staged:
-        said = [
-            row
-            for batch in write_shards(work, staged.root, missing.shards)
-            for row in batch.to_pylist()
-        ]
-        assert said == [{"number": n, "kind": None, "message": None} for n in missing.shards]
+        task = WriteShard.of(missing, staging=staged.root)
+        assert [task(number) for number in missing.shards] == [{} for _ in missing.shards]
         assert not any(missing.output.path("candidates", n).exists() for n in missing.shards)
-        assert [missing.output.adopt(staged, "candidates", n) for n in (*missing.shards, 99)] == [
-            *(True for _ in missing.shards),
-            False,
-        ]
+        for number in missing.shards:
+            missing.output.adopt(staged, "candidates", number)
 
 
 def test_workers_write_the_rows_of_the_local_engine(job: CandidateJob, tmp_path: Path) -> None:
@@ -76,9 +68,10 @@ def test_workers_write_the_rows_of_the_local_engine(job: CandidateJob, tmp_path:
     assert rows_of(job.out) == rows_of(here.out)
 
 
-def test_worker_opens_a_table_once(job: CandidateJob) -> None:
+def test_worker_opens_a_table_once(job: CandidateJob, tmp_path: Path) -> None:
     def engine(missing: Missing, reporter: Reporter) -> None:
-        assert open_task(shard_work(missing)) is open_task(shard_work(missing))
+        first, second = (WriteShard.of(missing, staging=tmp_path) for _ in range(2))
+        assert open_task(first) is open_task(second)
         write(missing, reporter)
 
     write_candidates(job, engine=engine)
@@ -100,8 +93,6 @@ def test_shards_that_are_left_are_not_taken_for_written(job: CandidateJob) -> No
 def test_other_files_than_where_the_job_was_started_are_refused(
     job: CandidateJob, change: str, message: str
 ) -> None:
-    said: list[dict[str, Any]] = []
-
     def engine(missing: Missing, _: Reporter) -> None:
         if change == "input":
             pq.write_table(table({"user_id": [FIRST] * 999}), job.users)
@@ -109,11 +100,7 @@ def test_other_files_than_where_the_job_was_started_are_refused(
             pq.write_table(table({"item_id": ["item 4 é"]}), job.block)
         with missing.output.staging() as staged:
             folder = staged.root / "gone" if change == "staging" else staged.root
-            for batch in write_shards(shard_work(missing), folder, [0]):
-                said.extend(batch.to_pylist())
+            WriteShard.of(missing, staging=folder)(0)
 
-    with pytest.raises(DataError, match="a shard is gone"):
+    with pytest.raises(ConfigError if change == "staging" else DataError, match=message):
         write_candidates(job, engine=engine)
-    assert [row["number"] for row in said] == [0]
-    assert said[0]["kind"] == ("ConfigError" if change == "staging" else "DataError")
-    assert message in said[0]["message"]
