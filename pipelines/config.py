@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from pipelines.results import metric_names
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
-from towers.schema import Categorical, Features, History, Schema
+from towers.schema import Features, Schema
 from towers.typed import STRICT, parse
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -280,12 +280,7 @@ class RunConfig:
         interactions = self.data.interactions
         user_id = self.data.users.id if self.data.users else interactions.user
         item_id = self.data.items.id if self.data.items else interactions.item
-        return Schema(
-            user_id=user_id,
-            item_id=item_id,
-            user=self.user or Features(features=(History(),)),
-            item=self.item or Features(features=(Categorical(column=item_id),)),
-        )
+        return Schema.of(user_id=user_id, item_id=item_id, user=self.user, item=self.item)
 
     def fingerprint(self) -> str:
         """A digest (hex, 16 characters) that changes when any setting does."""

@@ -43,7 +43,7 @@ class Encoder(tf.Module):
         self._features = schema.features(side)
         self._inputs = input_dtypes(schema, vocabulary, side=side)
         self._columns = {
-            feature.column: _column(
+            feature.name: _column(
                 feature, vocabulary.spaces[space_of(feature, side=side, schema=schema)]
             )
             for feature in self._features
@@ -62,7 +62,7 @@ class Encoder(tf.Module):
     def __call__(self, features: Tensors) -> tf.SparseTensor:
         """Encode a batch; each row of x has its columns in order and none twice."""
         batch = tf.shape(next(iter(features.values())), out_type=tf.int64)[0]
-        parts = [self._columns[feature.column](features) for feature in self._features]
+        parts = [self._columns[feature.name](features) for feature in self._features]
         keys = tf.concat([query * self.n_rows + row for query, row, _ in parts], axis=0)
         values = tf.concat([value for *_, value in parts], axis=0)
         unique, _ = tf.unique(tf.sort(keys))
@@ -124,8 +124,9 @@ class _MultiValuedColumn(_TokenColumn):
     """Several tokens, weighted and combined."""
 
     def __init__(self, feature: MultiValued, space: Tokens | Hashed) -> None:
-        super().__init__(feature.column, space)
-        self._weights, self._combiner = feature.weights, feature.combiner
+        super().__init__(feature.name, space)
+        self._weights = feature.weights_name if feature.weights is not None else None
+        self._combiner = feature.combiner
 
     def __call__(self, features: Tensors) -> Entries:
         tokens = features[self._column]
@@ -152,7 +153,7 @@ class _HistoryColumn(_TokenColumn):
     """Past items: x = c pop^-b / sqrt(n) over the latest n known ones."""
 
     def __init__(self, feature: History, space: Tokens) -> None:
-        super().__init__(feature.column, space)
+        super().__init__(feature.name, space)
         self._latest = feature.latest
         weights = history_weights(space.counts, power=feature.popularity_power)
         self._weights = tf.Variable(weights, trainable=False, name="history_weights")
@@ -212,13 +213,13 @@ def _column(feature: Feature, space: Space) -> tf.Module:
         TypeError: the vocabulary's space is not of the feature's kind.
     """
     if isinstance(feature, Numeric) and isinstance(space, Scalar):
-        return _ScalarColumn(feature.column, space)
+        return _ScalarColumn(feature.name, space)
     if isinstance(feature, Numeric) and isinstance(space, Buckets):
-        return _BucketColumn(feature.column, space)
+        return _BucketColumn(feature.name, space)
     if isinstance(feature, History) and isinstance(space, Tokens):
         return _HistoryColumn(feature, space)
     if isinstance(feature, MultiValued) and isinstance(space, (Tokens, Hashed)):
         return _MultiValuedColumn(feature, space)
     if isinstance(feature, Categorical) and isinstance(space, (Tokens, Hashed)):
-        return _CategoricalColumn(feature.column, space)
-    raise TypeError(f"{feature.column}: a {feature.kind} feature cannot read {space!r}")
+        return _CategoricalColumn(feature.name, space)
+    raise TypeError(f"{feature.name}: a {feature.kind} feature cannot read {space!r}")

@@ -27,14 +27,14 @@ def input_dtypes(
     inputs: dict[str, tuple[Any, int]] = {}
     for feature in schema.features(side):
         if isinstance(feature, Numeric):
-            inputs[feature.column] = (np.float32, 1)
+            inputs[feature.name] = (np.float32, 1)
             continue
         space = vocabulary.spaces[space_of(feature, side=side, schema=schema)]
         integer = isinstance(space, Tokens) and space.is_integer
         rank = 2 if isinstance(feature, (MultiValued, History)) else 1
-        inputs[feature.column] = (np.int64 if integer else object, rank)
+        inputs[feature.name] = (np.int64 if integer else object, rank)
         if isinstance(feature, MultiValued) and feature.weights is not None:
-            inputs[feature.weights] = (np.float32, 2)
+            inputs[feature.weights_name] = (np.float32, 2)
     return inputs
 
 

@@ -38,10 +38,15 @@ class Categorical:
 
     column: str
     kind: Literal["categorical"] = "categorical"
+    name: str = ""
+    """The input's name, where it is not the column's: letters, digits and _."""
     min_count: PositiveInt = 1
     """A token seen fewer times shares the out-of-vocabulary row."""
     hash_buckets: PositiveInt | None = None
     """Hash tokens into this many rows instead of learning a vocabulary."""
+
+    def __post_init__(self) -> None:
+        _fill(self, name=self.column)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,16 +55,23 @@ class MultiValued:
 
     column: str
     kind: Literal["multi_valued"] = "multi_valued"
+    name: str = ""
+    """The input's name, where it is not the column's: letters, digits and _."""
     separator: str = "|"
     """What stands between tokens where the column holds text rather than lists."""
     weights: str | None = None
     """The column of the tokens' weights; a weight that is missing or not finite counts as 1."""
+    weights_name: str = ""
+    """The name of the weights' input, where it is not the column's."""
     combiner: Literal["sum", "mean", "sqrtn"] = "sqrtn"
     """x_i = w_i, w_i / sum_j |w_j|, or w_i / sqrt(sum_j w_j^2)."""
     min_count: PositiveInt = 1
     """A token seen fewer times shares the out-of-vocabulary row."""
     hash_buckets: PositiveInt | None = None
     """Hash tokens into this many rows instead of learning a vocabulary."""
+
+    def __post_init__(self) -> None:
+        _fill(self, name=self.column, weights_name=self.weights or "")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -68,10 +80,15 @@ class Numeric:
 
     column: str
     kind: Literal["numeric"] = "numeric"
+    name: str = ""
+    """The input's name, where it is not the column's: letters, digits and _."""
     scale: Literal["standard", "none"] = "standard"
     """`standard`: x = (value - mean) / standard deviation; `none`: x = value."""
     buckets: Annotated[int, Field(ge=2)] | None = None
     """Cut the training values into this many quantile buckets, each a row with x = 1."""
+
+    def __post_init__(self) -> None:
+        _fill(self, name=self.column)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -85,6 +102,17 @@ class History:
     """Only the latest this many items count."""
     popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
     """b in x_i = c pop_i^-b / sqrt(n): popular items say less about a user."""
+
+    @property
+    def name(self) -> str:
+        """The input's name; there is no column of another."""
+        return self.column
+
+
+def _fill(feature: object, **defaults: str) -> None:
+    """Set the fields of a new, frozen feature that are empty."""
+    for field, value in defaults.items():
+        object.__setattr__(feature, field, getattr(feature, field) or value)
 
 
 Feature = Annotated[Categorical | MultiValued | Numeric | History, Field(discriminator="kind")]
@@ -115,19 +143,41 @@ class Schema:
                 f"not a feature; add a categorical item feature with column = {self.item_id!r}"
             )
 
+    @classmethod
+    def of(
+        cls, *, user_id: str, item_id: str, user: Features | None, item: Features | None
+    ) -> Schema:
+        """The schema; without features, users are their history and items their id."""
+        return cls(
+            user_id=user_id,
+            item_id=item_id,
+            user=user or Features(features=(History(),)),
+            item=item or Features(features=(Categorical(column=item_id),)),
+        )
+
     def features(self, side: Side) -> tuple[Feature, ...]:
         """The features of `side`, in the order in which the schema lists them."""
         return (self.user if side == "user" else self.item).features
 
     def input_names(self, side: Side) -> list[str]:
-        """The columns that the features of `side` read, weights included."""
-        features = self.features(side)
-        weights = [feature.weights for feature in features if isinstance(feature, MultiValued)]
-        return [feature.column for feature in features] + [name for name in weights if name]
+        """The names of the inputs of `side`, weights included."""
+        return [name for name, _ in self._inputs(side)]
+
+    def columns(self, side: Side) -> dict[str, str]:
+        """The column of each input of `side` by its name; a history has none."""
+        history = self.history.name if side == "user" and self.history else None
+        return {name: column for name, column in self._inputs(side) if name != history}
 
     def id_column(self, side: Side) -> str:
         """The column that holds the ids of `side`."""
         return self.user_id if side == "user" else self.item_id
+
+    def id_input(self, side: Side) -> str | None:
+        """The input that takes the ids of `side`; None if they are no feature."""
+        for feature in self.features(side):
+            if isinstance(feature, Categorical) and feature.column == self.id_column(side):
+                return feature.name
+        return None
 
     @property
     def history(self) -> History | None:
@@ -152,15 +202,26 @@ class Schema:
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def _inputs(self, side: Side) -> list[tuple[str, str]]:
+        """Each input's name and column: those of the features, then those of weights."""
+        features = self.features(side)
+        weights = [
+            (feature.weights_name, feature.weights)
+            for feature in features
+            if isinstance(feature, MultiValued) and feature.weights
+        ]
+        return [(feature.name, feature.column) for feature in features] + weights
+
     def _check_side(self, side: Side) -> None:
         features = self.features(side)
-        columns = self.input_names(side)
-        repeated = sorted({column for column in columns if columns.count(column) > 1})
-        if repeated:
-            raise ConfigError(
-                f"{side}.features: expected each column once, received {repeated} more than once; "
-                "remove the repetition"
-            )
+        names, columns = self.input_names(side), list(self.columns(side).values())
+        for what, given in (("name", names), ("column", columns)):
+            repeated = sorted({one for one in given if given.count(one) > 1})
+            if repeated:
+                raise ConfigError(
+                    f"{side}.features: expected each {what} once, received {repeated} more than "
+                    "once; remove the repetition"
+                )
         if not features:
             raise ConfigError(f"{side}.features: expected at least one feature, received none")
         histories = [f for f in features if isinstance(f, History)]
@@ -172,6 +233,8 @@ class Schema:
 
 def space_of(feature: Feature, *, side: Side, schema: Schema) -> str:
     """Name the token space whose rows a feature reads; a history reads the item ids' space."""
-    if isinstance(feature, History):
-        return f"item.{schema.item_id}"
-    return f"{side}.{feature.column}"
+    if not isinstance(feature, History):
+        return f"{side}.{feature.name}"
+    if schema.item_id_feature is None:
+        raise ConfigError("item.features: expected the item ids as a feature, received none")
+    return f"item.{schema.item_id_feature.name}"

@@ -73,11 +73,16 @@ class SourceReader:
                 f"{schema.names}; rename the column of ids"
             )
         inputs = parts.tower(side).inputs if len(schema.names) > 1 else {}
-        history = parts.history_column if side == "user" else None
+        history = parts.history if side == "user" else None
         self._history = history if history in schema.names else None
-        self._inputs: Mapping[str, tuple[Any, int]] = (
-            inputs if set(inputs) & (set(schema.names) - {name}) else {}
-        )
+        columns = parts.schema.columns(side)
+        self._inputs: Mapping[str, tuple[Any, int]] = {
+            columns.get(input, input): kind for input, kind in inputs.items()
+        }
+        """By their columns."""
+        if not set(self._inputs) & (set(schema.names) - {name}):
+            self._inputs = {}
+        self._names = {column: input for input, column in columns.items()}
         wanted = {name, *self._inputs} | ({self._history} if self._history else set())
         self.columns = [column for column in schema.names if column in wanted]
         """The columns to read."""
@@ -92,9 +97,8 @@ class SourceReader:
         name, dtype = self._catalogue.id_column, self._catalogue.id_dtype
         ids = tokens(name, plain(table[name]), np.int64 if dtype == np.int64 else object)
         rows = self._catalogue.find(ids)
-        packed, given, faulty = pack_table(table, inputs=self._inputs, id_column=name)
-        if not self._inputs:
-            packed = {}
+        by_column, given, faulty = pack_table(table, inputs=self._inputs, id_column=name)
+        packed = {self._names.get(column, column): x for column, x in by_column.items()}
         is_described = given & ((rows < 0) | self._prefer_features)
         is_blocked = (rows < 0) & (self._catalogue.published.ids.find(ids) >= 0)
         flags = (

@@ -202,7 +202,7 @@ def _titles(
     if not columns:
         return {}
     items = retriever.catalogue("item")
-    fields = {items.id_column, retriever.parts.history_column}
+    fields = {retriever.parts.schema.id_input("item"), retriever.parts.history}
     labels = {
         name: name.label
         for name in (*found.source, *found.target)

@@ -146,14 +146,12 @@ def encode_table(
     """Encode a table through the encoder's graph; bags [n, n_rows] float32, histories empty."""
     encoder = Encoder(schema, vocabulary, side=side)
     inputs = input_dtypes(schema, vocabulary, side=side)
-    history = schema.history if side == "user" else None
-    columns = [name for name in inputs if name in table.columns]
-    if history is not None and history.column in columns:
-        columns.remove(history.column)  # a column of this name is something else
+    columns = schema.columns(side)
     parts = []
     for start in range(0, len(table), ENCODE_BATCH):
         chunk = table.iloc[start : start + ENCODE_BATCH]
-        x = encoder(pack({name: chunk[name] for name in columns}, inputs=inputs, size=len(chunk)))
+        raw = {name: chunk[column] for name, column in columns.items()}
+        x = encoder(pack(raw, inputs=inputs, size=len(chunk)))
         query, row = x.indices.numpy().T
         shape = (len(chunk), vocabulary.n_rows)
         parts.append(sparse.csr_array((x.values.numpy(), (query, row)), shape=shape))
@@ -198,7 +196,7 @@ def _history_items(
     feature = schema.history
     if feature is None:
         return np.full(len(item_ids), -1, dtype=np.int64), np.ones(len(item_ids), dtype=np.float32)
-    space = vocabulary.tokens(f"item.{schema.item_id}")
+    space = vocabulary.tokens(space_of(feature, side="user", schema=schema))
     position = pd.Index(space.tokens).get_indexer(item_ids)
     weights = history_weights(space.counts, power=feature.popularity_power)
     rows = np.append(space.rows, -1)  # for position -1, an unknown id

@@ -179,7 +179,7 @@ def _retrieval_model(
     config: RunConfig,
 ) -> RetrievalModel:
     """Join a tower and a corpus; the query's own id is left out where it is one of the inputs."""
-    own = dataset.schema.id_column(direction.source)
+    own = dataset.schema.id_input(direction.source)
     return RetrievalModel(
         tower,
         signature=tower.signature,
@@ -187,7 +187,7 @@ def _retrieval_model(
         search=search,
         ids=_ids(dataset, direction),
         k=config.export.k,
-        own_id=own if direction.is_similarity and own in tower.signature else None,
+        own_id=own if direction.is_similarity else None,
     )
 
 

@@ -27,13 +27,11 @@ def sample_features(
     size = min(max(BATCH_SIZES), len(table))
     rows = np.random.default_rng(seed).choice(len(table), size, replace=False).astype(np.int64)
     columns: dict[str, list[Any] | pd.Series[Any]] = {
-        name: table[name].iloc[rows]
-        for name in dataset.schema.input_names(side)
-        if name in table.columns
+        name: table[column].iloc[rows] for name, column in dataset.schema.columns(side).items()
     }
     history = dataset.schema.history
     if side == "user" and history is not None:
-        columns[history.column] = _histories(dataset, rows, latest=history.latest)
+        columns[history.name] = _histories(dataset, rows, latest=history.latest)
     inputs = input_dtypes(dataset.schema, dataset.vocabulary, side=side)
     return pack(columns, inputs=inputs, size=size)
 

@@ -21,7 +21,7 @@ class Change:
 
     side: Side
     records: Sequence[Mapping[str, Any]]
-    """Rows of the side's table, with values of features that it does not have; ids differ."""
+    """Rows of the side's table by its columns, with a history if given; ids differ."""
     vectors: Vectors
     """Theirs, [n, 1 + d] float32, all finite."""
     removed: Sequence[int | str]
@@ -37,11 +37,15 @@ def check_change(
 ) -> Change:
     """Check a change without making it, and encode it; see `Retriever.change`."""
     catalogue, tower = parts.catalogue(side), parts.tower(side)
-    for record in upsert:
-        catalogue.check_record(record, inputs=tower.inputs)
-    records = list({record[catalogue.id_column]: record for record in upsert}.values())
-    columns = {name: [record.get(name) for record in records] for name in tower.inputs}
-    packed = tower.pack(columns, size=len(records))
+    columns = {name: name for name in tower.inputs} | parts.schema.columns(side)
+    given = [{columns.get(key, key): value for key, value in one.items()} for one in upsert]
+    for record in given:
+        catalogue.check_record(record, inputs=columns)
+    records = list({record[catalogue.id_column]: record for record in given}.values())
+    features = {
+        name: [record.get(column) for record in records] for name, column in columns.items()
+    }
+    packed = tower.pack(features, size=len(records))
     vectors = tower(packed) if records else np.empty((0, 0), np.float32)
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():

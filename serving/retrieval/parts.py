@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, cached_property
-from typing import Any
 
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.explanation.feature_names import FeatureNames
@@ -19,7 +18,7 @@ from serving.version.seen import Seen
 from serving.version.vocabulary_files import read_vocabulary
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import QueryError
-from towers.schema import History, Side
+from towers.schema import Schema, Side
 
 OpenIndex = Callable[[Bundle, Direction, Catalogue], LiveIndex]
 """Opens the index of a direction, whose targets are in the catalogue."""
@@ -54,18 +53,19 @@ class Parts:
         return Seen.read(self.bundle.seen, shape=shape)
 
     @cached_property
-    def history_column(self) -> str | None:
-        """The feature that holds a user's history; None if there is none."""
-        return history_column(self.bundle.manifest.config)
+    def schema(self) -> Schema:
+        """The features that the towers read."""
+        return self.bundle.manifest.schema
+
+    @property
+    def history(self) -> str | None:
+        """The name of the feature that takes a user's history; None if there is none."""
+        return None if self.schema.history is None else self.schema.history.name
 
     @cached_property
     def feature_names(self) -> FeatureNames:
         """What the rows of the feature table stand for; reads the vocabulary."""
-        return FeatureNames(
-            read_vocabulary(self.bundle.vocabulary),
-            history=self.history_column,
-            id_columns={"user": self.users.id_column, "item": self.items.id_column},
-        )
+        return FeatureNames(read_vocabulary(self.bundle.vocabulary), schema=self.schema)
 
     def _open_catalogue(self, side: Side) -> Catalogue:
         return Catalogue(self.users if side == "user" else self.items)
@@ -91,14 +91,6 @@ class Parts:
         folder = self.bundle.index(direction)
         width = chosen.project(vectors[:1]).shape[1]
         return LiveScannIndex(ScannIndex.load(folder, settings=settings, width=width))
-
-
-def history_column(config: Mapping[str, Any]) -> str | None:
-    """The feature that holds a user's history, by a run's configuration; None if there is none."""
-    if config.get("user") is None:
-        return History().column
-    found = [f["column"] for f in config["user"]["features"] if f["kind"] == History().kind]
-    return found[0] if found else None
 
 
 def find_direction(name: str) -> Direction:

@@ -341,13 +341,14 @@ class Retriever:
     def _own_rows(self, side: Side, packed: Mapping[str, NDArray[Any]], *, size: int) -> Rows:
         """The rows of sources whose features include their id; -1 where it is unknown."""
         catalogue = self.catalogue(side)
-        if catalogue.id_column in packed:
-            return catalogue.find(packed[catalogue.id_column])
+        id_input = self.parts.schema.id_input(side)
+        if id_input is not None:
+            return catalogue.find(packed[id_input])
         return np.full(size, -1, dtype=np.int64)
 
     def _histories(self, side: Side, rows: Rows, packed: Mapping[str, NDArray[Any]] | None) -> Rows:
         """The items in the histories given, now or when a user was added, [n, m]."""
-        column = self.parts.history_column
+        column = self.parts.history
         if side == "item" or column is None:
             return NOTHING
         if packed is None:

@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from towers.errors import BundleError, ConfigError
+from towers.schema import Features, Schema
 from towers.typed import STRICT, parse
 
 FORMAT = 1
@@ -92,6 +93,31 @@ class Manifest(Provenance):
     """Every file but the manifest, by its relative POSIX path."""
     format: PositiveInt
     """The layout of the bundle; see `FORMAT`."""
+
+    @property
+    def schema(self) -> Schema:
+        """The features that the towers read, by the run's configuration.
+
+        Raises:
+            BundleError: it is not one that this release knows.
+        """
+        try:
+            data = self.config["data"]
+            ids = {
+                f"{side}_id": (data.get(f"{side}s") or {}).get("id") or data["interactions"][side]
+                for side in ("user", "item")
+            }
+            features = {
+                side: parse(Features, given, where=f"{MANIFEST}: config.{side}")
+                for side in ("user", "item")
+                if (given := self.config.get(side)) is not None
+            }
+            return Schema.of(**ids, user=features.get("user"), item=features.get("item"))
+        except (ConfigError, KeyError, TypeError, AttributeError) as error:
+            raise BundleError(
+                f"{MANIFEST}: expected the features of a run in `config`, received {error}; "
+                f"{REMEDY}"
+            ) from None
 
     @classmethod
     def of(cls, folder: Path, provenance: Provenance, *, version: int) -> Manifest:

@@ -186,13 +186,13 @@ def test_a_fault_names_the_file_the_key_and_both_values(
         ),
         (
             MINIMAL + "[user]\nfeatures = [{ kind = 'numeric', column = 'zip code' }]",
-            "feature column: expected .* received 'zip code'; rename it",
+            "feature 'zip code': expected .*; keep its column, and give the feature a name",
         ),
         (
             MINIMAL + "[user]\nfeatures = [{ kind = 'multi_valued', column = 'a', weights = '1' }]",
-            "feature column: expected .* received '1'; rename it",
+            "feature '1': expected .*weights_name",
         ),
-        (MINIMAL + "item = 'item:token'", "received 'item:token'; rename it"),
+        (MINIMAL + "item = 'item:token'", "feature 'item:token': expected .* a name of its own"),
     ],
 )
 def test_settings_that_cannot_go_together_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -217,7 +218,12 @@ def provenance(kind: Kind) -> Provenance:
     return Provenance(
         name="world",
         schema_fingerprint=SCHEMA.fingerprint(),
-        config={"user": None, "export": {"k": DEFAULT_K}},
+        config={
+            "data": {"interactions": {"user": SCHEMA.user_id, "item": SCHEMA.item_id}},
+            "user": dataclasses.asdict(SCHEMA.user),
+            "item": dataclasses.asdict(SCHEMA.item),
+            "export": {"k": DEFAULT_K},
+        },
         parent_version=None,
         mined=None,
         index=record.to_dict(),

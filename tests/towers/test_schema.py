@@ -70,6 +70,26 @@ def test_the_history_reads_the_item_ids_and_every_other_feature_its_own_tokens()
     assert space_of(ITEM_ID, side="item", schema=both) == "item.item"
 
 
+def test_a_feature_may_have_a_name_that_is_not_its_columns() -> None:
+    author = Categorical(column="Book-Author", name="book_author")
+    tags = MultiValued(column="Tags", name="tags", weights="Tag weights", weights_name="tag_x")
+    item_id = Categorical(column="item", name="item_id")
+    named = schema(item=(item_id, author, tags, Numeric(column="year")))
+    assert named.columns("item") == {
+        "item_id": "item",
+        "book_author": "Book-Author",
+        "tags": "Tags",
+        "year": "year",
+        "tag_x": "Tag weights",
+    }
+    assert named.input_names("item") == list(named.columns("item"))
+    assert (named.columns("user"), named.input_names("user")) == ({}, ["history"])
+    assert (named.id_input("item"), named.id_input("user")) == ("item_id", None)
+    spaces = [space_of(one, side="item", schema=named) for one in named.features("item")]
+    assert spaces == ["item.item_id", "item.book_author", "item.tags", "item.year"]
+    assert space_of(named.features("user")[0], side="user", schema=named) == "item.item_id"
+
+
 def test_a_schema_without_history_needs_no_item_id() -> None:
     plain = schema(user=(Numeric(column="age"),), item=(Categorical(column="genre"),))
     assert plain.history is None
@@ -89,6 +109,14 @@ def test_a_schema_without_history_needs_no_item_id() -> None:
         (
             {"item": (ITEM_ID, Numeric(column="age"), Categorical(column="age"))},
             r"\['age'\] more than once",
+        ),
+        (
+            {"item": (ITEM_ID, Numeric(column="a"), Categorical(column="a", name="b"))},
+            r"each column once, received \['a'\]",
+        ),
+        (
+            {"item": (ITEM_ID, Numeric(column="a"), Categorical(column="b", name="a"))},
+            r"each name once, received \['a'\]",
         ),
         (
             {"item": (ITEM_ID, Numeric(column="w"), MultiValued(column="tags", weights="w"))},

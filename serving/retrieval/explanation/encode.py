@@ -74,18 +74,19 @@ def known_features(parts: Parts, side: Side, rows: Rows) -> dict[str, Sequence[A
     records = [catalogue.record(int(row)) for row in rows]
     n_published = len(catalogue.published.ids)
     features: dict[str, Sequence[Any]] = {}
+    columns = parts.schema.columns(side)
     for name in parts.tower(side).inputs:
-        if side == "user" and name == parts.history_column:
+        if side == "user" and name == parts.history:
             published: list[Any] = [
                 parts.items.ids.take(parts.seen.of("user", int(row))) for row in rows
             ]
-        elif name in catalogue.columns:
-            column = catalogue.published.column(name)
+        elif columns.get(name) in catalogue.columns:
+            column = catalogue.published.column(columns[name])
             published = [column[row].as_py() if row < n_published else None for row in rows]
         else:
             published = [None] * len(rows)
         features[name] = [
-            record.get(name) if record else value
+            record.get(columns.get(name, name)) if record else value
             for record, value in zip(records, published, strict=True)
         ]
     return features

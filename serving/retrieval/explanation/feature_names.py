@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from serving.retrieval.explanation.bag import Bag, Packed
 from serving.search.index import Rows
 from towers.packer import missing_marker
-from towers.schema import Side
+from towers.schema import Schema, Side, space_of
 from towers.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
 
 
@@ -22,7 +22,7 @@ class FeatureName:
     """One feature of a user or an item."""
 
     field: str
-    """The column it comes from; the history's name for an item of a user's past."""
+    """The feature's name; the history's for an item of a user's past."""
     token: str
     """Its token as text; a number; or the range of a bucket. Several tokens of one row: a list."""
     label: int | str | None
@@ -36,21 +36,14 @@ class FeatureName:
 class FeatureNames:
     """The names of a vocabulary's rows."""
 
-    def __init__(
-        self, vocabulary: Vocabulary, *, history: str | None, id_columns: Mapping[Side, str]
-    ) -> None:
-        """Turn the vocabulary round.
-
-        Args:
-            vocabulary: the spaces by name, such as `user.city`.
-            history: the name of the user's feature that has rows of the item ids' space.
-            id_columns: of each side; their tokens are ids.
-        """
+    def __init__(self, vocabulary: Vocabulary, *, schema: Schema) -> None:
+        """Turn the vocabulary round; its spaces are named as by `towers.schema.space_of`."""
         self._names = list(vocabulary.spaces)
         self._spaces = list(vocabulary.spaces.values())
-        self._history = history
-        self._ids = {f"{side}.{column}" for side, column in id_columns.items()}
-        self._past = f"item.{id_columns['item']}" if history is not None else None
+        history = schema.history
+        self._history = None if history is None else history.name
+        self._past = None if history is None else space_of(history, side="user", schema=schema)
+        self._ids = {f"user.{schema.id_input('user')}", f"item.{schema.id_input('item')}"}
         self._space_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
         self._place_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
         for number, space in enumerate(self._spaces):
@@ -75,9 +68,9 @@ class FeatureNames:
         return self._space_of[bag.rows]
 
     def field(self, number: int, *, side: Side) -> str:
-        """The name of a field of one side: its column."""
-        owner, _, column = self._names[number].partition(".")
-        return column if owner == side or self._history is None else self._history
+        """The name of a field of one side: its feature's."""
+        owner, _, name = self._names[number].partition(".")
+        return name if owner == side or self._history is None else self._history
 
     def of(self, bag: Bag, packed: Packed, *, side: Side) -> list[FeatureName]:
         """Name each entry of a bag, [n].

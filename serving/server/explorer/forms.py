@@ -16,7 +16,7 @@ from serving.retrieval.retriever import Retriever
 from serving.server.api.retrieve_models import DirectionName
 from serving.version.embeddings import Embeddings
 from towers.directions import DIRECTIONS
-from towers.schema import Side
+from towers.schema import MultiValued, Side
 
 SAMPLED = 100_000
 """Rows that examples are taken from, at even distances."""
@@ -110,7 +110,7 @@ def _describe_features(
     retriever: Retriever, side: Side, columns: Mapping[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Describe what a tower reads, in the order of the configuration."""
-    kinds = _kinds(retriever, side)
+    kinds, names = _kinds(retriever, side), retriever.parts.schema.columns(side)
     inputs = retriever.tower(side).inputs
     order = sorted(
         inputs, key=lambda name: list(kinds).index(name) if name in kinds else len(kinds)
@@ -119,7 +119,7 @@ def _describe_features(
     for name in order:
         dtype, rank = inputs[name]
         kind = kinds.get(name) or _kind_of(np.dtype(dtype), many=rank > 1)
-        known = columns.get(name, {})
+        known = columns.get(names.get(name, ""), {})
         found.append(
             {
                 "name": name,
@@ -136,15 +136,10 @@ def _describe_features(
 
 def _kinds(retriever: Retriever, side: Side) -> dict[str, str]:
     """The kind of each feature that the run's configuration names, and where weights are."""
-    kinds: dict[str, str] = {}
-    if side == "user" and retriever.parts.history_column is not None:
-        kinds[retriever.parts.history_column] = "history"
-    chosen = retriever.bundle.manifest.config.get(side) or {"features": []}
-    for feature in chosen["features"]:
-        kinds[feature["column"]] = feature["kind"]
-        if feature.get("weights"):
-            kinds[feature["weights"]] = "weights"
-    return kinds
+    features = retriever.parts.schema.features(side)
+    kinds: dict[str, str] = {feature.name: feature.kind for feature in features}
+    given = [f.weights_name for f in features if isinstance(f, MultiValued) and f.weights]
+    return kinds | dict.fromkeys(given, "weights")
 
 
 def _kind_of(dtype: np.dtype[Any], *, many: bool) -> str:

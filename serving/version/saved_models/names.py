@@ -18,8 +18,15 @@ FEATURES = "features"
 """The signature of a tower that answers what its vectors are sums of."""
 
 
+REMEDY = (
+    "keep its column, and give the feature a name of its own, such as name = 'book_author' beside "
+    "column = 'Book-Author' (weights_name for the column of weights)"
+)
+"""What to do about a name that no input can have."""
+
+
 def check_input_names(names: Iterable[str]) -> None:
-    """Refuse feature columns that cannot be inputs of a SavedModel.
+    """Refuse names of features that cannot be inputs of a SavedModel.
 
     Raises:
         ConfigError: a name has other characters than letters, digits and `_`, is reserved, or
@@ -29,12 +36,12 @@ def check_input_names(names: Iterable[str]) -> None:
     for name in names:
         if not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) or keyword.iskeyword(name):
             raise ConfigError(
-                f"feature column: expected a letter, then letters, digits and _, and no keyword of "
-                f"Python's, as the name of a SavedModel's input, received {name!r}; rename it"
+                f"feature {name!r}: expected a letter, then letters, digits and _, and no keyword "
+                f"of Python's, as a SavedModel's input is called; {REMEDY}"
             )
         if name.lower() in taken:
             raise ConfigError(
-                f"feature column: expected a name that no other input has, in lower case either, "
-                f"received {name!r}; rename it"
+                f"feature {name!r}: expected a name that no other input has, in lower case either; "
+                f"{REMEDY}"
             )
         taken.add(name.lower())

@@ -20,9 +20,17 @@ from serving.search.scann_index import ScannIndex, ScannSettings
 from serving.version.embeddings import Embeddings
 from serving.version.seen import Seen
 from towers.directions import DIRECTIONS
-from towers.schema import Side
+from towers.schema import Features, History, Numeric, Schema, Side
 
 Ranked = tuple[NDArray[Any], NDArray[Any]]
+
+
+SCHEMA = Schema.of(
+    user_id="user_id",
+    item_id="item_id",
+    user=Features(features=(History(), Numeric(column="age"))),
+    item=None,
+)
 
 
 class SumTower:
@@ -50,7 +58,8 @@ class World:
     items: Embeddings
     seen: Seen
     tree: ScannSettings | None = None
-    history_column: str = "history"
+    history: str = "history"
+    schema: Schema = SCHEMA
     bundle: Any = field(default_factory=lambda: SimpleNamespace(version=7))
 
     @classmethod

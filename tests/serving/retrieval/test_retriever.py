@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from serving.retrieval.parts import history_column
 from serving.retrieval.retriever import Retriever
 from towers.errors import BundleError, QueryError
 
@@ -181,13 +180,6 @@ def test_damaged_index_record_is_refused(
     retriever = Retriever(dataclasses.replace(exact.bundle, manifest=manifest))
     with pytest.raises(BundleError, match=rf"(?s)manifest\.json: .*{re.escape(message)}"):
         retriever.retrieve("u2i", id=USER)
-
-
-def test_history_column_is_that_of_the_configuration() -> None:
-    assert history_column({"user": None}) == "history"
-    features = [{"kind": "categorical", "column": "a"}, {"kind": "history", "column": "past"}]
-    assert history_column({"user": {"features": features}}) == "past"
-    assert history_column({"user": {"features": features[:1]}}) is None
 
 
 def test_only_what_matches_and_scores_enough(exact: Retriever) -> None:

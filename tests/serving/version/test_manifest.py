@@ -21,6 +21,7 @@ from serving.version.manifest import (
     list_files,
 )
 from towers.errors import BundleError
+from towers.schema import Categorical, History
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 finite = scalars.filter(lambda value: value not in (float("inf"), float("-inf")))
@@ -194,3 +195,20 @@ def test_file_larger_than_any_buffer_has_its_checksum(tmp_path: Path) -> None:
         "sha256": hashlib.sha256(content).hexdigest(),
         "bytes": len(content),
     }
+
+
+def manifest_with(config: dict[str, Any]) -> Manifest:
+    fields = dataclasses.asdict(provenance(config=config))
+    return Manifest(**fields, version=1, created="", packages={}, files={}, format=FORMAT)
+
+
+def test_the_schema_is_that_of_the_configuration() -> None:
+    data = {"interactions": {"user": "u", "item": "i"}, "users": {"id": "uid"}, "items": None}
+    past = {"kind": "history", "column": "past"}
+    config = {"data": data, "user": {"features": [past]}, "item": None}
+    schema = manifest_with(config).schema
+    assert (schema.user_id, schema.item_id) == ("uid", "i")
+    assert schema.history == History(column="past")
+    assert schema.features("item") == (Categorical(column="i"),)
+    with pytest.raises(BundleError, match=r"manifest\.json: .*; publish again"):
+        _ = manifest_with({"seed": 0}).schema

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from serving.retrieval.explanation.bag import Bag
 from serving.retrieval.explanation.feature_names import FeatureName, FeatureNames
+from towers.schema import Categorical, Features, History, Numeric, Schema
 from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -29,7 +30,25 @@ VOCABULARY = Vocabulary(
     },
     n_rows=13,
 )
-NAMES = FeatureNames(VOCABULARY, history="past", id_columns={"user": "user_id", "item": "item_id"})
+SCHEMA = Schema(
+    user_id="User-ID",
+    item_id="Item-ID",
+    user=Features(
+        features=(
+            Categorical(column="city"),
+            Numeric(column="age", buckets=3),
+            Numeric(column="income"),
+            History(column="past"),
+        )
+    ),
+    item=Features(
+        features=(
+            Categorical(column="Item-ID", name="item_id"),
+            Categorical(column="The Brand", name="brand", hash_buckets=2),
+        )
+    ),
+)
+NAMES = FeatureNames(VOCABULARY, schema=SCHEMA)
 MISSING = np.iinfo(np.int64).min
 
 

@@ -14,5 +14,6 @@ def test_ordinary_column_names_are_accepted() -> None:
     "names", [["zip code"], ["_x"], ["1x"], ["for"], ["prix €"], ["Zip", "zip"], ["K"], ["exclude"]]
 )
 def test_names_that_a_saved_model_cannot_have_are_refused(names: list[str]) -> None:
-    with pytest.raises(ConfigError, match=f"received '{names[-1]}'; rename it"):
+    message = f"^feature '{names[-1]}': expected a .*name of its own, such as name = 'book_author'"
+    with pytest.raises(ConfigError, match=message):
         check_input_names(names)
