@@ -33,6 +33,7 @@ from pipelines.results import Results
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
 from serving.version.vocabulary_files import read_vocabulary
+from tests.made_once import made_once
 from towers.directions import DIRECTIONS
 from towers.packer import input_dtypes, pack
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Side
@@ -212,6 +213,23 @@ def publish(root: Path, config: RunConfig, frames: Mapping[str, pd.DataFrame]) -
     return Published(root, config, frames, run(config, root, frames=frames))
 
 
+def publish_once(
+    factory: pytest.TempPathFactory,
+    name: str,
+    config: RunConfig,
+    frames: Mapping[str, pd.DataFrame],
+) -> Published:
+    """Publish for all processes of a test run. For reading only."""
+
+    def make(folder: Path) -> None:
+        results = publish(folder / "models", config, frames).results
+        (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+
+    folder = made_once(factory, name, make)
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    return Published(folder / "models", config, frames, results)
+
+
 @pytest.fixture(scope="session")
 def frames() -> dict[str, pd.DataFrame]:
     return make_frames(n_users=50, n_items=120, n_interactions=700, seed=3)
@@ -221,14 +239,14 @@ def frames() -> dict[str, pd.DataFrame]:
 def exact(tmp_path_factory: pytest.TempPathFactory, frames: dict[str, pd.DataFrame]) -> Published:
     """Two versions, the second fitted with negatives that the first retrieved."""
     config = make_config(index=IndexConfig(kind="exact"), rounds=1)
-    return publish(tmp_path_factory.mktemp("exact"), config, frames)
+    return publish_once(tmp_path_factory, "exact", config, frames)
 
 
 @pytest.fixture(scope="session")
 def scann(tmp_path_factory: pytest.TempPathFactory, frames: dict[str, pd.DataFrame]) -> Published:
     """One version with ScaNN's operations; its corpora are too small for a tree."""
     config = make_config(index=IndexConfig(kind="scann"), rounds=0)
-    return publish(tmp_path_factory.mktemp("scann"), config, frames)
+    return publish_once(tmp_path_factory, "scann", config, frames)
 
 
 @pytest.fixture(scope="session", params=["exact", "scann"])
@@ -243,7 +261,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """One version with so many users and items that ScaNN cuts both into leaves."""
     config = make_config(index=IndexConfig(recall_k=50), rounds=0, epochs=1, dim=12)
     frames = make_frames(n_users=21_000, n_items=22_000, n_interactions=90_000, seed=4)
-    return publish(tmp_path_factory.mktemp("tree"), config, frames)
+    return publish_once(tmp_path_factory, "tree", config, frames)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from pipelines.data.prepare import Prepared, prepare
 from pipelines.results import Results
 from pipelines.run import run
 from serving.version.saved_models.graphs import RetrievalModel, TowerModel
+from tests.made_once import made_once
 from towers.typed import parse
 
 N_USERS, N_ITEMS, N_GROUPS = 60, 40, 4
@@ -187,8 +188,13 @@ def dataset(tiny: Tiny, prepared: Prepared) -> Dataset:
 @pytest.fixture(scope="session")
 def published(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results]:
     """A models directory after two rounds, and their results. For reading only."""
-    out = tmp_path_factory.mktemp("published") / "models"
-    return out, tiny.run(out)
+
+    def make(folder: Path) -> None:
+        results = tiny.run(folder / "models")
+        (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+
+    folder = made_once(tmp_path_factory, "tiny", make)
+    return folder / "models", json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 
 def _merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from serving.version.seen import Seen
 from serving.version.store import Store
 from serving.version.vocabulary_files import write_vocabulary
 from tests.counted import counted
+from tests.made_once import made_once
 from towers import fm
 from towers.directions import DIRECTIONS
 from towers.encoder import Encoder
@@ -234,10 +235,12 @@ def provenance(kind: Kind) -> Provenance:
 @pytest.fixture(scope="session")
 def models(publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models directory: version 1 has exact indexes, version 2, the current, ScaNN's."""
-    root = tmp_path_factory.mktemp("models")
-    publish(root, "exact")
-    publish(root, "scann")
-    return root
+
+    def make(root: Path) -> None:
+        publish(root, "exact")
+        publish(root, "scann")
+
+    return made_once(tmp_path_factory, "world", make)
 
 
 @pytest.fixture

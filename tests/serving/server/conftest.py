@@ -21,6 +21,7 @@ from serving.version.bundle import Bundle
 from serving.version.embeddings import Embeddings
 from serving.version.manifest import FORMAT, MANIFEST, Provenance
 from serving.version.store import Store
+from tests.made_once import made_once
 
 if TYPE_CHECKING:
     from tests.serving.conftest import Publish, World
@@ -33,9 +34,11 @@ Shifted = Callable[..., int]
 def published(publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models directory that no test changes: version 1, exact, with the models of all
     directions."""
-    root = tmp_path_factory.mktemp("published")
-    publish(root, "exact", ["u2i", "i2i", "u2u", "i2u"])
-    return root
+
+    def make(root: Path) -> None:
+        publish(root, "exact", ["u2i", "i2i", "u2u", "i2u"])
+
+    return made_once(tmp_path_factory, "served-world", make)
 
 
 @pytest.fixture
