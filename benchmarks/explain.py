@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.retrieval.explanation.encode import known_bags, known_features
+from serving.retrieval.explanation.active_features import known_features, raw_features
 from serving.retrieval.explanation.terms import split_score
 from serving.retrieval.parts import find_direction
 from serving.retrieval.retriever import Retriever
@@ -48,17 +48,17 @@ def measure(retriever: Retriever, *, n_users: int) -> dict[str, float]:
         for user, item in zip(rows, targets, strict=True)
     ]
     ids, explained = timed(lambda pair: _explain(retriever, *pair), by_id)
-    features, _ = timed(lambda pair: _explain(retriever, *pair), by_features)
-    bags = (
-        known_bags(retriever.parts, "user", rows)[0],
-        known_bags(retriever.parts, "item", targets)[0],
+    described, _ = timed(lambda pair: _explain(retriever, *pair), by_features)
+    features = (
+        known_features(retriever.parts, "user", rows)[0],
+        known_features(retriever.parts, "item", targets)[0],
     )
     direction = find_direction("u2i")
-    split, _ = timed(lambda pair: split_score(direction, *pair), list(zip(*bags, strict=True)))
+    split, _ = timed(lambda pair: split_score(direction, *pair), list(zip(*features, strict=True)))
     return {
         "query by id, k = 10, ms": query,
         "explanation by ids, ms": ids,
-        "explanation by features, ms": features,
+        "explanation by features, ms": described,
         "of it the sum, ms": split,
         "terms of a score": float(np.median([len(one) for one in explained])),
     }
@@ -66,7 +66,7 @@ def measure(retriever: Retriever, *, n_users: int) -> dict[str, float]:
 
 def _features(retriever: Retriever, side: Any, row: int) -> dict[str, Any]:
     """A user or an item by the raw values that the version keeps."""
-    values = known_features(retriever.parts, side, np.array([row]))
+    values = raw_features(retriever.parts, side, np.array([row]))
     return {"features": {name: column[0] for name, column in values.items()}}
 
 

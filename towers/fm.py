@@ -1,7 +1,8 @@
-"""The equations of a factorization machine and of its two-tower form, as pure functions.
+"""The equations of a factorization machine and of its two towers, as TensorFlow graphs.
 
-x is a batch of bags, a `tf.SparseTensor` [batch, n]; w [n] are first-order weights and v [n, k]
-the vectors of the n features that x's columns stand for. All of one floating dtype.
+x is a batch of feature values, a `tf.SparseTensor` [batch, n]; w [n] are first-order weights and
+v [n, k] the vectors of the n features that x's columns stand for. All of one floating dtype.
+`towers.fm_numpy` has the same equations for NumPy arrays, under the same names.
 
 Source: S. Rendle, Factorization Machines, ICDM 2010, equation 1 and lemma 3.1.
 """
@@ -11,18 +12,18 @@ from __future__ import annotations
 import tensorflow as tf
 
 
-def linear(x: tf.SparseTensor, w: tf.Tensor) -> tf.Tensor:
-    """Sum w_i x_i over each bag; [batch]."""
+def first_order(x: tf.SparseTensor, w: tf.Tensor) -> tf.Tensor:
+    """Sum w_i x_i over the features of each row of x; [batch]."""
     return tf.sparse.sparse_dense_matmul(x, w[:, tf.newaxis])[:, 0]
 
 
 def pooled(x: tf.SparseTensor, v: tf.Tensor) -> tf.Tensor:
-    """Sum v_i x_i over each bag; [batch, k]."""
+    """Sum v_i x_i over the features of each row of x; [batch, k]."""
     return tf.sparse.sparse_dense_matmul(x, v)
 
 
 def second_order(x: tf.SparseTensor, v: tf.Tensor, *, pool: tf.Tensor) -> tf.Tensor:
-    """Sum <v_i, v_j> x_i x_j over the pairs i < j of each bag; [batch].
+    """Sum <v_i, v_j> x_i x_j over the pairs i < j of each row of x; [batch].
 
     1/2 sum_f [ (sum_i v_if x_i)^2 - sum_i v_if^2 x_i^2 ], where `pool` is `pooled(x, v)`.
     """
@@ -42,13 +43,5 @@ def user_vector(x: tf.SparseTensor, v: tf.Tensor) -> tf.Tensor:
 def item_vector(x: tf.SparseTensor, w: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
     """V_item = [first-order + second-order within the item ; sum_t v_t x_t]; [batch, 1 + k]."""
     pool = pooled(x, v)
-    own = linear(x, w) + second_order(x, v, pool=pool)
-    return tf.concat([own[:, tf.newaxis], pool], axis=1)
-
-
-def user_terms(x: tf.SparseTensor, w0: tf.Tensor, w: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
-    """The terms that the match score drops, constant for one user; [batch].
-
-    w0 + sum_u w_u x_u + second-order within the user: FM(user and item) = V_user . V_item + these.
-    """
-    return w0 + linear(x, w) + second_order(x, v, pool=pooled(x, v))
+    bias = first_order(x, w) + second_order(x, v, pool=pool)
+    return tf.concat([bias[:, tf.newaxis], pool], axis=1)

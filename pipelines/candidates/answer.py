@@ -167,12 +167,12 @@ class AudienceTable:
             unwanted = self._parts.seen.pairs("item", sources.rows)
         found, scores = search_without(
             index,
-            direction.queries(sources.vectors).numpy(),
+            direction.project(sources.vectors),
             k=np.full(sources.size, self._settings.audience_k),
             width=self._settings.audience_k,
             unwanted=unwanted,
         )
-        scores = scores + direction.constant(sources.vectors).numpy()[:, np.newaxis]
+        scores = scores + direction.offset(sources.vectors)[:, np.newaxis]
         places, columns = np.nonzero(found >= 0)
         answer = [
             _take(pa.array(sources.ids, self.schema.field("item_id").type), places),

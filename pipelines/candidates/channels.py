@@ -156,7 +156,7 @@ class Channels:
     def _search(self, direction: str, vectors: Vectors, *, depth: int, unwanted: Pairs) -> Found:
         """Find each source's `depth` best targets among those that may be candidates."""
         chosen, index = DIRECTIONS[direction], self._parts.index(direction)
-        queries = chosen.queries(vectors).numpy()
+        queries = chosen.project(vectors)
         k = np.full(len(queries), depth)
         if self._matching is None:
             found = search_without(index, queries, k=k, width=depth, unwanted=unwanted)
@@ -176,7 +176,7 @@ class Channels:
     def _neighbours(self, users: Users) -> scipy.sparse.csr_array:
         """The similarities [n, n_users in training] of the users that are most like each."""
         known = np.flatnonzero(users.rows >= 0)
-        queries = DIRECTIONS["u2u"].queries(users.vectors).numpy()
+        queries = DIRECTIONS["u2u"].project(users.vectors)
         width = self._settings.neighbours
         rows, scores = search_without(
             self._parts.index("u2u"),

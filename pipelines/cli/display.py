@@ -17,7 +17,7 @@ from pipelines.results import Results
 from pipelines.tuning.trials import TRIALS, Searched, shown
 from serving.retrieval.explanation.explain import Explanation
 from serving.retrieval.explanation.feature_names import FeatureName
-from serving.retrieval.explanation.fields import FieldImportance
+from serving.retrieval.explanation.importance import FieldImportance
 from serving.version.store import Store
 from towers.errors import BundleError, QueryError
 

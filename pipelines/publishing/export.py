@@ -29,11 +29,10 @@ from serving.search.index import ExactIndex, Found, Pairs
 from serving.version.embeddings import Embeddings
 from serving.version.index_record import DirectionIndex, IndexRecord
 from serving.version.saved_models.first_requests import write_warmup
-from serving.version.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from serving.version.saved_models.names import FEATURES
 from serving.version.seen import write_pairs
 from serving.version.vocabulary_files import write_vocabulary
-from towers import fm
 from towers.directions import DIRECTIONS, Direction
 from towers.encoder import Encoder
 from towers.errors import RecallGateError
@@ -50,37 +49,6 @@ class Exported:
     index: IndexRecord
     ann: list[AnnSetting]
     """The settings tried for u2i; empty where the index is exact or has no tree."""
-
-
-class TowerGraph(tf.Module):
-    """Raw features of one side to its vectors, [batch, 1 + k] float32."""
-
-    def __init__(self, dataset: Dataset, fitted: Fitted, *, side: Side) -> None:
-        """Join the side's encoder and the fitted feature table."""
-        super().__init__(name=f"{side}_tower")
-        self._side = side
-        self._encoder = Encoder(dataset.schema, dataset.vocabulary, side=side)
-        features = fitted.model.features
-        self._v = features.v
-        if side == "item":
-            self._w = features.w
-
-    @property
-    def signature(self) -> dict[str, tf.TensorSpec]:
-        """The raw features by name."""
-        return self._encoder.signature
-
-    def __call__(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Encode a batch."""
-        x = self._encoder(features)
-        if self._side == "user":
-            return fm.user_vector(x, self._v)
-        return fm.item_vector(x, self._w, self._v)
-
-    def bags(self, features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Encode a batch, and list what its vectors are made of."""
-        w = self._w if self._side == "item" else None
-        return padded_bags(self._encoder(features), self._v, w=w)
 
 
 def export_bundle(
@@ -111,7 +79,7 @@ def export_bundle(
     """
     _write_tables(dataset, vectors, prepared=prepared, folder=folder)
     _copy_checkpoint(fitted, folder / "checkpoint")
-    towers = {side: TowerGraph(dataset, fitted, side=side) for side in vectors}
+    towers = {side: tower_model(dataset, fitted, side=side) for side in vectors}
     directions: dict[str, DirectionIndex] = {}
     ann: list[AnnSetting] = []
     features = {
@@ -121,7 +89,7 @@ def export_bundle(
         for side, tower in towers.items():
             queries = {"serving_default": features[side], FEATURES: features[side]}
             path = folder / "models" / f"{side}_tower" / str(version)
-            _save(TowerModel(tower, signature=tower.signature), path, queries=queries)
+            _save(tower, path, queries=queries)
             advance(1)
         for name, direction in DIRECTIONS.items():
             search, directions[name], tried = _build_search(
@@ -139,6 +107,17 @@ def export_bundle(
             gc.collect()  # graphs refer to themselves, and hold their index
             advance(1)
     return Exported(index=IndexRecord(kind=config.index.kind, directions=directions), ann=ann)
+
+
+def tower_model(dataset: Dataset, fitted: Fitted, *, side: Side) -> TowerModel:
+    """Join a side's encoder and the fitted feature table."""
+    features = fitted.model.features
+    return TowerModel(
+        Encoder(dataset.schema, dataset.vocabulary, side=side),
+        v=features.v,
+        w=features.w if side == "item" else None,
+        name=f"{side}_tower",
+    )
 
 
 def _write_tables(
@@ -171,7 +150,7 @@ def _save(
 
 
 def _retrieval_model(
-    tower: TowerGraph,
+    tower: TowerModel,
     search: ExactSearch | ScannSearch,
     direction: Direction,
     *,

@@ -10,6 +10,7 @@ from scipy import sparse
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Scorer
+from towers.directions import DIRECTIONS
 from towers.schema import Side
 from towers.two_tower import TwoTower
 
@@ -42,7 +43,7 @@ def embed(model: TwoTower, dataset: Dataset) -> Vectors:
 
 def match_scorer(vectors: Vectors) -> Scorer:
     """Score every item for users: exactly the FM match score."""
-    return lambda user_rows: vectors["user"][user_rows] @ vectors["item"].T
+    return lambda user_rows: DIRECTIONS["u2i"].score(vectors["user"][user_rows], vectors["item"])
 
 
 def _batches(bags: sparse.csr_array) -> list[tf.SparseTensor]:

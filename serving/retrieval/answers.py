@@ -33,8 +33,8 @@ def _answer_alike(parts: Parts, direction: Direction, questions: Sequence[Questi
     """Answer questions of one direction: one pass of the tower, one search."""
     vectors = _vectors(parts, direction.source, questions)
     queries = direction.project(vectors)
-    own = vectors[:, :1] if direction.name == "i2u" else np.zeros_like(vectors[:, :1])
-    if not np.isfinite(own).all():
+    offset = direction.offset(vectors)
+    if not np.isfinite(offset).all():
         raise QueryError(
             "source vectors: expected finite numbers, received NaN or infinity; check the values "
             "of the numeric features"
@@ -66,13 +66,15 @@ def _answer_alike(parts: Parts, direction: Direction, questions: Sequence[Questi
                 where=question.where,
                 unwanted=(unwanted[0][inside] - mine.start, unwanted[1][inside]),
             )
-        answers.append(_hits(parts, question, *found, own=own[mine]))
+        answers.append(_hits(parts, question, *found, offset=offset[mine]))
     return answers
 
 
-def _hits(parts: Parts, question: Question, rows: Rows, scores: Vectors, *, own: Vectors) -> Hits:
-    """Name what was found, less what scores too low; `own` [n, 1] is what the scores lack."""
-    scores = scores + own
+def _hits(
+    parts: Parts, question: Question, rows: Rows, scores: Vectors, *, offset: Vectors
+) -> Hits:
+    """Name what was found, less what scores too low; `offset` [n] is what the scores lack."""
+    scores = scores + offset[:, np.newaxis]
     if question.min_score is not None:
         low = scores < question.min_score
         rows, scores = np.where(low, -1, rows), np.where(low, np.float32(-np.inf), scores)

@@ -14,7 +14,7 @@ from serving.retrieval.answers import answer
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.changes import Change, apply_change, check_change
 from serving.retrieval.explanation.explain import Explanation, Given, explain
-from serving.retrieval.explanation.fields import FieldImportance, draw_users, explain_fields
+from serving.retrieval.explanation.importance import FieldImportance, draw_users, explain_fields
 from serving.retrieval.parts import OpenIndex, Parts, find_direction
 from serving.retrieval.questions import Hits, Question
 from serving.search.filters import parse_filter
@@ -309,7 +309,7 @@ class Retriever:
         self.answer([self.ask(name, features={}) for name in DIRECTIONS])
         for tower in (self.tower("user"), self.tower("item")):
             if tower.explains:
-                tower.bags(tower.pack({}, size=1))
+                tower.active_features(tower.pack({}, size=1))
         _ = self.parts.seen
 
     def index_sizes(self) -> dict[str, int]:

@@ -119,7 +119,7 @@ def check_recall(
     vectors = asked.retriever.catalogue(chosen.source).vectors[ROWS]
     if chosen.is_similarity:
         excluded = [np.append(rows, own) for rows, own in zip(excluded, ROWS, strict=True)]
-    corpus, queries = chosen.corpus(target.vectors).numpy(), chosen.queries(vectors).numpy()
+    corpus, queries = chosen.project(target.vectors), chosen.project(vectors)
     places = np.repeat(np.arange(len(queries)), [len(rows) for rows in excluded])
     exact = search_without(
         ExactIndex(corpus),
@@ -129,6 +129,6 @@ def check_recall(
         unwanted=(places, np.concatenate(excluded)),
     )
     ids = answer["ids"].astype(target.id_dtype)
-    scores = answer["scores"] - chosen.constant(vectors).numpy()[:, np.newaxis]
+    scores = answer["scores"] - chosen.offset(vectors)[:, np.newaxis]
     found = target.find(ids.ravel()).reshape(ids.shape), scores
     assert measure_recall(exact, found).mean() >= asked.published.config.index.recall - 0.02

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +22,12 @@ from serving.search.scann_index import ScannIndex, ScannSettings
 from serving.version.embeddings import Embeddings
 from serving.version.index_record import DirectionIndex, IndexRecord
 from serving.version.manifest import Provenance
-from serving.version.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from serving.version.seen import Seen
 from serving.version.store import Store
 from serving.version.vocabulary_files import write_vocabulary
 from tests.counted import counted
 from tests.made_once import made_once
-from towers import fm
 from towers.directions import DIRECTIONS
 from towers.encoder import Encoder
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
@@ -53,24 +52,6 @@ SCHEMA = Schema(
 )
 
 
-class Tower(tf.Module):
-    """Raw features to V_user or V_item."""
-
-    def __init__(self, encoder: Encoder, *, w: tf.Variable, v: tf.Variable, side: Side) -> None:
-        super().__init__()
-        self.encoder, self.w, self.v, self.side = encoder, w, v, side
-
-    def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        x = self.encoder(features)
-        if self.side == "user":
-            return fm.user_vector(x, self.v)
-        return fm.item_vector(x, self.w, self.v)
-
-    def bags(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        w = self.w if self.side == "item" else None
-        return padded_bags(self.encoder(features), self.v, w=w)
-
-
 @dataclass(frozen=True, eq=False)
 class World:
     """What a bundle is made of. User ids are integers and item ids text; a user's history is not
@@ -78,14 +59,14 @@ class World:
 
     sides: dict[Side, Embeddings]
     vocabulary: Vocabulary
-    towers: dict[Side, Tower]
+    towers: dict[Side, TowerModel]
     seen: Seen
 
     def features(self, side: Side, row: int) -> dict[str, Any]:
         """One batch of one: the raw values that the side's tower reads."""
         (values,) = self.sides[side].table.slice(row, 1).to_pylist()
         values["history"] = self.sides["item"].ids.take(self.seen.of("user", row)).tolist()
-        return {name: [values[name]] for name in self.towers[side].encoder.signature}
+        return {name: [values[name]] for name in self.towers[side].signature}
 
     def rank(self, direction: str, row: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """The ids of all targets for a source, best first, and their scores, by plain NumPy."""
@@ -107,8 +88,7 @@ class World:
 
     def corpus(self, direction: str) -> NDArray[np.float32]:
         chosen = DIRECTIONS[direction]
-        vectors: NDArray[np.float32] = chosen.corpus(self.sides[chosen.target].vectors).numpy()
-        return vectors
+        return chosen.project(self.sides[chosen.target].vectors)
 
     def model(self, direction: str, kind: Kind) -> RetrievalModel:
         """The retrieval model; in i2i it knows the item's own id, in u2u the user's is no input."""
@@ -117,7 +97,7 @@ class World:
         exact = kind == "exact"
         return RetrievalModel(
             tower,
-            signature=tower.encoder.signature,
+            signature=tower.signature,
             direction=chosen,
             search=ExactSearch(self.corpus(direction))
             if exact
@@ -157,7 +137,10 @@ def world() -> World:
     v = tf.Variable(random.normal(size=(vocabulary.n_rows, 6)) / 3, dtype=tf.float32)
     sides: tuple[Side, ...] = ("user", "item")
     towers = {
-        side: Tower(Encoder(SCHEMA, vocabulary, side=side), w=w, v=v, side=side) for side in sides
+        side: TowerModel(
+            Encoder(SCHEMA, vocabulary, side=side), v=v, w=w if side == "item" else None
+        )
+        for side in sides
     }
     histories = [items["item_id"].to_numpy()[row].tolist() for row in pairs]
     vectors = {
@@ -196,9 +179,8 @@ def publish(world: World) -> Publish:
             version = store.version_of(staged)
             for side, embeddings in world.sides.items():
                 embeddings.write(staged / f"{side}s.parquet")
-                tower = world.towers[side]
-                model = TowerModel(tower, signature=tower.encoder.signature)
-                model.save(staged / "models" / f"{side}_tower" / str(version))
+                folder = staged / "models" / f"{side}_tower" / str(version)
+                world.towers[side].save(folder)
             write_vocabulary(world.vocabulary, staged / "vocabulary")
             world.seen.write(staged / "seen.parquet")
             for name in DIRECTIONS:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -18,16 +19,14 @@ SOME_VECTORS = hnp.arrays(
     st.tuples(st.integers(1, 5), st.integers(2, 5)),
     elements=st.floats(-(2.0**127), 2.0**127, width=32, allow_subnormal=False),
 )
+DOUBLES = hnp.arrays(np.float64, 4, elements=st.floats(-9, 9, allow_subnormal=False))
 
 
 def scores(name: str) -> NDArray[np.float32]:
     """The direction's score of every source (rows) and target (columns)."""
     chosen = DIRECTIONS[name]
     vectors = {"user": USERS, "item": ITEMS}
-    sources, targets = vectors[chosen.source], vectors[chosen.target]
-    found = chosen.queries(sources).numpy() @ chosen.corpus(targets).numpy().T
-    complete: NDArray[np.float32] = found + chosen.constant(sources).numpy()[:, np.newaxis]
-    return complete
+    return chosen.score(vectors[chosen.source], vectors[chosen.target])
 
 
 def test_names_say_source_and_target() -> None:
@@ -52,19 +51,39 @@ def test_similarity_is_the_cosine_of_the_pooled_parts(
     np.testing.assert_allclose(scores(name), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", DIRECTIONS)
 @given(vectors=SOME_VECTORS)
-def test_numpy_brings_vectors_to_the_same_place(vectors: NDArray[np.float32]) -> None:
-    for direction in DIRECTIONS.values():
-        expected = direction.queries(vectors).numpy()
-        np.testing.assert_allclose(direction.project(vectors), expected, rtol=1e-5, atol=1e-6)
+def test_the_graph_has_the_geometry_of_the_arrays(name: str, vectors: NDArray[np.float32]) -> None:
+    chosen, tensor = DIRECTIONS[name], tf.constant(vectors)
+    projected, offset = chosen.project(vectors), chosen.offset(vectors)
+    assert projected.dtype == offset.dtype == np.float32
+    np.testing.assert_allclose(
+        projected, chosen.project_tensor(tensor).numpy(), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_array_equal(offset, chosen.offset_tensor(tensor).numpy())
 
 
 @given(vectors=SOME_VECTORS)
 def test_unit_vectors_whatever_the_scale_and_zero_stays_zero(vectors: NDArray[np.float32]) -> None:
-    unit = DIRECTIONS["i2i"].corpus(vectors).numpy()
+    unit = DIRECTIONS["i2i"].project(vectors)
     zero = (vectors[:, 1:] == 0).all(axis=1)
     assert (unit[zero] == 0).all()
     np.testing.assert_allclose(np.linalg.norm(unit[~zero], axis=1), 1, rtol=1e-5)
+
+
+@given(user=DOUBLES, item=DOUBLES)
+def test_scores_in_float64_are_those_of_the_definition(
+    user: NDArray[np.float64], item: NDArray[np.float64]
+) -> None:
+    match = float(user[0] * item[0] + user[1:] @ item[1:])
+    received = DIRECTIONS["u2i"].score(user[np.newaxis], item[np.newaxis])
+    assert received.dtype == np.float64
+    assert received[0, 0] == pytest.approx(match, abs=1e-9)
+    user[0] = 1.0  # the first coordinate of a user's vector
+    match = float(item[0] + user[1:] @ item[1:])
+    assert DIRECTIONS["i2u"].score(item[np.newaxis], user[np.newaxis])[0, 0] == (
+        pytest.approx(match, abs=1e-9)
+    )
 
 
 def test_many_vectors_are_brought_to_length_one_block_by_block(

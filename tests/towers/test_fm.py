@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from towers import fm
+from towers import fm, fm_numpy
 
 Array = NDArray[np.float64]
 
@@ -22,7 +23,7 @@ REALS = st.floats(-3.0, 3.0, allow_subnormal=False)
 
 @dataclass(frozen=True)
 class Machine:
-    """A factorization machine, and bags over disjoint features of users and of items."""
+    """A factorization machine, and values of disjoint features of users and of items."""
 
     w0: float
     w: Array
@@ -40,11 +41,11 @@ def machines(draw: st.DrawFn) -> Machine:
     n_user, n_item, dim = (draw(st.integers(1, 5)) for _ in range(3))
     n_users, n_items = (draw(st.integers(1, 3)) for _ in range(2))
     n = n_user + n_item
-    bags = REALS | st.just(0.0)  # multi-hot: many features are not in a bag
+    values = REALS | st.just(0.0)  # multi-hot: many features are not active
     users = np.zeros((n_users, n))
-    users[:, :n_user] = draw(hnp.arrays(np.float64, (n_users, n_user), elements=bags))
+    users[:, :n_user] = draw(hnp.arrays(np.float64, (n_users, n_user), elements=values))
     items = np.zeros((n_items, n))
-    items[:, n_user:] = draw(hnp.arrays(np.float64, (n_items, n_item), elements=bags))
+    items[:, n_user:] = draw(hnp.arrays(np.float64, (n_items, n_item), elements=values))
     w = draw(hnp.arrays(np.float64, n, elements=REALS))
     v = draw(hnp.arrays(np.float64, (n, dim), elements=REALS))
     return Machine(draw(REALS), w, v, users, items)
@@ -72,46 +73,68 @@ def assert_exact(received: Any, expected: Any) -> None:
 @given(machines())
 @settings(max_examples=60)
 def test_match_score_and_dropped_user_terms_are_the_factorization_machine(m: Machine) -> None:
-    users, items, w, v = m.parts
-    match = fm.user_vector(users, v).numpy() @ fm.item_vector(items, w, v).numpy().T
-    dropped = fm.user_terms(users, tf.constant(m.w0, tf.float64), w, v).numpy()
+    match = fm_numpy.user_vector(m.users, m.v) @ fm_numpy.item_vector(m.items, m.w, m.v).T
+    dropped = [[naive_fm(user, m.w0, m.w, m.v)] for user in m.users]
     expected = [[naive_fm(user + item, m.w0, m.w, m.v) for item in m.items] for user in m.users]
-    assert_exact(match + dropped[:, np.newaxis], expected)
+    assert_exact(match + dropped, expected)
+
+
+@given(machines())
+@settings(max_examples=60)
+def test_the_graph_computes_what_the_arrays_do(m: Machine) -> None:
+    users, items, w, v = m.parts
+    for x in (m.users, scipy.sparse.csr_array(m.users)):
+        assert_exact(fm.user_vector(users, v).numpy(), fm_numpy.user_vector(x, m.v))
+    for x in (m.items, scipy.sparse.csr_array(m.items)):
+        assert_exact(fm.first_order(items, w).numpy(), fm_numpy.first_order(x, m.w))
+        pool, graph_pool = fm_numpy.pooled(x, m.v), fm.pooled(items, v)
+        assert_exact(graph_pool.numpy(), pool)
+        pairs = fm.second_order(items, v, pool=graph_pool).numpy()
+        assert_exact(pairs, fm_numpy.second_order(x, m.v, pool=pool))
+        assert_exact(fm.item_vector(items, w, v).numpy(), fm_numpy.item_vector(x, m.w, m.v))
 
 
 @given(machines())
 @settings(max_examples=30)
-def test_each_term_is_its_naive_sum(m: Machine) -> None:
-    _, items, w, v = m.parts
-    assert_exact(fm.linear(items, w).numpy(), m.items @ m.w)
-    pool = fm.pooled(items, v)
-    assert_exact(pool.numpy(), m.items @ m.v)
-    pairs = fm.second_order(items, v, pool=pool).numpy()
+def test_each_sum_is_that_of_its_naive_terms(m: Machine) -> None:
+    assert_exact(fm_numpy.first_order(m.items, m.w), m.items @ m.w)
+    pool = fm_numpy.pooled(m.items, m.v)
+    assert_exact(pool, m.items @ m.v)
+    pairs = fm_numpy.second_order(m.items, m.v, pool=pool)
     assert_exact(pairs, [naive_pairs(x, m.v) for x in m.items])
+
+
+@given(machines())
+@settings(max_examples=30)
+def test_terms_sum_to_the_match_score(m: Machine) -> None:
+    user, item = m.users[0], m.items[0]
+    first = fm_numpy.first_order_terms(item, m.w)
+    within = fm_numpy.pair_terms(item, m.v, item, m.v)[np.triu_indices(len(item), k=1)]
+    between = fm_numpy.pair_terms(user, m.v, item, m.v)
+    match = fm_numpy.user_vector(m.users, m.v)[0] @ fm_numpy.item_vector(m.items, m.w, m.v)[0]
+    assert_exact(first.sum() + within.sum() + between.sum(), match)
 
 
 def test_vectors_have_the_coordinates_of_the_rewriting() -> None:
     x, w, v = np.array([[2.0, 0.5]]), np.array([10.0, 100.0]), np.array([[1.0, 2.0], [3.0, -4.0]])
     pool = [2 * 1 + 0.5 * 3, 2 * 2 - 0.5 * 4]
-    own = 2 * 10 + 0.5 * 100 + (1 * 3 - 2 * 4) * 2 * 0.5
-    user = fm.user_vector(sparse(x), tf.constant(v))
-    item = fm.item_vector(sparse(x), tf.constant(w), tf.constant(v))
-    assert_exact(user.numpy(), [[1.0, *pool]])
-    assert_exact(item.numpy(), [[own, *pool]])
+    bias = 2 * 10 + 0.5 * 100 + (1 * 3 - 2 * 4) * 2 * 0.5
+    assert_exact(fm_numpy.user_vector(x, v), [[1.0, *pool]])
+    assert_exact(fm_numpy.item_vector(x, w, v), [[bias, *pool]])
 
 
-def test_an_empty_bag_has_no_terms() -> None:
-    x = sparse(np.zeros((2, 3)))
-    w, v = tf.ones([3], tf.float64), tf.ones([3, 2], tf.float64)
-    assert fm.user_vector(x, v).numpy().tolist() == [[1.0, 0.0, 0.0]] * 2
-    assert fm.item_vector(x, w, v).numpy().tolist() == [[0.0, 0.0, 0.0]] * 2
-    w0 = tf.constant(5.0, tf.float64)
-    assert fm.user_terms(x, w0, w, v).numpy().tolist() == [5.0, 5.0]
+def test_without_features_there_are_no_terms() -> None:
+    x, w, v = np.zeros((2, 3)), np.ones(3), np.ones((3, 2))
+    assert fm_numpy.user_vector(x, v).tolist() == [[1.0, 0.0, 0.0]] * 2
+    assert fm_numpy.item_vector(x, w, v).tolist() == [[0.0, 0.0, 0.0]] * 2
+    graph = fm.item_vector(sparse(x), tf.constant(w), tf.constant(v))
+    assert graph.numpy().tolist() == [[0.0, 0.0, 0.0]] * 2
 
 
-@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
-def test_the_floating_type_is_kept(dtype: tf.DType) -> None:
-    x = tf.sparse.from_dense(tf.ones([1, 2], dtype))
-    w, v = tf.ones([2], dtype), tf.ones([2, 3], dtype)
-    assert fm.user_vector(x, v).dtype == dtype
-    assert fm.item_vector(x, w, v).dtype == dtype
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_floating_type_is_kept(dtype: Any) -> None:
+    x, w, v = np.ones((1, 2), dtype), np.ones(2, dtype), np.ones((2, 3), dtype)
+    assert fm_numpy.user_vector(x, v).dtype == dtype
+    assert fm_numpy.item_vector(x, w, v).dtype == dtype
+    assert fm.user_vector(sparse(x), tf.constant(v)).dtype == dtype
+    assert fm.item_vector(sparse(x), tf.constant(w), tf.constant(v)).dtype == dtype

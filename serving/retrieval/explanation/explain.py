@@ -1,56 +1,44 @@
-"""Explain: why a target has its score, as a table of parts that sum to it."""
+"""Explain: why a target has its score, as a table of terms that sum to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from serving.retrieval.explanation.bag import Bag, Floats, Packed
-from serving.retrieval.explanation.encode import encode_bags, known_bags
+from serving.retrieval.explanation.active_features import (
+    ActiveFeatures,
+    Packed,
+    encode_features,
+    known_features,
+)
 from serving.retrieval.explanation.feature_names import FeatureName
 from serving.retrieval.explanation.terms import KINDS, Kind, Terms, split_score
 from serving.retrieval.parts import Parts, find_direction
-from towers.directions import Direction
+from serving.search.index import Vectors
 from towers.errors import QueryError
 from towers.schema import Side
 
 Given = Mapping[str, Any]
 """`{"id": 1}`: a user or an item of the version; `{"features": {...}}`: any, by raw values."""
 
-
-@dataclass(frozen=True)
-class Part:
-    """One term of a score."""
-
-    kind: Kind
-    source: FeatureName | None
-    """The source's feature; None in a term of the target alone."""
-    target: FeatureName | None
-    """The target's feature; None in a term of the source alone."""
-    other: FeatureName | None
-    """The second feature of a pair within the item."""
-    value: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain values."""
-        features = {"source": self.source, "target": self.target, "other": self.other}
-        plain = {end: None if one is None else dict(vars(one)) for end, one in features.items()}
-        return {"kind": self.kind, **plain, "value": self.value}
+Name = TypeVar("Name", FeatureName, str)
 
 
 @dataclass(frozen=True)
-class FieldPart:
-    """All terms of one kind between two fields."""
+class Part(Generic[Name]):
+    """One term of a score, between features or, summed, between fields."""
 
     kind: Kind
-    source: str | None
-    target: str | None
-    other: str | None
+    source: Name | None
+    """The source's; None in a term of the target alone."""
+    target: Name | None
+    """The target's; None in a term of the source alone."""
+    other: Name | None
+    """The second of a pair within the item."""
     value: float
 
 
@@ -71,50 +59,25 @@ class Explanation:
 
     def __len__(self) -> int:
         """How many terms there are."""
-        return len(self.terms.value)
+        return len(self.terms)
 
-    @property
-    def item(self) -> list[FeatureName]:
-        """The names of the features that pairs within an item are of."""
-        return self.source if self.direction == "i2u" else self.target
-
-    def parts(self, limit: int | None = None) -> list[Part]:
+    def parts(self, limit: int | None = None) -> list[Part[FeatureName]]:
         """The largest terms, by absolute value; all by default."""
-        terms = self.terms.take(np.arange(len(self))[:limit])
-        columns = zip(
-            terms.kind.tolist(),
-            _named(terms.source, self.source),
-            _named(terms.target, self.target),
-            _named(terms.other, self.item),
-            terms.value.tolist(),
-            strict=True,
-        )
-        return [Part(KINDS[kind], *rest) for kind, *rest in columns]
+        return _named(self.terms.take(slice(limit)), self.source, self.target)
 
     def rest(self, limit: int | None) -> float:
         """The sum of the terms that `parts` leaves out."""
         return 0.0 if limit is None else float(self.terms.value[limit:].sum())
 
     @cached_property
-    def fields(self) -> list[FieldPart]:
+    def fields(self) -> list[Part[str]]:
         """The terms summed by kind and fields, largest first, by absolute value."""
         fields = list(dict.fromkeys(name.field for name in (*self.source, *self.target)))
-        keys = np.stack(
-            [
-                self.terms.kind,
-                _codes(self.terms.source, self.source, fields),
-                _codes(self.terms.target, self.target, fields),
-                _codes(self.terms.other, self.item, fields),
-            ]
+        source, target = (
+            np.array([fields.index(name.field) for name in names], dtype=np.int64)
+            for names in (self.source, self.target)
         )
-        groups, group = np.unique(keys, axis=1, return_inverse=True)
-        sums = np.bincount(group.ravel(), weights=self.terms.value, minlength=groups.shape[1])
-        named = [*fields, None]  # for code -1
-        found = [
-            FieldPart(KINDS[kind], named[source], named[target], named[other], float(value))
-            for (kind, source, target, other), value in zip(groups.T.tolist(), sums, strict=True)
-        ]
-        return sorted(found, key=lambda part: -abs(part.value))
+        return _named(self.terms.group_by(source, target).largest_first(), fields, fields)
 
     def to_dict(self, *, limit: int | None = None) -> dict[str, Any]:
         """The same as plain values, with at most `limit` parts."""
@@ -122,46 +85,45 @@ class Explanation:
             "version": self.version,
             "direction": self.direction,
             "score": self.score,
-            "parts": [part.to_dict() for part in self.parts(limit)],
+            "parts": [asdict(part) for part in self.parts(limit)],
             "rest": self.rest(limit),
-            "fields": [dict(vars(part)) for part in self.fields],
+            "fields": [asdict(part) for part in self.fields],
         }
 
 
 def explain(parts: Parts, direction: str, *, source: Given, target: Given) -> Explanation:
     """Split the score of a pair into its terms; see `Retriever.explain`."""
     chosen = find_direction(direction)
-    first = _End.of(parts, chosen.source, source, where="source")
-    second = _End.of(parts, chosen.target, target, where="target")
-    terms = split_score(chosen, first.bag, second.bag)
+    one = _Explained.of(parts, chosen.source, source, where="source")
+    other = _Explained.of(parts, chosen.target, target, where="target")
+    score = chosen.score(*(end.vector[np.newaxis].astype(np.float64) for end in (one, other)))
     return Explanation(
         parts.bundle.version,
         direction,
-        _score(chosen, first.vector, second.vector),
-        terms.take(np.argsort(-np.abs(terms.value), kind="stable")),
-        parts.feature_names.of(first.bag, first.packed, side=chosen.source),
-        parts.feature_names.of(second.bag, second.packed, side=chosen.target),
+        float(score[0, 0]),
+        split_score(chosen, one.features, other.features).largest_first(),
+        one.names,
+        other.names,
     )
 
 
 @dataclass(frozen=True, eq=False)
-class _End:
+class _Explained:
     """A source or a target."""
 
-    bag: Bag
-    """In the order of the vocabulary, so that fields stand in one order in every explanation."""
-    packed: Packed
-    """The features it was encoded from."""
-    vector: Floats
+    features: ActiveFeatures
+    names: list[FeatureName]
+    """Of the features."""
+    vector: Vectors
     """That is ranked: the stored one where there is one, [1 + d]."""
 
     @classmethod
-    def of(cls, parts: Parts, side: Side, given: Given, *, where: str) -> _End:
+    def of(cls, parts: Parts, side: Side, given: Given, *, where: str) -> _Explained:
         """Take what is given.
 
         Raises:
             QueryError: it is neither an id that the version has nor features of their types.
-            BundleError: as `known_bags`.
+            BundleError: as `known_features`.
         """
         if len(given) != 1 or not given.keys() <= {"id", "features"}:
             raise QueryError(
@@ -170,15 +132,15 @@ class _End:
             )
         if "features" in given:
             columns = {name: [value] for name, value in given["features"].items()}
-            packed: Packed = parts.tower(side).pack(columns, size=1)
-            vector = parts.tower(side)(packed)[0]
+            packed = parts.tower(side).pack(columns, size=1)
+            (vector,) = parts.tower(side)(packed)
             if not np.isfinite(vector).all():
                 raise QueryError(
                     f"{where}: expected features with a finite vector, received NaN or infinity; "
                     "check the values of the numeric features"
                 )
-            (bag,) = encode_bags(parts, side, packed)
-            return cls(parts.feature_names.in_order(bag), packed, vector.astype(np.float64))
+            (features,) = encode_features(parts, side, packed)
+            return cls(features, _names(parts, features, packed), vector)
         catalogue = parts.catalogue(side)
         rows = catalogue.rows([given["id"]])
         if rows[0] < 0:
@@ -186,27 +148,28 @@ class _End:
                 f"{catalogue.id_column}: version {parts.bundle.version} has no {side} "
                 f"{given['id']!r}; explain by features instead"
             )
-        (bag,), (packed,) = known_bags(parts, side, rows)
-        vector = catalogue.vectors[rows[0]]
-        return cls(parts.feature_names.in_order(bag), packed, vector.astype(np.float64))
+        (features,), (source,) = known_features(parts, side, rows)
+        return cls(features, _names(parts, features, source), catalogue.vectors[rows[0]])
 
 
-def _score(direction: Direction, source: Floats, target: Floats) -> float:
-    """Score two vectors as `towers.directions` does."""
-    if not direction.is_similarity:
-        item, user = (source, target) if direction.source == "item" else (target, source)
-        return float(item[0] + user[1:] @ item[1:])
-    lengths = np.linalg.norm(source[1:]) * np.linalg.norm(target[1:])
-    return float(source[1:] @ target[1:] / lengths) if lengths else 0.0
+def _names(parts: Parts, features: ActiveFeatures, packed: Packed) -> list[FeatureName]:
+    """Name active features by the packed ones that they come from."""
+    return parts.feature_names.of(features.rows, features.x, packed=packed, side=features.side)
 
 
-def _named(places: NDArray[np.int64], names: list[FeatureName]) -> list[FeatureName | None]:
-    """The feature at each place, None for -1."""
-    return [names[place] if place >= 0 else None for place in places]
-
-
-def _codes(
-    places: NDArray[np.int64], names: list[FeatureName], fields: list[str]
-) -> NDArray[np.int64]:
-    """The number of each place's field among `fields`, -1 for place -1."""
-    return np.array([*(fields.index(name.field) for name in names), -1])[places]
+def _named(terms: Terms, source: Sequence[Name], target: Sequence[Name]) -> list[Part[Name]]:
+    """Write terms with the names of their features or groups."""
+    columns = (terms.kind, terms.source, terms.target, terms.other, terms.value)
+    found = []
+    for kind, one, two, other, value in zip(*(c.tolist() for c in columns), strict=True):
+        names = target if one < 0 else source
+        found.append(
+            Part(
+                KINDS[kind],
+                None if one < 0 else source[one],
+                None if two < 0 else target[two],
+                None if other < 0 else names[other],
+                value,
+            )
+        )
+    return found

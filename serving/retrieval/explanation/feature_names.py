@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.retrieval.explanation.bag import Bag, Packed
 from serving.search.index import Rows
 from towers.packer import missing_marker
-from towers.schema import Schema, Side, space_of
+from towers.schema import Schema, Side
 from towers.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
 
 
@@ -30,7 +29,7 @@ class FeatureName:
     known: bool
     """Whether training knew it; tokens that it did not know share a row."""
     x: float
-    """Its value in the bag."""
+    """Its value."""
 
 
 class FeatureNames:
@@ -42,7 +41,6 @@ class FeatureNames:
         self._spaces = list(vocabulary.spaces.values())
         history = schema.history
         self._history = None if history is None else history.name
-        self._past = None if history is None else space_of(history, side="user", schema=schema)
         self._ids = {f"user.{schema.id_input('user')}", f"item.{schema.id_input('item')}"}
         self._space_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
         self._place_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
@@ -51,50 +49,44 @@ class FeatureNames:
             self._space_of[rows] = number
             self._place_of[rows] = np.arange(len(rows))
 
-    def fields_of(self, side: Side) -> Rows:
-        """The numbers of the fields that a side has, in order."""
-        has = [
-            name.startswith(f"{side}.") or (side == "user" and name == self._past)
-            for name in self._names
-        ]
-        return np.flatnonzero(has)
+    def order(self, rows: Rows) -> Rows:
+        """The order that puts rows [n] field by field, as the vocabulary has the fields."""
+        return np.lexsort((rows, self._space_of[rows]))
 
-    def in_order(self, bag: Bag) -> Bag:
-        """The same bag with its entries in order of the vocabulary: field by field."""
-        return bag.take(np.lexsort((bag.rows, self._space_of[bag.rows])))
-
-    def fields(self, bag: Bag) -> Rows:
-        """The number of each entry's field, [n]; no two fields of one side have the same."""
-        return self._space_of[bag.rows]
+    def fields(self, rows: Rows) -> Rows:
+        """The numbers of the fields of rows [n]; no two fields of one side have the same."""
+        return self._space_of[rows]
 
     def field(self, number: int, *, side: Side) -> str:
         """The name of a field of one side: its feature's."""
         owner, _, name = self._names[number].partition(".")
         return name if owner == side or self._history is None else self._history
 
-    def of(self, bag: Bag, packed: Packed, *, side: Side) -> list[FeatureName]:
-        """Name each entry of a bag, [n].
+    def of(
+        self, rows: Rows, x: NDArray[np.float64], *, packed: Mapping[str, NDArray[Any]], side: Side
+    ) -> list[FeatureName]:
+        """Name the active features of a user or item.
 
         Args:
-            bag: of one user or item, as `in_order` gives it.
-            packed: the features that it was encoded from.
+            rows: theirs, [n], as `order` puts them.
+            x: their values, [n].
+            packed: the features that they were encoded from.
             side: user or item.
         """
         names: list[FeatureName] = []
-        fields = self.fields(bag)
+        fields = self.fields(rows)
         for number in dict.fromkeys(fields.tolist()):
             here = fields == number
-            places, x = self._place_of[bag.rows[here]], bag.x[here]
             field = self.field(number, side=side)
             given = packed[field].ravel()
             given = given[given != missing_marker(given.dtype)]
-            names += self._of_field(number, field, places, x, given=given)
+            names += self._of_field(number, field, self._place_of[rows[here]], x[here], given=given)
         return names
 
     def _of_field(
         self, number: int, field: str, places: Rows, x: NDArray[np.float64], *, given: NDArray[Any]
     ) -> list[FeatureName]:
-        """Name the entries of one field of one bag."""
+        """Name the active features of one field."""
         space = self._spaces[number]
         tokens: Sequence[Any]
         labels: Sequence[Any] = [None] * len(places)

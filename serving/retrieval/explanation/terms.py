@@ -1,23 +1,26 @@
-"""The terms of a score: an exact sum over features and their pairs.
+"""Terms: the table of what a score sums, and its group-by.
 
-With the bags of a user, u, and of an item, t, the match score of u2i and i2u is
+With the active features of a user, u, and of an item, t, the match score of u2i and i2u is
 
     sum_t w_t x_t + sum_{t < t'} <v_t, v_t'> x_t x_t' + sum_u sum_t <v_u, v_t> x_u x_t
 
 and the cosine of i2i and u2u, of a source, s, and a target, t,
 
     sum_s sum_t <v_s, v_t> x_s x_t / (|sum_s v_s x_s| |sum_t v_t x_t|)
+
+`towers.fm_numpy` computes each term. Whatever else is told of a score sums rows of this table.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.retrieval.explanation.bag import Bag, Floats
+from serving.retrieval.explanation.active_features import ActiveFeatures, Floats
+from towers import fm_numpy
 from towers.directions import Direction
 from towers.errors import QueryError
 
@@ -29,35 +32,70 @@ feature on both sides, and two others."""
 MOST_TERMS = 1_000_000
 """Of one score; only features with lists of hundreds of tokens on both sides come to more."""
 
-Places = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class Terms:
-    """Terms that sum to a score, [n] each."""
+    """One row a term, [n] each.
 
-    kind: Places
+    Features are known by their places among the active ones of their side or, after `group_by`, by
+    the numbers of their groups.
+    """
+
+    kind: Numbers
     """Which of `KINDS`."""
-    source: Places
-    """The place of a feature in the source's bag; -1 for none."""
-    target: Places
-    """Likewise, in the target's."""
-    other: Places
-    """Of a pair within an item, the place of its second feature in the item's bag; -1 for none."""
+    source: Numbers
+    """A feature of the source; -1 for none."""
+    target: Numbers
+    """A feature of the target; -1 for none."""
+    other: Numbers
+    """Of a pair within an item, the second feature, of the same side as the first; -1 for none."""
     value: Floats
 
-    def take(self, places: Places) -> Terms:
+    def __len__(self) -> int:
+        """How many, n."""
+        return len(self.value)
+
+    def take(self, places: Numbers | slice) -> Terms:
         """Some of them."""
-        return Terms(
-            self.kind[places],
-            self.source[places],
-            self.target[places],
-            self.other[places],
-            self.value[places],
+        return Terms(*(getattr(self, column.name)[places] for column in fields(self)))
+
+    def largest_first(self) -> Terms:
+        """The same in order of their absolute values."""
+        return self.take(np.argsort(-np.abs(self.value), kind="stable"))
+
+    def group_by(self, source: Numbers, target: Numbers) -> Terms:
+        """Sum the terms of one kind whose features are of the same groups.
+
+        Args:
+            source: the group of each feature of the source, from 0 on.
+            target: of each feature of the target.
+        """
+        of_source = np.where(self.source < 0, -1, self.other)
+        of_target = np.where(self.source < 0, self.other, -1)
+        keys = (
+            self.kind,
+            _group(source, self.source),
+            _group(target, self.target),
+            np.maximum(_group(source, of_source), _group(target, of_target)),
         )
+        shape = tuple(int(key.max(initial=-1)) + 2 for key in keys)
+        cells = np.ravel_multi_index(tuple(key + 1 for key in keys), shape)
+        cells, group = np.unique(cells, return_inverse=True)
+        sums = np.zeros(len(cells))
+        np.add.at(sums, group, self.value)
+        kind, one, two, other = (key - 1 for key in np.unravel_index(cells, shape))
+        return Terms(kind, one, two, other, sums)
+
+    @classmethod
+    def concat(cls, several: list[Terms]) -> Terms:
+        """Put tables one after another."""
+        columns = [[getattr(one, column.name) for one in several] for column in fields(cls)]
+        return cls(*map(np.concatenate, columns))
 
 
-def split_score(direction: Direction, source: Bag, target: Bag) -> Terms:
+def split_score(direction: Direction, source: ActiveFeatures, target: ActiveFeatures) -> Terms:
     """Split the score of a pair into its terms.
 
     Raises:
@@ -71,59 +109,44 @@ def split_score(direction: Direction, source: Bag, target: Bag) -> Terms:
             f"{len(source.rows)} features of the source and {len(target.rows)} of the target; "
             "leave some out"
         )
+    pairs = fm_numpy.pair_terms(source.x, source.v, target.x, target.v)
     if direction.is_similarity:
-        return _split_cosine(source, target)
-    own = [_first_order(item), _pairs_within(item)]
-    if direction.source == "item":
-        own = [Terms(one.kind, one.target, one.source, one.other, one.value) for one in own]
-    cross = _cross(source, target)
-    kind = np.full(cross.size, KINDS.index("user_item"))
-    return _join([*own, _paired(kind, cross)])
+        is_shared = np.equal.outer(source.rows, target.rows)
+        kind = np.where(is_shared, KINDS.index("shared"), KINDS.index("similar"))
+        lengths = [np.linalg.norm(end.vector()[1:]) for end in (source, target)]
+        return _between(kind, pairs / (np.prod(lengths) or np.inf))  # a length of 0 has score 0
+    kind = np.full(pairs.shape, KINDS.index("user_item"))
+    return Terms.concat([*_within(item, is_source=item is source), _between(kind, pairs)])
 
 
-def _split_cosine(source: Bag, target: Bag) -> Terms:
-    """Split a similarity; that of a vector of length 0 is 0, and so are its terms."""
-    lengths = np.linalg.norm(source.pooled) * np.linalg.norm(target.pooled)
-    cross = _cross(source, target) / (lengths or np.inf)
-    is_shared = np.equal.outer(source.rows, target.rows).ravel()
-    kind = np.where(is_shared, KINDS.index("shared"), KINDS.index("similar"))
-    return _paired(kind, cross)
+def _between(kind: Numbers, value: Floats) -> Terms:
+    """The terms of each feature of the source with each of the target, from matrices of them."""
+    source, target = (places.ravel() for places in np.indices(value.shape))
+    return Terms(kind.ravel(), source, target, np.full(value.size, -1), value.ravel())
 
 
-def _cross(source: Bag, target: Bag) -> Floats:
-    """<v_s, v_t> x_s x_t of each pair, [n_source, n_target]."""
-    cross: Floats = source.terms @ target.terms.T
-    return cross
+def _within(item: ActiveFeatures, *, is_source: bool) -> list[Terms]:
+    """The terms of an item alone: of each feature, and of each pair."""
+    places = np.arange(len(item.rows))
+    first, second = np.triu_indices(len(places), k=1)
+    pairs = fm_numpy.pair_terms(item.x, item.v, item.x, item.v)[first, second]
+    found = []
+    for kind, one, other, value in (
+        (
+            "first_order",
+            places,
+            np.full_like(places, -1),
+            fm_numpy.first_order_terms(item.x, item.w),
+        ),
+        ("item_pair", first, second, pairs),
+    ):
+        nothing = np.full_like(one, -1)
+        ends = (one, nothing) if is_source else (nothing, one)
+        found.append(Terms(np.full_like(one, KINDS.index(kind)), *ends, other, value))
+    return found
 
 
-def _paired(kind: Places, cross: Floats) -> Terms:
-    """List the pairs of a matrix."""
-    source, target = (places.ravel() for places in np.indices(cross.shape))
-    return Terms(kind, source, target, np.full(cross.size, -1), cross.ravel())
-
-
-def _first_order(item: Bag) -> Terms:
-    """w_t x_t of each feature of an item, as a target."""
-    n = len(item.rows)
-    nothing = np.full(n, -1)
-    kind = np.full(n, KINDS.index("first_order"))
-    return Terms(kind, nothing, np.arange(n), nothing, item.w * item.x)
-
-
-def _pairs_within(item: Bag) -> Terms:
-    """<v_t, v_t'> x_t x_t' of each pair of features of an item, as a target."""
-    first, second = np.triu_indices(len(item.rows), k=1)
-    value = _cross(item, item)[first, second]
-    kind = np.full(len(first), KINDS.index("item_pair"))
-    return Terms(kind, np.full(len(first), -1), first, second, value)
-
-
-def _join(several: list[Terms]) -> Terms:
-    """Put terms one after another."""
-    return Terms(
-        np.concatenate([one.kind for one in several]),
-        np.concatenate([one.source for one in several]),
-        np.concatenate([one.target for one in several]),
-        np.concatenate([one.other for one in several]),
-        np.concatenate([one.value for one in several]),
-    )
+def _group(groups: Numbers, places: Numbers) -> Numbers:
+    """The groups of some features; -1 for none."""
+    found: Numbers = np.append(groups, -1)[places]
+    return found

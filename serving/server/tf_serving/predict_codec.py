@@ -125,7 +125,7 @@ class Predictor:
         if target.signature.name == FEATURES:
             tower = target.served.retriever.tower(side)
             return await self.host.compute(
-                target.served, partial(tower.bags, inputs), model=target.model
+                target.served, partial(tower.active_features, inputs), model=target.model
             )
         vectors = await self.host.encode(target.served, side, inputs, model=target.model)
         return {"vector": vectors}

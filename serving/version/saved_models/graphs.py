@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from serving.search.graph_search import Search
 from serving.version.saved_models.names import EXCLUDE, FEATURES, K, check_input_names
+from towers import fm
 from towers.directions import Direction
+from towers.encoder import Encoder
 from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
 
 Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
@@ -24,83 +26,92 @@ Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 variables and tables."""
 
 
-class TowerFunction(Protocol):
-    """One side's tower. A `tf.Module` that holds its variables and tables."""
-
-    def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Answer raw features with their vectors [b, 1 + d]."""
-        ...
-
-    def bags(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        """Answer raw features with what their vectors are sums of; see `padded_bags`."""
-        ...
-
-
 class TowerModel(tf.Module):
-    """Features to vectors, and to what the vectors are made of.
+    """Raw features of one side to its vectors, and to the active features that they are sums of.
 
     - `serving_default` answers `vector` [b, 1 + d].
-    - `features` answers the bags that the features are encoded as, with the parameters of their
-      entries: `row`, `x` and `v`, and of items `w`; see `padded_bags`.
+    - `features` answers the active features with their parameters; see `active_features`.
     """
 
-    def __init__(self, encode: TowerFunction, *, signature: Mapping[str, tf.TensorSpec]) -> None:
-        """Export `encode`.
+    def __init__(
+        self, encoder: Encoder, *, v: tf.Variable, w: tf.Variable | None = None, name: str = "tower"
+    ) -> None:
+        """Join a side's encoder to the feature table.
 
         Args:
-            encode: a `tf.Module`.
-            signature: the features by name.
+            encoder: turns raw features into x.
+            v: the vectors of the features, [n_rows, d].
+            w: their first-order weights, [n_rows]; given for items, whose vectors need them.
+            name: of the module.
 
         Raises:
             ConfigError: a feature's name cannot be that of an input.
         """
-        super().__init__()
-        check_input_names(signature)
-        self._encode, self._inputs = encode, dict(signature)
+        super().__init__(name=name)
+        check_input_names(encoder.signature)
+        self._encoder, self._v = encoder, v
+        self._w = w
+
+    @property
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """The raw features by name."""
+        return self._encoder.signature
+
+    def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Compute vectors, [b, 1 + d]."""
+        x = self._encoder(features)
+        if self._w is None:
+            return fm.user_vector(x, self._v)
+        return fm.item_vector(x, self._w, self._v)
+
+    def active_features(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """List what the vectors are sums of; see the function of the same name."""
+        return active_features(self._encoder(features), self._v, w=self._w)
 
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
-        vectors = tf.function(lambda features: {"vector": self._encode(features)})
-        bags = tf.function(self._encode.bags)
+        vectors = tf.function(lambda features: {"vector": self(features)})
+        active = tf.function(self.active_features)
         signatures = {
-            "serving_default": vectors.get_concrete_function(self._inputs),
-            FEATURES: bags.get_concrete_function(self._inputs),
+            "serving_default": vectors.get_concrete_function(self.signature),
+            FEATURES: active.get_concrete_function(self.signature),
         }
         tf.saved_model.save(self, str(path), signatures=signatures)
 
 
-def padded_bags(
+def active_features(
     x: tf.SparseTensor, v: tf.Tensor, *, w: tf.Tensor | None = None
 ) -> dict[str, tf.Tensor]:
-    """List the entries of bags x [b, n_rows] with their parameters, padded to the longest.
+    """List the features that are active in x [b, n_rows], with their parameters.
 
-    Padded, and not one after another, so that TF Serving can batch requests and cut answers.
+    Padded to the longest list, and not one after another, so that TF Serving can batch requests and
+    cut answers.
 
     Args:
-        x: each bag's columns in order.
+        x: each row's columns in order.
         v: the vectors of the feature table, [n_rows, d].
         w: its first-order weights, [n_rows], where the side has them.
 
     Returns:
         `row` [b, m] int64, -1 in padding; `x` [b, m], `v` [b, m, d] and `w` [b, m], 0 in padding.
     """
-    bag, row = x.indices[:, 0], x.indices[:, 1]
+    query, row = x.indices[:, 0], x.indices[:, 1]
 
     def padded(values: tf.Tensor, padding: int = 0) -> tf.Tensor:
         lists = tf.RaggedTensor.from_value_rowids(
-            values, bag, nrows=x.dense_shape[0], validate=False
+            values, query, nrows=x.dense_shape[0], validate=False
         )
         return lists.to_tensor(tf.constant(padding, values.dtype))
 
     # Gathering from a variable itself would have every other reading of it make a copy of it.
-    bags = {
+    found = {
         "row": padded(row, -1),
         "x": padded(x.values),
         "v": padded(tf.gather(tf.convert_to_tensor(v), row)),
     }
     if w is not None:
-        bags["w"] = padded(tf.gather(tf.convert_to_tensor(w), row))
-    return bags
+        found["w"] = padded(tf.gather(tf.convert_to_tensor(w), row))
+    return found
 
 
 class RetrievalModel(tf.Module):
@@ -131,7 +142,7 @@ class RetrievalModel(tf.Module):
             encode: a `tf.Module`.
             signature: the features by name.
             direction: what is searched, and how it is scored.
-            search: a `tf.Module`, over `direction.corpus` of the targets.
+            search: a `tf.Module`, over the targets as `direction.project` makes them.
             ids: the targets' ids by row, int64 or str.
             k: how many candidates `serving_default` returns.
             own_id: the feature that holds the source's own id, which is left out of the answer; for
@@ -158,9 +169,9 @@ class RetrievalModel(tf.Module):
         if self._own_id is not None:
             exclude = tf.concat([exclude, features[self._own_id][:, tf.newaxis]], axis=1)
         vectors = self._encode(features)
-        queries = self._direction.queries(vectors)
+        queries = self._direction.project_tensor(vectors)
         rows, scores = self._search(queries, width + tf.shape(exclude)[1])
-        scores += self._direction.constant(vectors)[:, tf.newaxis]
+        scores += self._direction.offset_tensor(vectors)[:, tf.newaxis]
         ids = tf.gather(self._ids, tf.maximum(rows, 0))
         unwanted = (rows < 0) | self._is_among(ids, exclude)
         order = tf.argsort(tf.cast(unwanted, tf.int32), axis=1, stable=True)[:, :width]

@@ -75,11 +75,11 @@ class Tower:
 
     @property
     def explains(self) -> bool:
-        """Whether the version was published with what `bags` needs."""
+        """Whether the version was published with what `active_features` needs."""
         return FEATURES in self._model.signatures
 
-    def bags(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """List the features that each vector is a sum of; see `padded_bags` in `graphs`.
+    def active_features(self, packed: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """List the features that each vector is a sum of; see `active_features` in `graphs`.
 
         Raises:
             BundleError: the version was published before towers could tell.

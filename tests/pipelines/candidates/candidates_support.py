@@ -112,8 +112,7 @@ class World:
     def corpus(self, name: str) -> NDArray[np.float32]:
         chosen = DIRECTIONS[name]
         side = self.users if chosen.target == "user" else self.items
-        vectors: NDArray[np.float32] = chosen.corpus(side.vectors).numpy()
-        return vectors
+        return chosen.project(side.vectors)
 
     def has(self, user: int) -> NDArray[np.int64]:
         return self.seen.of("user", user)

@@ -16,7 +16,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.publishing import export
-from pipelines.publishing.export import Exported, TowerGraph, export_bundle
+from pipelines.publishing.export import Exported, export_bundle, tower_model
 from pipelines.publishing.tune_index import measure_recall
 from pipelines.results import AnnSetting
 from pipelines.training.embed import Vectors, embed
@@ -136,7 +136,7 @@ def test_folder_holds_the_whole_bundle_but_manifest_and_report(
 def test_tower_turns_raw_features_into_the_vectors(
     case: Case, vectors: Vectors, side: Side
 ) -> None:
-    tower = TowerGraph(case.dataset, case.fitted, side=side)
+    tower = tower_model(case.dataset, case.fitted, side=side)
     given = inputs(case, side)
     assert tower.signature.keys() == given.keys()
     np.testing.assert_allclose(tower(given).numpy(), vectors[side], rtol=1e-5, atol=1e-6)
@@ -230,8 +230,8 @@ def test_trees_are_stored_with_their_settings_and_recall(
         record = exported.index.directions[name]
         assert record.settings is not None
         assert record.settings.num_leaves is not None
-        corpus = direction.corpus(vectors[direction.target]).numpy()
-        queries = direction.queries(vectors[direction.source]).numpy()
+        corpus = direction.project(vectors[direction.target])
+        queries = direction.project(vectors[direction.source])
         folder = tmp_path / "index" / name
         index = ScannIndex.load(folder, settings=record.settings, width=corpus.shape[1])
         recall = measure_recall(ExactIndex(corpus).search(queries, 4), index.search(queries, 4))

@@ -56,7 +56,7 @@ def test_answers_are_those_of_the_saved_models(
     side = "user" if direction[0] == "u" else "item"
     features = world.features(side, ROW)
     model = world.model(direction, kind)
-    signature = world.towers[side].encoder.signature
+    signature = world.towers[side].signature
     tensors = {name: tf.constant(x, signature[name].dtype) for name, x in features.items()}
     unwanted = [USER] if direction == "u2u" else []
     exclude = tf.constant([unwanted], tf.int64 if direction[-1] == "u" else tf.string)

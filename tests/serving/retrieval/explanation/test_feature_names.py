@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from serving.retrieval.explanation.bag import Bag
 from serving.retrieval.explanation.feature_names import FeatureName, FeatureNames
-from towers.schema import Categorical, Features, History, Numeric, Schema
+from towers.schema import Categorical, Features, History, Numeric, Schema, Side
 from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 VOCABULARY = Vocabulary(
@@ -52,10 +52,12 @@ NAMES = FeatureNames(VOCABULARY, schema=SCHEMA)
 MISSING = np.iinfo(np.int64).min
 
 
-def bag(*rows: int) -> Bag:
-    n = len(rows)
-    x = np.arange(n, dtype=np.float64) + 0.5
-    return Bag(np.array(rows, dtype=np.int64), x, np.ones((n, 2)), np.zeros(n))
+def named(*rows: int, packed: Mapping[str, Any], side: Side) -> list[FeatureName]:
+    """The names of rows, in order, with values of 0.5, 1.5 and so on."""
+    given = np.array(rows, dtype=np.int64)
+    order = NAMES.order(given)
+    x = np.arange(len(rows), dtype=np.float64) + 0.5
+    return NAMES.of(given[order], x[order], packed=packed, side=side)
 
 
 def test_user_features_are_named() -> None:
@@ -65,9 +67,7 @@ def test_user_features_are_named() -> None:
         "income": np.array([7.25], np.float32),
         "past": np.array([[70, 5, MISSING]]),
     }
-    ordered = NAMES.in_order(bag(10, 8, 6, 4, 2))
-    assert ordered.rows.tolist() == [2, 4, 6, 8, 10]
-    assert NAMES.of(ordered, packed, side="user") == [
+    assert named(10, 8, 6, 4, 2, packed=packed, side="user") == [
         FeatureName("city", "b", None, True, 4.5),
         FeatureName("age", "18 to 30.5", None, True, 3.5),
         FeatureName("income", "7.25", None, True, 2.5),
@@ -78,7 +78,7 @@ def test_user_features_are_named() -> None:
 
 def test_ranges_are_open_at_the_ends() -> None:
     packed: dict[str, Any] = {"age": np.array([1.0], np.float32)}
-    tokens = [NAMES.of(bag(row), packed, side="user")[0].token for row in (3, 4, 5)]
+    tokens = [named(row, packed=packed, side="user")[0].token for row in (3, 4, 5)]
     assert tokens == ["< 18", "18 to 30.5", ">= 30.5"]
 
 
@@ -86,24 +86,25 @@ def test_tokens_of_one_row_are_listed() -> None:
     brands = np.array([["one", "two", "", "three", "four"]], dtype=object)
     places = tf.strings.to_hash_bucket_fast(brands[0], 2).numpy()
     for place in (0, 1):
-        (name,) = NAMES.of(bag(11 + place), {"brand": brands}, side="item")
+        (name,) = named(11 + place, packed={"brand": brands}, side="item")
         here = [one for one, at in zip(brands[0], places, strict=True) if one and at == place]
         assert (name.token, name.known) == (", ".join(here), True)
 
 
 def test_unknown_tokens_share_a_name_without_a_label() -> None:
     cities = np.array([["c", "a", "", "d", "c"]], dtype=object)
-    unknown, known = NAMES.of(NAMES.in_order(bag(1, 9)), {"city": cities}, side="user")
+    unknown, known = named(1, 9, packed={"city": cities}, side="user")
     assert (unknown.token, unknown.known) == ("c, d", False)
     assert (known.token, known.known) == ("a", True)
-    (new,) = NAMES.of(bag(7), {"item_id": np.array([6])}, side="item")
+    (new,) = named(7, packed={"item_id": np.array([6])}, side="item")
     assert (new.field, new.token, new.label, new.known) == ("item_id", "6", None, False)
 
 
-def test_fields_of_a_side_are_in_order() -> None:
-    for side, fields in (
-        ("user", ["city", "age", "income", "past"]),
-        ("item", ["item_id", "brand"]),
-    ):
-        numbers = NAMES.fields_of(side)  # type: ignore[arg-type]
-        assert [NAMES.field(n, side=side) for n in numbers.tolist()] == fields  # type: ignore[arg-type]
+def test_fields_of_a_side_have_names_of_their_own() -> None:
+    sides: tuple[tuple[Side, list[int], list[str]], ...] = (
+        ("user", [9, 3, 6, 8], ["city", "age", "income", "past"]),
+        ("item", [10, 12], ["item_id", "brand"]),
+    )
+    for side, rows, fields in sides:
+        numbers = NAMES.fields(np.array(rows))
+        assert [NAMES.field(number, side=side) for number in numbers.tolist()] == fields

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.search.graph_search import ExactSearch
-from serving.version.saved_models.graphs import RetrievalModel, TowerModel, padded_bags
+from serving.version.saved_models.graphs import RetrievalModel, TowerModel, active_features
 from towers.directions import DIRECTIONS
 from towers.errors import ConfigError
 
@@ -35,9 +36,6 @@ class Lookup(tf.Module):
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         return tf.gather(self.vectors, features["row"])
 
-    def bags(self, features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        return {"row": features["row"]}
-
 
 def retrieval_model(direction: str, ids: Any, *, own_id: str | None = None) -> RetrievalModel:
     own = {own_id: tf.TensorSpec([None], tf.convert_to_tensor(ids).dtype)} if own_id else {}
@@ -45,7 +43,7 @@ def retrieval_model(direction: str, ids: Any, *, own_id: str | None = None) -> R
         Lookup(),
         signature={"row": tf.TensorSpec([None], tf.int64, name="row")} | own,
         direction=DIRECTIONS[direction],
-        search=ExactSearch(DIRECTIONS[direction].corpus(VECTORS).numpy()),
+        search=ExactSearch(DIRECTIONS[direction].project(VECTORS)),
         ids=ids,
         k=5,
         own_id=own_id,
@@ -112,25 +110,26 @@ def test_k_is_expected_for_each_query() -> None:
 
 
 def test_features_that_cannot_be_inputs_are_refused() -> None:
-    signature = {"exclude": tf.TensorSpec([None], tf.int64)}
+    encoder: Any = SimpleNamespace(signature={"exclude": tf.TensorSpec([None], tf.int64)})
     with pytest.raises(ConfigError, match="'exclude'"):
-        TowerModel(Lookup(), signature=signature)
+        TowerModel(encoder, v=tf.Variable(VECTORS))
     with pytest.raises(ConfigError, match="'k'"):
         retrieval_model("u2i", TEXTS, own_id="k")
 
 
-def test_bags_are_padded_to_the_longest() -> None:
+def test_active_features_are_padded_to_the_longest() -> None:
     x = tf.sparse.from_dense([[0.0, 2.0, 3.0], [0.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
     v, w = tf.constant([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), tf.constant([7.0, 8.0, 9.0])
-    bags = {name: values.numpy().tolist() for name, values in padded_bags(x, v, w=w).items()}
-    assert bags == {
+    found = {name: values.numpy().tolist() for name, values in active_features(x, v, w=w).items()}
+    assert found == {
         "row": [[1, 2], [-1, -1], [0, -1]],
         "x": [[2, 3], [0, 0], [4, 0]],
         "w": [[8, 9], [0, 0], [7, 0]],
         "v": [[[3, 4], [5, 6]], [[0, 0], [0, 0]], [[1, 2], [0, 0]]],
     }
     nobody = tf.SparseTensor(tf.zeros([0, 2], tf.int64), tf.zeros([0]), [2, 3])
-    assert {name: values.shape.as_list() for name, values in padded_bags(nobody, v).items()} == {
+    found = active_features(nobody, v)
+    assert {name: values.shape.as_list() for name, values in found.items()} == {
         "row": [2, 0],
         "x": [2, 0],
         "v": [2, 0, 2],
