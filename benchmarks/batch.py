@@ -37,7 +37,7 @@ from pipelines.candidates.answer import CandidateTable
 from pipelines.candidates.job import CandidateJob, write_candidates
 from pipelines.candidates.settings import CandidateSettings, Channel, load_settings, parse_channels
 from pipelines.candidates.sources import SourceReader
-from pipelines.data.parquet_files import SourceFiles
+from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.progress import Reporter
 from serving.retrieval.parts import Parts
 from serving.search.live_index import LiveExactIndex, LiveIndex

@@ -19,22 +19,33 @@ from towers.errors import ConfigError
 from towers.schema import Features, Schema
 from towers.typed import STRICT, parse
 
+NULL_VALUES = (
+    *("NULL", "Null", "null", "NA", "N/A", "n/a", "<NA>", "#N/A"),
+    *("NaN", "nan", "NaT", "None", "\\N"),
+)
+"""The usual spellings of a missing value."""
+
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FileFormat:
-    """How to read a table: Parquet by its suffix (or a folder of shards), anything else as CSV."""
+    """How to read a table: Parquet by its suffix, anything else as CSV, which may be compressed."""
 
     path: str = ""
-    """A file, or a folder of Parquet or CSV shards; relative to the configuration file. Not needed
-    where the Python API is given a DataFrame."""
+    """A file, or a folder of Parquet or CSV files, which is read whole, with the folders in it;
+    relative to the configuration file. Not needed where the Python API is given a DataFrame."""
     separator: str = ","
     """What stands between CSV fields; may be longer than one character."""
     encoding: str = "utf-8"
     """The text encoding of a CSV file."""
+    quote: str = '"'
+    """What stands around CSV fields that hold the separator or a line break; "" where quotation
+    marks have no meaning, as they have none with a separator of several characters."""
     columns: tuple[str, ...] = ()
     """Column names of a CSV file without a header line; empty: the first line is the header."""
+    null_values: tuple[str, ...] = NULL_VALUES
+    """Texts that mean that a value is missing, in a table of any kind; besides the empty text."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -21,7 +21,7 @@ from pipelines.candidates.answer import AudienceTable, CandidateTable
 from pipelines.candidates.blocked import read_block, remove_blocked
 from pipelines.candidates.settings import CandidateSettings
 from pipelines.candidates.shards import Output, Record, open_output, totals
-from pipelines.data.parquet_files import SourceFiles
+from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.progress import Advance, Reporter
 from serving.retrieval.parts import Parts
 from serving.version.bundle import Bundle

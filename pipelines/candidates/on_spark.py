@@ -19,7 +19,7 @@ from pipelines.candidates.blocked import read_block, remove_blocked
 from pipelines.candidates.job import Engine, Missing, Task, make_task, write_here, write_stretch
 from pipelines.candidates.settings import load_settings
 from pipelines.candidates.shards import Output
-from pipelines.data.parquet_files import SourceFiles
+from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.progress import Reporter
 from pipelines.spark.session import check_spark, open_session
 from pipelines.spark.tasks import Outcome, run_tasks

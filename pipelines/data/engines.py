@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import RunConfig
+from pipelines.data.sources.files import PARQUET_SUFFIXES
 from pipelines.data.stream.engine import Engine, LocalEngine
 from pipelines.data.stream.spark import SparkEngine
-from pipelines.data.tables import PARQUET_SUFFIXES
 from pipelines.spark.session import open_session
 from towers.errors import ConfigError
 

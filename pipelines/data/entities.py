@@ -55,7 +55,7 @@ def check_entities(
     """
     id_column = schema.id_column(side)
     rejects = Rejects(source)
-    ids = parse_ids(source.frame[id_column], kind=id_kind)
+    ids = parse_ids(source.column(id_column), kind=id_kind)
     rejects.add(ids.missing, f"null {id_column}", columns=[id_column])
     rejects.add(ids.faulty, f"unparsable {id_column}", columns=[id_column])
     parsed = {id_column: ids.values}
@@ -94,9 +94,9 @@ def _names(feature: Feature) -> list[str]:
 def _parse_feature(feature: Feature, source: SourceTable, rejects: Rejects) -> dict[str, pd.Series]:
     """Parse the column of a feature, and of its weights, and collect the faults."""
     name = feature.column
-    column = source.frame[name]
+    column = source.column(name)
     if isinstance(feature, MultiValued):
-        weights = None if feature.weights is None else source.frame[feature.weights]
+        weights = None if feature.weights is None else source.column(feature.weights)
         tokens, values = parse_bags(
             column, weights, separator=feature.separator, typed=source.typed
         )

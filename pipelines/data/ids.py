@@ -27,7 +27,7 @@ class IdColumn:
     @property
     def present(self) -> pd.Series:
         """The ids that are given."""
-        ids = plain(self.source.frame[self.column])
+        ids = plain(self.source.column(self.column))
         return ids[~is_missing(ids)]
 
     def __str__(self) -> str:

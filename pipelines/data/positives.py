@@ -125,7 +125,7 @@ def parse_interactions(
     columns: dict[str, pd.Series] = {}
     sides: tuple[tuple[Side, str], ...] = (("user", table.user), ("item", table.item))
     for side, name in sides:
-        ids = parse_ids(source.frame[name], kind=id_kinds[side])
+        ids = parse_ids(source.column(name), kind=id_kinds[side])
         _reject(ids, name, rejects)
         columns[f"{side}_id"] = ids.values
     for side, name in sides:
@@ -134,7 +134,7 @@ def parse_interactions(
             rejects.add(known < 0, f"{name} not in the {side}s table", columns=[name])
             columns[f"{side}_row"] = pd.Series(known)
     if table.timestamp is not None:
-        times = parse_times(source.frame[table.timestamp], as_dates=as_dates)
+        times = parse_times(source.column(table.timestamp), as_dates=as_dates)
         _reject(times, table.timestamp, rejects)
         columns["timestamp"] = times.values
     is_positive = pd.Series(_rated(source, table, rejects))
@@ -181,7 +181,7 @@ def _rated(source: SourceTable, table: InteractionsTable, rejects: Rejects) -> N
     """Say which rows are positives by their rating."""
     if table.rating is None or table.positive_rating is None:
         return np.ones(len(source.frame), dtype=np.bool_)
-    ratings = parse_numbers(source.frame[table.rating])
+    ratings = parse_numbers(source.column(table.rating))
     _reject(ratings, table.rating, rejects)
     return ratings.values.to_numpy() >= table.positive_rating
 
@@ -190,7 +190,7 @@ def _weights(source: SourceTable, table: InteractionsTable, rejects: Rejects) ->
     """Give each row's weight; 1 if the table has none."""
     if table.weight is None:
         return pd.Series(np.float32(1.0), index=source.frame.index)
-    weights = parse_numbers(source.frame[table.weight])
+    weights = parse_numbers(source.column(table.weight))
     _reject(weights, table.weight, rejects)
     with np.errstate(over="ignore"):
         values = weights.values.astype("float32")

@@ -17,7 +17,6 @@ from towers.errors import DataError
 
 SHOWN_ROWS = 5
 SHOWN_CHARACTERS = 80
-MALFORMED = "wrong number of fields"
 
 Reason = tuple[str, tuple[str, ...]]
 """Why rows are rejected, and the columns whose values explain it."""
@@ -85,7 +84,7 @@ class Rejects:
 
     def counts(self) -> dict[str, int]:
         """Count the rejected rows by reason, in the order of the checks."""
-        counts = {MALFORMED: len(self.source.malformed)}
+        counts = dict(Counter(line.reason for line in self.source.malformed))
         for code, (reason, _) in enumerate(self.reasons):
             counts[reason] = counts.get(reason, 0) + int((self.codes == code).sum())
         return {reason: count for reason, count in counts.items() if count}
@@ -98,7 +97,7 @@ class Rejects:
             (
                 order[line.file],
                 line.row,
-                f"{line.file}:{line.row}: {MALFORMED}: {_cut(repr(line.text))}",
+                f"{line.file}:{line.row}: {line.reason}: {_cut(repr(line.text))}",
             )
             for line in self.source.malformed[:limit]
         ]
@@ -133,7 +132,7 @@ class Rejects:
             [[line.text] + [""] * (rows.shape[1] - 1) for line in lines], columns=rows.columns
         )
         where = pd.DataFrame(
-            [(line.file, line.row, MALFORMED) for line in lines], columns=why.columns
+            [(line.file, line.row, line.reason) for line in lines], columns=why.columns
         )
         found = [
             pd.concat([values, places], axis=1)

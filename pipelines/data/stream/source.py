@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.config import InteractionsTable
 from pipelines.data.columns import are_dates
 from pipelines.data.ids import IdColumn
-from pipelines.data.parquet_files import SourceFiles
 from pipelines.data.positives import table_columns
-from pipelines.data.tables import PARQUET_SUFFIXES, Shard, SourceTable, shard_paths
+from pipelines.data.sources.open import open_source
+from pipelines.data.sources.parquet_files import SourceFiles
+from pipelines.data.sources.parquet_source import ParquetSource
+from pipelines.data.sources.source import Rows
+from pipelines.data.tables import SourceTable
 from towers.errors import ConfigError
 
 SAMPLE = 1000
@@ -28,16 +27,21 @@ SAMPLE = 1000
 class StreamedTable:
     """A table of interactions; the position of a row is its number over all shards, from 0."""
 
-    files: SourceFiles
+    source: ParquetSource
     table: InteractionsTable
     """What its columns mean."""
     chunk_rows: int
     """How many rows are read at a time."""
 
     @property
+    def files(self) -> SourceFiles:
+        """Its files."""
+        return self.source.files
+
+    @property
     def name(self) -> str:
         """What to call it: interactions or test."""
-        return self.files.name
+        return self.source.name
 
     @property
     def n_rows(self) -> int:
@@ -66,17 +70,13 @@ class StreamedTable:
 
     def read(self, start: int, stop: int, *, columns: Sequence[str]) -> SourceTable:
         """Read some columns of rows from a position on, up to another."""
-        shards = self._shards(np.arange(start, stop))
-        return self._wrap(self._arrow(start, stop, columns), shards=shards)
+        return self._wrap(self.source.read(start, stop, columns=columns))
 
     def rows_at(self, positions: NDArray[np.int64]) -> Iterator[SourceTable]:
         """Read whole rows at ascending positions, those of a chunk at a time."""
         chunks = positions // self.chunk_rows
         for number in np.unique(chunks).tolist():
-            chosen = positions[chunks == number]
-            first, last = int(chosen[0]), int(chosen[-1])
-            rows = self._arrow(first, last + 1, self.files.schema.names).take(chosen - first)
-            yield self._wrap(rows, shards=self._shards(chosen))
+            yield from map(self._wrap, self.source.rows_at(positions[chunks == number]))
 
     def empty(self) -> SourceTable:
         """The table without its rows."""
@@ -100,25 +100,8 @@ class StreamedTable:
         chunks = (self.chunk(number, columns=[name]) for number in range(self.n_chunks))
         return are_dates(chunk.frame[name] for chunk in chunks)
 
-    def _arrow(self, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
-        """Read rows with the types that the columns have over all shards."""
-        [rows] = self.files.batches(start, columns=columns, sizes=[stop - start])
-        return rows
-
-    def _wrap(self, rows: pa.Table, *, shards: tuple[Shard, ...]) -> SourceTable:
-        frame: pd.DataFrame = rows.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-        return SourceTable(name=self.name, frame=frame, typed=True, shards=shards)
-
-    def _shards(self, positions: NDArray[np.int64]) -> tuple[Shard, ...]:
-        """The row numbers, from 1, in every shard of rows at ascending positions."""
-        ends = list(accumulate(self.files.counts))
-        cuts = np.searchsorted(positions, [0, *ends])
-        return tuple(
-            Shard(file=str(path), rows=positions[first:last] - (end - count) + 1)
-            for path, count, end, first, last in zip(
-                self.files.paths, self.files.counts, ends, cuts[:-1], cuts[1:], strict=True
-            )
-        )
+    def _wrap(self, rows: Rows) -> SourceTable:
+        return SourceTable(**vars(rows), source=self.source)
 
 
 def open_streamed(table: InteractionsTable, *, name: str, chunk_rows: int) -> StreamedTable:
@@ -128,13 +111,10 @@ def open_streamed(table: InteractionsTable, *, name: str, chunk_rows: int) -> St
         ConfigError: it is not Parquet.
         DataError: there is nothing to read, or the shards do not fit together.
     """
-    if not table.path:
-        raise ConfigError(f"{name}: expected the path of a table, received none; give its path")
-    path = Path(table.path)
-    if shard_paths(path, name=name)[0].suffix.lower() not in PARQUET_SUFFIXES:
+    source = open_source(table, name=name)
+    if not isinstance(source, ParquetSource):
         raise ConfigError(
             f"{name}: expected Parquet, a file or a folder of shards, to read it from disk, "
-            f"received {path}; convert it to Parquet, or use --engine memory"
+            f"received {table.path}; convert it to Parquet, or use --engine memory"
         )
-    files = SourceFiles.open(path, name=name)
-    return StreamedTable(files=files, table=table, chunk_rows=chunk_rows)
+    return StreamedTable(source=source, table=table, chunk_rows=chunk_rows)

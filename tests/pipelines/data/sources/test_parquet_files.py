@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data import parquet_files
-from pipelines.data.parquet_files import SourceFiles
+from pipelines.data.sources import parquet_files
+from pipelines.data.sources.parquet_files import SourceFiles
 from towers.errors import DataError
 
 
@@ -88,9 +88,10 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
             list(files.batches(0, columns=["user_id"], sizes=[files.n_rows]))
 
     fails("no such file or folder", tmp_path / "nothing")
-    fails(r"expected \*.parquet shards in the folder")
+    fails(r"expected \*.parquet or \*.csv files in the folder")
     (tmp_path / "users.csv").write_text("user_id\n1\n")
     fails("users.csv: expected a Parquet file", tmp_path / "users.csv")
+    (tmp_path / "users.csv").unlink()
     pq.write_table(pa.table({"user_id": [1]}), tmp_path / "0.parquet")
     pq.write_table(pa.table({"user_id": ["a"]}), tmp_path / "1.parquet")
     fails("differ in type")

@@ -1,0 +1,1 @@
+"""The tables that a run reads, each as a source of chunks that know where every row was."""

@@ -1,0 +1,162 @@
+"""A table in CSV files as a source: small ones in memory, large ones staged in Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.config import FileFormat
+from pipelines.data.sources.csv_file import LINE, CsvFile
+from pipelines.data.sources.files import COMPRESSIONS, TableFile, TableFiles
+from pipelines.data.sources.parquet_files import SourceFiles
+from pipelines.data.sources.source import Rows, Shard, Source, check_unique, describe, note_files
+from towers.errors import DataError
+
+LARGE_BYTES = 1 << 28
+"""Text beyond which a table is staged, if there is a folder for it."""
+COMPRESSED = 4
+"""How many times larger than its file a compressed text is taken to be."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CsvSource(Source):
+    """Rows of CSV files, as text."""
+
+    files: tuple[str, ...]
+    counts: tuple[int, ...]
+    """The rows of each."""
+    rows: pa.Table | SourceFiles
+    """All columns, and `LINE`."""
+
+    @classmethod
+    def open(
+        cls, files: TableFiles, table: FileFormat, *, name: str, stage: Path | None
+    ) -> CsvSource:
+        """Read the files; large ones are written to the folder `stage`, and stay on disk.
+
+        Raises:
+            ConfigError: there is no such separator, quotation mark or encoding.
+            DataError: a file cannot be read, or the files do not fit together.
+        """
+        shards = [_Shard(file, table, name=name) for file in files.files]
+        for shard in shards[1:]:
+            shard.check_columns(shards[0], name=name)
+        columns = shards[0].columns
+        is_large = sum(map(_n_bytes, files.files)) > LARGE_BYTES
+        rows: pa.Table | SourceFiles
+        if stage is not None and is_large:
+            rows = _staged(shards, stage / name, name=name)
+        else:
+            rows = pa.concat_tables(
+                batch for shard in shards for batch in shard.batches(columns)
+            ).combine_chunks()
+        counts = tuple(shard.file.n_rows for shard in shards)
+        paths = tuple(str(shard.file.path) for shard in shards)
+        return cls(
+            name=name,
+            where=describe(name, paths),
+            typed=False,
+            columns=columns,
+            n_rows=rows.n_rows if isinstance(rows, SourceFiles) else rows.num_rows,
+            malformed=tuple(line for shard in shards for line in shard.file.malformed),
+            empty_lines=sum(shard.file.empty_lines for shard in shards),
+            notes=(
+                *note_files([shard.file.path for shard in shards], counts),
+                *_notes([shard.file for shard in shards]),
+            ),
+            null_values=frozenset(table.null_values),
+            files=paths,
+            counts=counts,
+            rows=rows,
+        )
+
+    def read(self, start: int, stop: int, *, columns: Sequence[str] | None = None) -> Rows:
+        """Read some columns of the rows from a position up to another; see `Source.read`."""
+        names = [*(self.columns if columns is None else columns), LINE]
+        if isinstance(self.rows, SourceFiles):
+            [table] = self.rows.batches(start, columns=names, sizes=[stop - start])
+        else:
+            table = self.rows.select(names).slice(start, stop - start)
+        lines = table[LINE].to_numpy()
+        ends = [min(max(end - start, 0), len(lines)) for end in accumulate(self.counts)]
+        shards = [
+            Shard(file=file, rows=lines[first:last])
+            for file, first, last in zip(self.files, [0, *ends], ends, strict=False)
+        ]
+        return Rows(
+            name=self.name,
+            where=self.where,
+            frame=table.drop_columns(LINE).to_pandas(),
+            typed=False,
+            shards=tuple(shards),
+            null_values=self.null_values,
+        )
+
+
+class _Shard:
+    """One of the files, with the columns that its folders name."""
+
+    def __init__(self, file: TableFile, table: FileFormat, *, name: str) -> None:
+        self.file = CsvFile(file.path, table)
+        check_unique(self.file.columns, where=f"{name} ({file.path})")
+        self.keys = {key: value for key, value in file.keys if key not in self.file.columns}
+        self.columns = (*self.file.columns, *self.keys)
+
+    def check_columns(self, first: _Shard, *, name: str) -> None:
+        """Refuse a shard with other columns than the first; their order may differ."""
+        if set(self.columns) != set(first.columns):
+            raise DataError(
+                f"{name}: expected the same columns in every shard, but {first.file.path} has "
+                f"{list(first.columns)} and {self.file.path} has {list(self.columns)}; mend the "
+                "shard"
+            )
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read the rows, in the columns of all shards, and `LINE`."""
+        for batch in self.file.batches():
+            table = batch
+            for key, value in self.keys.items():
+                repeated = np.full(batch.num_rows, value or "", dtype=object)
+                table = table.append_column(key, pa.array(repeated, pa.string()))
+            yield table.select([*columns, LINE])
+
+
+def _n_bytes(file: TableFile) -> int:
+    """About how much text a file holds."""
+    times = COMPRESSED if file.path.suffix.lower() in COMPRESSIONS else 1
+    return file.path.stat().st_size * times
+
+
+def _staged(shards: Sequence[_Shard], folder: Path, *, name: str) -> SourceFiles:
+    """Write each file's rows to a Parquet file in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = shards[0].columns
+    schema = pa.schema([*((column, pa.string()) for column in columns), (LINE, pa.int64())])
+    files = []
+    for number, shard in enumerate(shards):
+        path = folder / f"{number:06d}.parquet"
+        with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+            for batch in shard.batches(columns):
+                writer.write_table(batch)
+        files.append(TableFile(path=path))
+    return SourceFiles.of(TableFiles(files=tuple(files), is_parquet=True), name=name)
+
+
+def _notes(files: Sequence[CsvFile]) -> tuple[str, ...]:
+    """Say which rows span several lines, since a stray quotation mark may have swallowed them."""
+    spanning = sum(file.spanning for file in files)
+    if not spanning:
+        return ()
+    longest = max(files, key=lambda file: file.longest[1])
+    line, n_lines = longest.longest
+    return (
+        f"{spanning:,} row(s) span several lines, as quoted fields may; the longest is "
+        f"{longest.path}:{line}, over {n_lines:,} lines (if quotation marks have no meaning in "
+        'this table, set quote = "")',
+    )
