@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pipelines.config import ExportConfig, IndexConfig, RunConfig
+from pipelines.config import RunConfig
 from pipelines.data.engines import choose_engine
 from pipelines.data.prepare_job import check_engine, prepare_in
+from pipelines.job_folder import N_SHOWN, Job, JobFolder, find_unfinished, fingerprint
 from pipelines.progress import Reporter
 from pipelines.publishing.rounds import Rounds
 from pipelines.results import Results
 from pipelines.training.parent import continued, read_parent
-from serving.atomic import locked
 from serving.version.store import Store
-from towers.errors import ConfigError, TrainingError
+from towers.errors import ConfigError
 
 FRAMES = ("interactions", "users", "items", "test")
 """The tables that the Python API takes as DataFrames."""
@@ -58,10 +56,11 @@ def run(
 
     Raises:
         BundleError: the version to continue from is missing or damaged.
-        ConfigError: the configuration does not fit the tables, or that version.
+        ConfigError: the configuration does not fit the tables, or that version; or another process
+            is at work on the same run.
         DataError: rows break the rules of their table.
         RecallGateError: an index does not reach the recall that publishing needs.
-        TrainingError: training diverged, or the same run is going on elsewhere.
+        TrainingError: training diverged.
     """
     _check_frames(frames)
     out, reporter = Path(out), reporter or Reporter()
@@ -69,16 +68,18 @@ def run(
         engine = engine or "memory"
     chosen = choose_engine(config, asked=engine, master=master)
     check_engine(chosen, frames=frames)
-    work = out / f".run-{_fingerprint(config, frames, from_version)}"
+    job = identify(config, frames=frames) | {"from_version": from_version}
+    folder = JobFolder(path=out / f".run-{fingerprint(job)[:16]}", job=job)
     parent = None
     if from_version is not None:
         parent = read_parent(Store(out), from_version, config=config)
         config = continued(config)
-    with _claimed(work):
-        if work.exists():
+    with folder.claim() as resumed:
+        if resumed:
             reporter.say(f"Going on with the interrupted run in {out}")
+        _say_unfinished(out, job, reporter)
         prepared = prepare_in(
-            work,
+            folder.path,
             config,
             frames=frames,
             trained_on=parent.trained_on if parent else None,
@@ -87,36 +88,21 @@ def run(
             reporter=reporter,
         )
         rounds = Rounds(
-            config, prepared, store=Store(out), work=work, reporter=reporter, parent=parent
+            config, prepared, store=Store(out), work=folder.path, reporter=reporter, parent=parent
         )
         results = rounds.run()
-        _remove(work)
+        folder.remove()
     return results
 
 
-@contextmanager
-def _claimed(work: Path) -> Iterator[None]:
-    """Keep other processes from the same run; a folder that it made and left empty is removed.
-
-    Raises:
-        TrainingError: another process has it.
-    """
-    out, lock = work.parent, work.with_suffix(".lock")
-    was_there = out.exists()
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(lock, wait=False) as held:
-        if not held:
-            raise TrainingError(
-                f"{out}: the same run is going on in another process; wait for it, or name "
-                "another models directory"
-            )
-        try:
-            yield
-        finally:
-            if not work.exists():
-                lock.unlink()
-                if not was_there and not any(out.iterdir()):
-                    out.rmdir()
+def _say_unfinished(out: Path, job: Job, reporter: Reporter) -> None:
+    """Name the other runs below `out` that were killed, and what they were begun with."""
+    for path in find_unfinished(out, ".run-*"):
+        lines = JobFolder(path=path, job=job).differences()
+        reporter.say(
+            f"{path}: keeps an unfinished run, to be gone on with or removed"
+            + "".join(f"\n  {line}" for line in lines[:N_SHOWN])
+        )
 
 
 def _check_frames(frames: Mapping[str, pd.DataFrame] | None) -> None:
@@ -128,34 +114,31 @@ def _check_frames(frames: Mapping[str, pd.DataFrame] | None) -> None:
         )
 
 
-def _remove(work: Path) -> None:
-    """Remove the work folder; renamed first, so that no run goes on with half of one."""
-    done = work.with_suffix(".done")
-    shutil.rmtree(done, ignore_errors=True)
-    work.rename(done)
-    shutil.rmtree(done)
-
-
-def _fingerprint(
-    config: RunConfig, frames: Mapping[str, pd.DataFrame] | None, from_version: int | None
-) -> str:
-    """Name a run by its settings and its input, so that only the same run is resumed.
+def identify(
+    config: RunConfig,
+    *,
+    frames: Mapping[str, pd.DataFrame] | None = None,
+    without: Sequence[str] = ("index", "export"),
+) -> Job:
+    """Say what the fits of a run depend on: its settings, and its input.
 
     The settings of index and export do not count: they may change after the recall gate has
     refused to publish, and the fits go on to serve.
     """
-    fitted = dataclasses.replace(config, index=IndexConfig(), export=ExportConfig())
-    digest = hashlib.sha256(fitted.fingerprint().encode())
-    if from_version is not None:
-        digest.update(f"from {from_version}".encode())
-    for name, frame in (frames or {}).items():
-        text = frame.to_json(orient="split", double_precision=15, default_handler=str)
-        digest.update(f"{name}{text}".encode())
+    settings = dataclasses.asdict(config)
+    job: Job = {name: value for name, value in settings.items() if name not in without}
     if frames is None:
-        for path in input_files(config):
-            status = path.stat()
-            digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
-    return digest.hexdigest()[:16]
+        stats = {str(path): path.stat() for path in input_files(config)}
+        job["files"] = {
+            name: f"{stat.st_size} bytes, modified {stat.st_mtime_ns}"
+            for name, stat in stats.items()
+        }
+        return job
+    job["frames"] = {}
+    for name, frame in frames.items():
+        text = frame.to_json(orient="split", double_precision=15, default_handler=str)
+        job["frames"][name] = hashlib.sha256(text.encode()).hexdigest()
+    return job
 
 
 def input_files(config: RunConfig) -> list[Path]:

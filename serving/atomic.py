@@ -91,18 +91,21 @@ def move_file(source: Path, target: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder with all that is in it, so that nobody finds half of it under its name."""
+    """Remove a folder with all that is in it, so that nobody finds half of it under its name.
+
+    Where the process is killed meanwhile, a hidden folder is left, whose name ends in `.partial`.
+    """
     removed = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
     path.rename(removed)
     sync(path.parent)
-    shutil.rmtree(removed)
+    shutil.rmtree(removed, ignore_errors=True)
 
 
 def remove_partial(folder: Path) -> None:
     """Remove what killed writers left unfinished anywhere below `folder`, where nobody writes."""
     for path in sorted(folder.rglob(f".*{PARTIAL}")):
         if path.is_dir():
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)  # it may have gone with its folder
 

@@ -7,14 +7,14 @@
       rejected/candidates-00000.parquet   the rows of that shard that have no answer, if any
       manifest.json                   the job, and each shard with its counts and checksum; last
 
-A shard is written beside, or in a folder `.staging-*` if another process writes it, and renamed
-into place, so one that is there is finished. Each says in its footer which job wrote it.
+A shard is written under another name, or in a staging folder if another process writes it, and
+renamed when it is finished, so one that is there is whole. Each says in its footer which job wrote
+it. See `pipelines.job_folder` for who may write here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -32,14 +32,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.candidates.answer import Answered
-from serving.atomic import locked, move_file, remove_partial, replace_file, write_text_atomic
+from pipelines.job_folder import Job, JobFolder, fingerprint, to_text
+from serving.atomic import PARTIAL, move_file, replace_file, write_text_atomic
 from serving.version.manifest import FileRecord
-from towers.errors import ConfigError, DataError
+from towers.errors import DataError
 
-JOB, MANIFEST, LOCK, REJECTED = "job.json", "manifest.json", ".lock", "rejected"
-STAGING = ".staging-"
-"""How the folders begin in which other processes write shards."""
-
+MANIFEST, REJECTED = "manifest.json", "rejected"
 FOOTER = b"fm-recall"
 """The key of what a shard says about itself."""
 
@@ -47,7 +45,6 @@ COMPRESSION: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
 REPEATING = ("user_id", "rank", "channel", "version")
 """The columns with few different values in a batch, which are encoded by a dictionary."""
 
-Job = dict[str, Any]
 Record = dict[str, Any]
 
 
@@ -61,7 +58,7 @@ class Output:
     @property
     def digest(self) -> str:
         """The sha256 (hex) of the job."""
-        return hashlib.sha256(_to_json(self.job).encode()).hexdigest()
+        return fingerprint(self.job)
 
     def path(self, table: str, shard: int) -> Path:
         """Where a shard of a table is, once it is finished."""
@@ -114,27 +111,24 @@ class Output:
 
     @contextmanager
     def staging(self) -> Iterator[Output]:
-        """A folder within, for other processes to write shards to; gone when the block ends."""
-        folder = self.root / f"{STAGING}{uuid4().hex}"
+        """A folder within, for other processes to write shards to; gone when the block ends.
+
+        Where one of them is late and still writes, the next claim of the folder removes the rest.
+        """
+        folder = self.root / f".staging.{uuid4().hex}{PARTIAL}"
         folder.mkdir()
         try:
             yield Output(folder, self.job)
         finally:
-            _remove_staging(self.root)
+            shutil.rmtree(folder, ignore_errors=True)
 
-    def adopt(self, staged: Output, table: str, shard: int) -> bool:
-        """Take over a shard from a staging folder, if it is finished; whether it was."""
-        if not staged.path(table, shard).exists():
-            return False
+    def adopt(self, staged: Output, table: str, shard: int) -> None:
+        """Take over a finished shard from a staging folder, with its rejected rows."""
         self._unpublish()
-        for source, target in (  # the shard last, since with it all is there
-            (staged.rejected_path(table, shard), self.rejected_path(table, shard)),
-            (staged.path(table, shard), self.path(table, shard)),
-        ):
-            if source.exists():
-                target.parent.mkdir(exist_ok=True)
-                move_file(source, target)
-        return True
+        rejected = staged.rejected_path(table, shard)
+        if rejected.exists():
+            _move(rejected, self.rejected_path(table, shard))
+        _move(staged.path(table, shard), self.path(table, shard))  # last: with it, all is there
 
     def finish(self, shards: Mapping[str, list[Record]]) -> None:
         """Write the manifest, which says that all shards are there, unless it says so already."""
@@ -149,13 +143,13 @@ class Output:
                 name: {**totals(records), "shards": records} for name, records in shards.items()
             },
         }
-        write_text_atomic(self.root / MANIFEST, _to_json(body))
+        write_text_atomic(self.root / MANIFEST, to_text(body))
 
     @cached_property
     def _published(self) -> dict[str, Record]:
         """The shards that the manifest names, by their files; none where there is no manifest."""
         try:
-            body = _read(self.root / MANIFEST)
+            body = json.loads((self.root / MANIFEST).read_text(encoding="utf-8"))
             shards = [shard for table in body["tables"].values() for shard in table["shards"]]
             return {shard["file"]: shard for shard in shards}
         except (OSError, ValueError, KeyError):
@@ -205,24 +199,16 @@ class ShardWriter:
 def open_output(root: Path, job: Job, *, again: bool) -> Iterator[Output]:
     """Hold a folder for a job: a new one, one that the same job has begun, or `again` any job's.
 
+    Another job may also have it while no shard is finished.
+
     Raises:
         ConfigError: the folder holds something else or another job's rows, or another process
             writes to it.
     """
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root}: expected a folder, received a file; write to another path")
-    job = json.loads(_to_json(job))
-    root.mkdir(parents=True, exist_ok=True)
-    _check_folder(root)
-    with locked(root / LOCK, wait=False) as held:
-        if not held:
-            raise ConfigError(f"{root}: another process writes to it; wait for it to end")
-        _remove_staging(root)
-        remove_partial(root)
-        if again or not _is_begun(root, job):
-            _clear(root)
-            write_text_atomic(root / JOB, _to_json(job))
-        yield Output(root, job)
+    names = (MANIFEST, "candidates", "audiences", REJECTED)
+    folder = JobFolder(path=root, job=job, results="*/part-*", names=names)
+    with folder.claim(again=again):
+        yield Output(root, folder.job)
 
 
 def totals(records: list[Record]) -> Record:
@@ -235,65 +221,7 @@ def totals(records: list[Record]) -> Record:
     return total | ({"channels": dict(sorted(channels.items()))} if channels else {})
 
 
-def _check_folder(root: Path) -> None:
-    """Refuse a folder that holds anything else than a job."""
-    ours = (LOCK, f".{JOB}.")
-    others = sorted(path.name for path in root.iterdir() if not path.name.startswith(ours))
-    if others and not (root / JOB).exists():
-        raise ConfigError(
-            f"{root}: expected an empty folder or one of this command's, received one with "
-            f"{others[:3]}; write to another folder"
-        )
-
-
-def _is_begun(root: Path, job: Job) -> bool:
-    """Whether a folder is this job's; refuse one that has another's rows."""
-    try:
-        begun = _read(root / JOB)
-    except FileNotFoundError:
-        return False
-    except ValueError as error:
-        raise ConfigError(f"{root / JOB}: damaged: {error}; remove the folder") from None
-    differences = _differences(begun, job)
-    if differences and any(root.glob("*/part-*")):
-        lines = "\n".join(f"  {line}" for line in differences[:5])
-        raise ConfigError(
-            f"{root}: holds the rows of another job\n{lines}\nStart over with --again, write to "
-            "another folder, or repeat what was begun"
-        )
-    return not differences
-
-
-def _differences(begun: Any, job: Any, name: str = "") -> list[str]:
-    """Name the settings in which two jobs differ, with what was begun and what was received."""
-    if isinstance(begun, dict) and isinstance(job, dict):
-        return [
-            line
-            for key in dict.fromkeys([*begun, *job])
-            for line in _differences(begun.get(key), job.get(key), f"{name}.{key}" if name else key)
-        ]
-    shown = (json.dumps(value, ensure_ascii=False)[:200] for value in (begun, job))
-    return [] if begun == job else [f"{name}: begun with {next(shown)}, received {next(shown)}"]
-
-
-def _remove_staging(root: Path) -> None:
-    """Remove the staging folders; one to which a process that is late yet writes may stay."""
-    for left in root.glob(f"{STAGING}*"):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _clear(root: Path) -> None:
-    """Remove what a job wrote, the manifest first and what says which job it was last."""
-    (root / MANIFEST).unlink(missing_ok=True)
-    for name in ("candidates", "audiences", REJECTED):
-        if (root / name).is_dir():
-            shutil.rmtree(root / name)
-    (root / JOB).unlink(missing_ok=True)
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _to_json(body: Any) -> str:
-    return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+def _move(source: Path, target: Path) -> None:
+    """Rename a finished file into a folder, made if need be."""
+    target.parent.mkdir(exist_ok=True)
+    move_file(source, target)

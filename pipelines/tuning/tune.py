@@ -9,11 +9,12 @@ from pathlib import Path
 from pipelines.config import RunConfig, load_config, read_toml
 from pipelines.data.interactions import read_tables
 from pipelines.data.prepare import Prepared, prepare
+from pipelines.job_folder import Job, JobFolder
 from pipelines.progress import Reporter
+from pipelines.run import identify
 from pipelines.tuning.fit_trials import TrialFits
 from pipelines.tuning.search import Search
-from pipelines.tuning.search_folder import check_folder, claimed, identify
-from pipelines.tuning.search_space import choose_dimensions
+from pipelines.tuning.search_space import Dimension, choose_dimensions
 from pipelines.tuning.toml_file import moved
 from pipelines.tuning.trials import Searched
 from towers.errors import ConfigError
@@ -46,21 +47,21 @@ def tune(
         reporter: shows progress; silent by default.
 
     Raises:
-        ConfigError: a setting or the folder cannot be used.
+        ConfigError: a setting or the folder cannot be used, or another process works in it.
         DataError: rows break the rules of their table.
-        TrainingError: no trial could be completed, or the same search is going on elsewhere.
+        TrainingError: no trial could be completed.
     """
     path, out, reporter = Path(path), Path(out), reporter or Reporter()
     config = load_config(path)
     dimensions = choose_dimensions(config, only=only, dims=dims)
     _check_request(config, trials=trials, minutes=minutes)
-    identity = identify(config, dimensions)
-    check_folder(out, identity)
+    folder = JobFolder(path=out, job=identify_search(config, dimensions))
+    folder.check()
     fits = TrialFits(config, _prepare(config, reporter), folder=out)
     reporter.say("What is searched, on the validation split:")
     for dimension in dimensions:
         reporter.say(f"  {dimension.describe()}")
-    with claimed(out, identity):
+    with folder.claim():
         search = Search(
             config,
             moved(read_toml(path), path.parent, target=out),
@@ -70,6 +71,12 @@ def tune(
             reporter=reporter,
         )
         return search.run(trials, minutes=minutes)
+
+
+def identify_search(config: RunConfig, dimensions: Sequence[Dimension]) -> Job:
+    """Say what the figures and the proposals of a search depend on."""
+    searched = {dimension.name: dimension.among for dimension in dimensions}
+    return identify(config, without=("name", "index", "export")) | {"search": searched}
 
 
 def _check_request(config: RunConfig, *, trials: int, minutes: float | None) -> None:

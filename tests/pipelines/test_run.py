@@ -106,7 +106,7 @@ def test_runs_in_one_models_directory_do_not_disturb_each_other(tiny: Tiny, tmp_
     others: list[Results] = []
 
     def interfere() -> None:
-        with pytest.raises(TrainingError, match="same run is going on in another process"):
+        with pytest.raises(ConfigError, match=r"run-\w+: another process works on the job in this"):
             run(same, tmp_path, frames=tiny.tables)
         others.append(run(other, tmp_path, frames=tiny.tables))
 
@@ -136,7 +136,7 @@ def test_a_run_that_is_killed_while_it_tidies_up_is_finished(
 
     config = tiny.config(training=QUICK, split={"validation_fraction": 0.0})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("pipelines.run.shutil.rmtree", remove_some)
+        patch.setattr("serving.atomic.shutil.rmtree", remove_some)
         run(config, tmp_path, frames=tiny.tables)
     before = tiny.digest(tmp_path / "versions")
     run(config, tmp_path, frames=tiny.tables)  # anew, not with half of what was kept
@@ -151,7 +151,10 @@ def test_only_the_same_run_is_resumed(tiny: Tiny, tmp_path: Path) -> None:
     going_on = f"Going on with the interrupted run in {out}"
     assert going_on not in prepare_only(tiny.config(), out, frames=tables)
     assert going_on in prepare_only(tiny.config(), out, frames=tables)
-    assert going_on not in prepare_only(tiny.config(seed=4), out, frames=tables)
+    other_seed = prepare_only(tiny.config(seed=4), out, frames=tables)
+    assert going_on not in other_seed
+    [unfinished] = [line for line in other_seed if "keeps an unfinished run" in line]
+    assert unfinished.endswith("seed: begun with 3, received 4")
     fewer = {**tables, "interactions": tables["interactions"].iloc[1:]}
     assert going_on not in prepare_only(tiny.config(), out, frames=fewer)
     other = {**tables, "items": tables["items"].assign(tags=[["other"]] * 40)}

@@ -107,7 +107,7 @@ def test_a_file_moves_over_another(tmp_path: Path) -> None:
 def test_a_folder_loses_its_name_before_its_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(folder: Path) -> None:
+    def stop(folder: Path, **_: object) -> None:
         raise KeyboardInterrupt
 
     folder = tmp_path / "work"

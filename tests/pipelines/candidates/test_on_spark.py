@@ -117,11 +117,11 @@ def test_stopped_driver_leaves_whole_shards_and_either_engine_goes_on(
             assert driver.process.returncode == 130
             assert "goes on from the last finished shard" in log.read_text()
     before = parts()
-    (out / ".staging-left" / "candidates").mkdir(parents=True)
+    (out / ".staging.left.partial" / "candidates").mkdir(parents=True)
     said = run_command(tmp_path / "rest.log", *args, out, *spark)
     assert "users done before" in said
     assert before.items() < parts().items()
-    assert not list(out.glob(".staging-*"))
+    assert not list(out.glob(".staging*"))
     run_command(tmp_path / "whole.log", *args, whole)
     assert rows_of(out) == rows_of(whole)
     assert manifest(out) == manifest(whole)
@@ -150,7 +150,7 @@ def test_cluster_that_loses_a_worker_writes_the_same_rows(
     run_command(tmp_path / "whole.log", *args, whole)
     assert rows_of(out) == rows_of(whole)
     assert manifest(out) == manifest(whole)
-    assert not list(out.glob(".staging-*"))
+    assert not list(out.glob(".staging*"))
 
 
 @pytest.mark.spark

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +14,11 @@ import pytest
 from pipelines.cli import main as cli
 from pipelines.config import RunConfig, load_config
 from pipelines.data.prepare import Prepared
+from pipelines.job_folder import JobFolder
 from pipelines.progress import Reporter
 from pipelines.training.fit import STATE, Fit, FitState
 from pipelines.tuning import fit_trials, search, tune
+from pipelines.tuning.search_space import choose_dimensions
 from pipelines.tuning.trials import Searched, Trial, best_of
 from tests.pipelines.tuning.tune_support import Listening, kill_when
 from towers.errors import ConfigError, DataError, TrainingError
@@ -327,8 +330,46 @@ def test_faulty_rows_leave_nothing_behind(path: Path, tmp_path: Path) -> None:
 def test_a_changed_configuration_is_noticed(tiny: Tiny, path: Path, tmp_path: Path) -> None:
     tune.tune(path, tmp_path / "out", trials=1)
     tiny.write(tmp_path / "data", training={"epochs": EPOCHS + 1})
-    with pytest.raises(ConfigError, match=r"training\.epochs was 3 and is 4"):
+    with pytest.raises(ConfigError, match=r"training\.epochs: begun with 3, received 4"):
         tune.tune(path, tmp_path / "out", trials=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"training": {"epochs": 7}}, ["training.epochs: begun with 3, received 7"]),
+        ({"seed": 4}, ["seed: begun with 3, received 4"]),
+        (
+            {"only": "training.folds"},
+            [
+                'search.training.l2: begun with "1e-05 to 0.1 (log)", received null',
+                'search.training.folds: begun with null, received "one of 3, 5, 10"',
+            ],
+        ),
+        ({"name": "other", "index": {"recall": 0.9}, "export": {"k": 9}}, []),
+    ],
+)
+def test_a_search_is_the_same_where_its_figures_would_be(
+    tiny: Tiny, tmp_path: Path, changes: dict[str, Any], named: list[str]
+) -> None:
+    def searched(only: str = "training.l2", **changed: Any) -> JobFolder:
+        config = load_config(tiny.write(tmp_path / "data", **changed))
+        for table in (tmp_path / "data").glob("*.parquet"):
+            os.utime(table, ns=(0, 0))
+        job = tune.identify_search(config, choose_dimensions(config, only=[only]))
+        return JobFolder(path=tmp_path / "out", job=job)
+
+    with searched().claim():
+        (tmp_path / "out" / "journal.log").touch()
+    assert searched(**changes).differences() == named
+
+
+@pytest.mark.usefixtures("fits")
+def test_data_that_changed_are_noticed(path: Path, tmp_path: Path) -> None:
+    quick(path, tmp_path / "out", 1)
+    os.utime(path.with_name("users.parquet"), ns=(0, 0))
+    with pytest.raises(ConfigError, match=r'users\.parquet: begun with "\d+ bytes, .*modified 0"'):
+        quick(path, tmp_path / "out", 1)
 
 
 @pytest.mark.usefixtures("fits")

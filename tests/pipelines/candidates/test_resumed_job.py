@@ -71,7 +71,7 @@ def test_a_folder_with_something_else_is_left_alone(
     (out / ".notes.json.old").write_text("mine")
     job = CandidateJob(models=models, users=users, out=out, settings=settings())
     for again in (False, True):
-        with pytest.raises(ConfigError, match="expected an empty folder"):
+        with pytest.raises(ConfigError, match="expected a new or empty folder"):
             write_candidates(job, again=again)
     assert [path.name for path in out.iterdir()] == [".notes.json.old"]
     with pytest.raises(ConfigError, match="expected a folder, received a file"):
@@ -84,7 +84,10 @@ def test_one_process_at_a_time_writes_to_a_folder(
     out = tmp_path / "out"
     out.mkdir()
     job = CandidateJob(models=models, users=users, out=out, settings=settings())
-    with locked(out / ".lock"), pytest.raises(ConfigError, match="another process writes to it"):
+    with (
+        locked(out / ".lock"),
+        pytest.raises(ConfigError, match="another process works on the job"),
+    ):
         write_candidates(job)
 
 
