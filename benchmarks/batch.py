@@ -34,9 +34,9 @@ from rich.console import Console
 
 from benchmarks.fresh import peak_gib
 from pipelines.candidates.answer import CandidateTable
-from pipelines.candidates.job import CandidateJob, write_candidates
 from pipelines.candidates.settings import CandidateSettings, Channel, load_settings, parse_channels
 from pipelines.candidates.sources import SourceReader
+from pipelines.candidates.write_candidates import CandidateJob, write_candidates
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.progress import Reporter
 from serving.retrieval.parts import Parts

@@ -15,7 +15,7 @@ from pipelines.data.engines import choose_engine
 from pipelines.data.prepare_job import check_engine, prepare_in
 from pipelines.job_folder import N_SHOWN, Job, JobFolder, find_unfinished, fingerprint
 from pipelines.progress import Reporter
-from pipelines.publishing.rounds import Rounds
+from pipelines.publishing.publish_rounds import Rounds
 from pipelines.results import Results
 from pipelines.training.parent import continued, read_parent
 from serving.version.store import Store

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.scale.figures import Outcome, Stage
-from pipelines.reporting.plots import COLOURS, GREY, STYLE
+from pipelines.reporting.draw_svg import COLOURS, GREY, STYLE
 
 SHORTEST = 0.04
 """The share of the run that a stage must take for its name to be written."""

@@ -15,10 +15,17 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.candidates.blocked import read_block, remove_blocked
-from pipelines.candidates.job import Engine, Missing, Task, make_task, write_here, write_stretch
+from pipelines.candidates.blocklist import read_block, remove_blocked
 from pipelines.candidates.settings import load_settings
 from pipelines.candidates.shards import Output
+from pipelines.candidates.write_candidates import (
+    Engine,
+    Missing,
+    Task,
+    make_task,
+    write_here,
+    write_stretch,
+)
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.progress import Reporter
 from pipelines.spark.session import check_spark, open_session

@@ -1,19 +1,16 @@
-"""The command `publish`, and the index elsewhere that `serve` can search."""
+"""The command `publish`: a version's vectors in a search engine elsewhere."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from towers.errors import ConfigError
 
-if TYPE_CHECKING:
-    from serving.retrieval.parts import OpenIndex
-
-MILVUS, OWN = "milvus", "own"
+MILVUS = "milvus"
 
 
 def publish(
@@ -44,7 +41,7 @@ def publish(
     Interrupted, the same command goes on with the first direction that is not finished.
     """
     from pipelines.progress import Reporter
-    from pipelines.publishing.milvus import publish_milvus
+    from pipelines.publishing.publish_milvus import publish_milvus
     from serving.milvus.connection import MilvusConnection
 
     if to != MILVUS:
@@ -65,31 +62,3 @@ def publish(
         if one.unfiltered:
             text += f"; without the columns {', '.join(one.unfiltered)}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def open_milvus(index: str, uri: str | None, *, prefix: str, timeout_s: float) -> OpenIndex | None:
-    """What opens the indexes of `serve`; None for those that a version has itself.
-
-    Args:
-        index: `own` or `milvus`.
-        uri: of Milvus.
-        prefix: what the names of collections begin with.
-        timeout_s: how long an answer of the server may take; a search gets half of it.
-
-    Raises:
-        ConfigError: the index is neither, or Milvus has no URI.
-    """
-    if index not in {OWN, MILVUS}:
-        raise ConfigError(f"--index: expected {OWN!r} or {MILVUS!r}, received {index!r}")
-    if (index == MILVUS) != (uri is not None):
-        raise ConfigError(
-            f"--index and --uri: expected --index {MILVUS} with a --uri, or neither, received "
-            f"--index {index} {'without' if uri is None else 'with'} a --uri"
-        )
-    if uri is None:
-        return None
-    from serving.milvus.connection import MilvusConnection, import_pymilvus
-    from serving.milvus.index import indexes_in
-
-    import_pymilvus()
-    return indexes_in(MilvusConnection(uri, timeout_s=timeout_s / 2, prefix=prefix))

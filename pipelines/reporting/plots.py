@@ -1,121 +1,162 @@
-"""Line plots as inline SVG that reads on light and on dark pages."""
+"""The plots of the report, each with its title and what it shows in words."""
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from markupsafe import Markup
 
-COLOURS = ("#3b82c4", "#d9772b", "#2f9e6b", "#a865c9", "#d0506e")
-MARKERS = ("o", "s", "^", "D", "v")
-GREY = "#8a8f98"
-TEXT = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+from pipelines.reporting.draw_svg import Frame, Line, line_plot
+from pipelines.results import Results, Round
 
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": GREY,
-    "axes.grid": True,
-    "axes.labelcolor": TEXT,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 10,
-    "grid.alpha": 0.3,
-    "grid.color": GREY,
-    "legend.frameon": False,
-    "legend.labelcolor": TEXT,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 4.5,
-    "svg.fonttype": "none",
-    "text.color": TEXT,
-    "xtick.color": GREY,
-    "xtick.labelcolor": TEXT,
-    "ytick.color": GREY,
-    "ytick.labelcolor": TEXT,
-}
+Points = Sequence[tuple[float, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
-    """One curve of a plot."""
+class Plot:
+    """A drawing, or the sentence that stands in its place where there is nothing to draw."""
 
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    place: int
-    """Chooses colour and marker: the same for the same subject in every plot."""
-    baseline: bool = False
-    """Dashed grey instead: what the others are to be compared with."""
-    marked: Sequence[int] = ()
-    """The points to be ringed."""
+    title: str
+    about: str
+    svg: Markup | None
+    words: str
+    """What the drawing shows, for those who cannot see it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """The axes around the curves."""
-
-    x_label: str
-    y_label: str
-    x_ticks: Sequence[float] = ()
-    """Where to put the ticks; by default where matplotlib finds best."""
-    x_whole: bool = False
-    """Put ticks at whole numbers only."""
-    from_zero: bool = False
-    """Start the vertical axis at zero."""
-    bar: float | None = None
-    """A height to mark with a dotted line across."""
-
-
-def line_plot(lines: Sequence[Line], frame: Frame) -> str:
-    """Draw the lines, at least one, as one `<svg>` element; the same lines give the same text."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": f"{frame.x_label} {frame.y_label}"}):
-        figure = Figure(figsize=(5.6, 3.5), layout="constrained")
-        axes = figure.add_subplot(xlabel=frame.x_label, ylabel=frame.y_label)
-        for line in lines:
-            _draw(axes, line)
-        if frame.bar is not None:
-            axes.axhline(frame.bar, color=GREY, linestyle=":", label=f"required: {frame.bar:g}")
-        if frame.from_zero:
-            axes.set_ylim(bottom=0)
-        if frame.x_ticks:
-            axes.set_xticks(frame.x_ticks)
-        if frame.x_whole:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.legend()
-        file = io.StringIO()
-        unstamped = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(file, format="svg", transparent=True, metadata=unstamped)
-    return _inline(file.getvalue())
+def training_plots(results: Results) -> list[Plot]:
+    """Loss and validation metric by epoch, a line a round."""
+    metric = results["metric"]
+    return [
+        _plot(
+            _epoch_lines(results["rounds"], "loss"),
+            Frame(x_label="epoch", y_label="loss", x_whole=True),
+            title="Training loss by epoch",
+            about="The mean over the epoch's queries.",
+            nothing="No epoch was run.",
+        ),
+        _plot(
+            _epoch_lines(results["rounds"], metric),
+            Frame(x_label="epoch", y_label=f"validation {metric}", x_whole=True),
+            title=f"Validation {metric} by epoch",
+            about="On the validation interactions; this decides when to stop.",
+            nothing=f"No epoch was validated with {metric}.",
+        ),
+    ]
 
 
-def _draw(axes: Axes, line: Line) -> None:
-    """Add one line and the rings around its marked points."""
-    colour = GREY if line.baseline else COLOURS[line.place % len(COLOURS)]
-    axes.plot(
-        line.x,
-        line.y,
-        color=colour,
-        label=line.label,
-        linestyle="--" if line.baseline else "-",
-        marker="x" if line.baseline else MARKERS[line.place % len(MARKERS)],
-    )
-    for point in line.marked:
-        axes.plot(
-            [line.x[point]], [line.y[point]], "o", color=colour, fillstyle="none", markersize=13
+def quality_plots(results: Results) -> list[Plot]:
+    """Recall at each K and by popularity decile, a line a round and one of popularity."""
+    k = results["baseline"]["decile_k"]
+    curves = _evaluation_lines(results, _recall_curve)
+    return [
+        _plot(
+            curves,
+            Frame(
+                x_label="K",
+                y_label="recall@K",
+                x_ticks=sorted({x for line in curves for x in line.x}),
+                from_zero=True,
+            ),
+            title="Recall@K",
+            about="All test users, ranked over the full corpus.",
+            nothing="There were no test interactions.",
+        ),
+        _plot(
+            _evaluation_lines(results, _decile_curve),
+            Frame(
+                x_label="popularity decile of the test items",
+                y_label=f"recall@{k}",
+                x_ticks=range(1, 11),
+                from_zero=True,
+            ),
+            title=f"Recall@{k} by popularity",
+            about="Decile 1 holds the least popular items, decile 10 the most popular; each holds "
+            "about a tenth of the training interactions.",
+            nothing="There were no test interactions.",
+        ),
+    ]
+
+
+def ann_plot(results: Results) -> Plot:
+    """Recall against latency of the settings tried for the approximate index, a line a round."""
+    lines = []
+    for place, found in enumerate(results["rounds"]):
+        settings = sorted(found["ann"], key=lambda setting: setting["latency_ms"])
+        line = Line(
+            label=f"round {found['round']}",
+            x=[setting["latency_ms"] for setting in settings],
+            y=[setting["recall"] for setting in settings],
+            place=place,
+            marked=[point for point, setting in enumerate(settings) if setting["chosen"]],
         )
+        lines.append(line)
+    return _plot(
+        lines,
+        Frame(
+            x_label="latency of one query (ms)",
+            y_label="share of exact neighbours found",
+            bar=results["required_recall"],
+        ),
+        title="ANN recall against latency",
+        about="A point is a setting of the index. A ring marks the setting chosen; the dotted line "
+        "is the recall that an index must reach to be published.",
+        nothing="The index is exact: there were no approximate settings to try.",
+    )
 
 
-def _inline(svg: str) -> str:
-    """Make an SVG file an element of an HTML page: sized by it, in its text colour, no links."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r' (xmlns(:xlink)?|width|height|version)="[^"]*"', "", svg, count=5)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(TEXT, "currentColor").strip()
+def _plot(lines: Sequence[Line], frame: Frame, *, title: str, about: str, nothing: str) -> Plot:
+    """Draw the lines that have points."""
+    drawn = [line for line in lines if line.x]
+    if not drawn:
+        return Plot(title=title, about=nothing, svg=None, words="")
+    words = "; ".join(
+        f"{line.label} from {line.y[0]:.4g} at {line.x[0]:.4g} to {line.y[-1]:.4g} at "
+        f"{line.x[-1]:.4g}"
+        for line in drawn
+    )
+    # Markup: matplotlib escaped every text that it wrote into the SVG.
+    svg = Markup(line_plot(drawn, frame))
+    return Plot(title=title, about=about, svg=svg, words=f"{title}: {words}.")
+
+
+def _epoch_lines(rounds: Sequence[Round], key: str) -> list[Line]:
+    """One line a round of the epochs that have the figure `key`."""
+    return [
+        _line(
+            f"round {found['round']}",
+            [(epoch["epoch"], epoch[key]) for epoch in found["epochs"] if key in epoch],
+            place=place,
+        )
+        for place, found in enumerate(rounds)
+    ]
+
+
+def _evaluation_lines(results: Results, curve: Callable[[Mapping[str, Any]], Points]) -> list[Line]:
+    """The curve of each round's evaluation, then that of the popularity baseline."""
+    rounds = results["rounds"]
+    lines = [
+        _line(f"round {found['round']}", curve(found["evaluation"]), place=place)
+        for place, found in enumerate(rounds)
+    ]
+    baseline = curve(results["baseline"])
+    return [*lines, _line("popularity", baseline, place=len(rounds), baseline=True)]
+
+
+def _line(label: str, points: Points, *, place: int, baseline: bool = False) -> Line:
+    x, y = [point[0] for point in points], [point[1] for point in points]
+    return Line(label=label, x=x, y=y, place=place, baseline=baseline)
+
+
+def _recall_curve(evaluation: Mapping[str, Any]) -> Points:
+    """K and recall@K over all users."""
+    figures = evaluation["segments"]["all"]["figures"].items()
+    named = [(name.partition("@"), value) for name, value in figures]
+    return sorted((int(k), value) for (metric, _, k), value in named if metric == "recall")
+
+
+def _decile_curve(evaluation: Mapping[str, Any]) -> Points:
+    """Decile (from 1) and recall, of the deciles with test items."""
+    deciles = enumerate(evaluation["deciles"], start=1)
+    return [(place, decile["recall"]) for place, decile in deciles if decile["recall"] is not None]

@@ -9,8 +9,7 @@ from typing import Any, cast
 
 from jinja2 import Environment, StrictUndefined
 
-from pipelines.reporting import cells as tables
-from pipelines.reporting import figures
+from pipelines.reporting import plots, tables
 from pipelines.results import Results
 from serving.atomic import write_text_atomic
 
@@ -32,9 +31,9 @@ def render(results: Results) -> str:
         results=results,
         summary=tables.summary(results),
         sections=tables.sections(results),
-        training_plots=figures.training_plots(results),
-        quality_plots=figures.quality_plots(results),
-        ann_plot=figures.ann_plot(results),
+        training_plots=plots.training_plots(results),
+        quality_plots=plots.quality_plots(results),
+        ann_plot=plots.ann_plot(results),
         ann=tables.ann_table(rounds),
         sampling=tables.sampling_table(rounds),
         counts=tables.pair_table(results["data"]["counts"], columns=("Rows", "Count")),

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.candidates.job import write_here
 from pipelines.candidates.on_spark import open_engine
+from pipelines.candidates.write_candidates import write_here
 from tests.pipelines.spark.spark_support import cluster, run_command, start_command, wait_until
 from towers.errors import ConfigError
 

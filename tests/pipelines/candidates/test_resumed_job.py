@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.candidates.job import CandidateJob, write_candidates
+from pipelines.candidates.write_candidates import CandidateJob, write_candidates
 from serving.atomic import locked
 from tests.pipelines.candidates.job_support import FIRST, read, rows_of, settings
 from towers.errors import ConfigError

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import table
 
-from pipelines.candidates.job import CandidateJob, Missing, write_candidates
 from pipelines.candidates.on_spark import WriteShard, open_task
 from pipelines.candidates.settings import load_settings
+from pipelines.candidates.write_candidates import CandidateJob, Missing, write_candidates
 from pipelines.progress import Reporter
 from towers.errors import ConfigError, DataError
 

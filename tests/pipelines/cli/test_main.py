@@ -15,6 +15,7 @@ import typer
 from pipelines import run as run_module
 from pipelines.cli import demo
 from pipelines.cli import main as cli
+from pipelines.cli.exits import BAD_INPUT
 from pipelines.results import Results
 from serving.retrieval.retriever import Retriever
 from serving.version.store import Store
@@ -395,6 +396,6 @@ def test_run_refuses_a_version_to_continue_from_that_is_none(
 ) -> None:
     config = tiny.write(tmp_path / "data")
     answer = call("run", config, "--out", tmp_path / "models", "--from", given)
-    assert answer.code == cli.BAD_INPUT
+    assert answer.code == BAD_INPUT
     assert expected in answer.err
     assert not (tmp_path / "models").exists()

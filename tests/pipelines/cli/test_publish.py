@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
-from pipelines.cli.publish import open_milvus
+from pipelines.cli.serve import open_milvus
 from towers.errors import BundleError, ConfigError
 
 

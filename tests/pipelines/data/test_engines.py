@@ -129,7 +129,7 @@ def test_an_interrupted_run_on_disk_goes_on_with_what_is_prepared(
         raise RecallGateError("not yet")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pipelines.publishing.rounds.export_bundle", refuse)
+        patched.setattr("pipelines.publishing.publish_rounds.export_bundle", refuse)
         with pytest.raises(RecallGateError):
             run(config, out, engine="disk")
     [work] = out.glob(".run-*")

@@ -17,7 +17,7 @@ from pipelines.data.prepare import Prepared
 from pipelines.job_folder import JobFolder
 from pipelines.progress import Reporter
 from pipelines.training.fit import STATE, Fit, FitState
-from pipelines.tuning import fit_trials, search, tune
+from pipelines.tuning import fit_trial, tune
 from pipelines.tuning.search_space import choose_dimensions
 from pipelines.tuning.trials import Searched, Trial, best_of
 from tests.pipelines.tuning.tune_support import Listening, kill_when
@@ -76,8 +76,8 @@ def directories(job: Fit) -> list[Path]:
 @pytest.fixture
 def fits(monkeypatch: pytest.MonkeyPatch) -> Fits:
     found = Fits()
-    monkeypatch.setattr(fit_trials, "fit", found)
-    monkeypatch.setattr(fit_trials, "gc", SimpleNamespace(collect=int))  # it takes half a second
+    monkeypatch.setattr(fit_trial, "fit", found)
+    monkeypatch.setattr(fit_trial, "gc", SimpleNamespace(collect=int))  # it takes half a second
     return found
 
 
@@ -179,7 +179,7 @@ def test_the_test_split_is_not_handed_to_the_search(
 ) -> None:
     handed: list[Prepared] = []
 
-    class Spy(fit_trials.TrialFits):
+    class Spy(fit_trial.TrialFits):
         def __init__(self, config: RunConfig, prepared: Prepared, *, folder: Path) -> None:
             handed.append(prepared)
             super().__init__(config, prepared, folder=folder)
@@ -248,7 +248,7 @@ def test_time_that_is_up_ends_a_trial_in_the_middle_and_the_next_call_goes_on(
     n_epochs, fits.fitted = len(fits.fitted), []
     out, reporter = tmp_path / "out", Listening()
     clock = SimpleNamespace(monotonic=lambda: 60.0 * len(fits.fitted))  # an epoch takes a minute
-    monkeypatch.setattr(search, "time", clock)
+    monkeypatch.setattr(tune, "time", clock)
     with pytest.raises(TrainingError, match=r"none, for the time was up.*with more --trials or"):
         quick(path, out, 3, minutes=0.5)
     assert len(fits.fitted) == 1

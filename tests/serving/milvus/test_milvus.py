@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.publishing import milvus_collection as collection
-from pipelines.publishing.milvus import publish_milvus
+from pipelines.publishing.publish_milvus import publish_milvus
 from serving.milvus import connection as milvus_connection
 from serving.milvus.index import MilvusIndex, indexes_in
 from serving.retrieval.retriever import Retriever

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from pipelines.reporting.plots import COLOURS, TEXT, Frame, Line, line_plot
+from pipelines.reporting.draw_svg import COLOURS, TEXT, Frame, Line, line_plot
 
 LINES = [
     Line(label="round <0>", x=[1, 2, 3], y=[0.1, 0.4, 0.3], place=0, marked=[1]),

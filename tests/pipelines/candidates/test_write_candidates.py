@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.candidates import job as candidates_module
-from pipelines.candidates.job import CandidateJob, write_candidates
+from pipelines.candidates import write_candidates as candidates_module
+from pipelines.candidates.write_candidates import CandidateJob, write_candidates
 from serving.retrieval.retriever import Retriever
 from tests.pipelines.candidates.job_support import COLUMNS, FIRST, read, settings
 from towers.errors import ConfigError, DataError, QueryError

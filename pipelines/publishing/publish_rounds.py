@@ -24,7 +24,7 @@ from pipelines.results import Data, Results, Round
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fitted, sampling_report
 from pipelines.training.parent import Parent
-from pipelines.training.round_fits import RoundFits
+from pipelines.training.refit_on_all import RoundFits
 from serving.atomic import move_file, write_text_atomic
 from serving.version.manifest import Provenance
 from serving.version.store import Store

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipelines.candidates.answer import AudienceTable, CandidateTable
-from pipelines.candidates.blocked import read_block, remove_blocked
+from pipelines.candidates.blocklist import read_block, remove_blocked
 from pipelines.candidates.settings import CandidateSettings
 from pipelines.candidates.shards import Output, Record, open_output, totals
 from pipelines.data.sources.parquet_files import SourceFiles

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipelines.config import load_config, read_toml
-from pipelines.tuning.toml_file import changed, moved, write_toml
+from pipelines.tuning.rewrite_toml import changed, moved, write_toml
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny

@@ -1,0 +1,156 @@
+"""The commands that train and publish: `run`, `tune` and `demo`."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from pipelines.cli.exits import resumable
+from towers.errors import ConfigError
+
+
+def run(
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The models directory to publish to.")] = Path("models"),
+    from_version: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="VERSION",
+            help="Continue from this version, or from the one that is `current`: a short round "
+            "that keeps what it has learned. Default: train from the start.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="Where tables are read, checked and split: memory; disk, for interactions in "
+            "Parquet that memory does not hold; or spark. Default: disk for more than 10 million."
+        ),
+    ] = None,
+    master: Annotated[
+        str | None,
+        typer.Option(
+            help="Spark: the cluster's URL, or local[2]; default: as Spark is configured."
+        ),
+    ] = None,
+) -> None:
+    """Read, split, fit, mine, refit, evaluate, export, check and publish.
+
+    Interrupted, the same command goes on from the last finished epoch or stage.
+    """
+    from pipelines.cli.display import show_next, show_results
+    from pipelines.config import load_config
+    from pipelines.progress import Reporter
+    from pipelines.run import run as run_job
+
+    console = Console()
+    with resumable():
+        results = run_job(
+            load_config(config),
+            out,
+            reporter=Reporter(console),
+            from_version=None if from_version is None else _parse_version(out, from_version),
+            engine=engine,
+            master=master,
+        )
+    show_results(console, results)
+    show_next(console, out, program=_program())
+
+
+def tune(
+    config: Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="The folder for the trials and the TOML file of the best.")
+    ] = Path("tune"),
+    trials: Annotated[
+        int, typer.Option(help="How many trials to have in the end; the first changes nothing.")
+    ] = 20,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after this long; the same command goes on later."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A setting to search, such as training.l2; may be given several times. "
+            "Default: all but model.embedding_dim."
+        ),
+    ] = None,
+    dims: Annotated[
+        bool, typer.Option("--dims", help="Search model.embedding_dim too, which costs time.")
+    ] = False,
+) -> None:
+    """Search a run's settings on its validation split, and write the TOML file of the best.
+
+    Interrupted, the same command goes on from the last finished epoch. The test split is not
+    looked at.
+    """
+    from pipelines.cli.display import show_next_of_search, show_search
+    from pipelines.progress import Reporter
+    from pipelines.tuning.tune import tune as tune_run
+
+    console = Console()
+    with resumable():
+        found = tune_run(
+            config,
+            out,
+            trials=trials,
+            minutes=minutes,
+            only=only or (),
+            dims=dims,
+            reporter=Reporter(console),
+        )
+    show_search(console, found)
+    show_next_of_search(console, found, program=_program())
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for data, models and report.")] = Path(
+        "demo"
+    ),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then serve it, with the page that explores it.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="The port of --serve; 0 takes a free one.")] = 8501,
+) -> None:
+    """Run the whole job on MovieLens 100k and show an answer in each direction."""
+    from pipelines.cli.demo import run_demo, serve_demo
+    from pipelines.cli.display import show_next
+    from pipelines.progress import Reporter
+
+    console = Console()
+    with resumable():
+        models = run_demo(out, Reporter(console))
+    show_next(console, models, program=_program())
+    if serve:
+        serve_demo(console, models, port=port)
+
+
+def _program() -> str:
+    """How this command was called, where its name alone would not find it."""
+    return "fm-recall" if shutil.which("fm-recall") else sys.argv[0]
+
+
+def _parse_version(models: Path, text: str) -> int:
+    """Read the number of a version, or `current`.
+
+    Raises:
+        BundleError: no version is current.
+        ConfigError: it is neither.
+    """
+    from serving.version.bundle import parse_version
+    from serving.version.store import Store
+
+    version = Store(models).open(verify=False).version if text == "current" else parse_version(text)
+    if version is None:
+        raise ConfigError(
+            f"--from: expected the number of a version, or 'current', received {text!r}; to see "
+            f"them: fm-recall versions -m {models}"
+        )
+    return version
