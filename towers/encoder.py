@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from towers.packer import input_dtypes
+from towers.past_items import PastItems
 from towers.schema import (
     Categorical,
     Feature,
@@ -27,7 +28,6 @@ from towers.vocabulary import (
     Space,
     Tokens,
     Vocabulary,
-    history_weights,
 )
 
 Tensors = Mapping[str, tf.Tensor]
@@ -36,18 +36,32 @@ Tensors = Mapping[str, tf.Tensor]
 class Encoder(tf.Module):
     """Encode the raw features of one side into bags, a sparse matrix x [batch, n_rows] float32."""
 
-    def __init__(self, schema: Schema, vocabulary: Vocabulary, *, side: Side) -> None:
-        """Build the lookup tables that the side's features need."""
+    def __init__(
+        self,
+        schema: Schema,
+        vocabulary: Vocabulary,
+        *,
+        side: Side,
+        past: PastItems | None = None,
+    ) -> None:
+        """Build the lookup tables that the side's features need.
+
+        `past` is what items bring to histories; by default, those of the vocabulary bring their ids
+        alone.
+        """
         super().__init__(name=f"{side}_encoder")
         self.n_rows = vocabulary.n_rows
         self._features = schema.features(side)
         self._inputs = input_dtypes(schema, vocabulary, side=side)
-        self._columns = {
-            feature.name: _column(
-                feature, vocabulary.spaces[space_of(feature, side=side, schema=schema)]
-            )
-            for feature in self._features
-        }
+        self._columns: dict[str, tf.Module] = {}
+        for feature in self._features:
+            space = vocabulary.spaces[space_of(feature, side=side, schema=schema)]
+            if isinstance(feature, History) and isinstance(space, Tokens):
+                items = past or PastItems.of_vocabulary(schema, vocabulary)
+                column: tf.Module = _HistoryColumn(feature, items, integer=space.is_integer)
+            else:
+                column = _column(feature, space)
+            self._columns[feature.name] = column
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:
@@ -149,26 +163,40 @@ class _MultiValuedColumn(_TokenColumn):
         )
 
 
-class _HistoryColumn(_TokenColumn):
-    """Past items: x = c pop^-b / sqrt(n) over the latest n known ones."""
+class _HistoryColumn(tf.Module):
+    """Past items: the sum of what the latest n of them bring, times 1/sqrt(n)."""
 
-    def __init__(self, feature: History, space: Tokens) -> None:
-        super().__init__(feature.name, space)
-        self._latest = feature.latest
-        weights = history_weights(space.counts, power=feature.popularity_power)
-        self._weights = tf.Variable(weights, trainable=False, name="history_weights")
+    def __init__(self, feature: History, past: PastItems, *, integer: bool) -> None:
+        super().__init__()
+        self._column, self._latest = feature.name, feature.latest
+        brings = np.flatnonzero(np.diff(past.bags.indptr))  # others are as good as unknown
+        ids = past.ids[brings].tolist()
+        self._table = tf.lookup.experimental.MutableHashTable(
+            tf.int64 if integer else tf.string, tf.int64, -1
+        )
+        if ids:
+            keys = tf.constant(ids if integer else [str(one) for one in ids])
+            self._table.insert(tf.cast(keys, self._table.key_dtype), tf.constant(brings))
+        starts, rows = (part.astype(np.int64) for part in (past.bags.indptr, past.bags.indices))
+        self._starts = tf.Variable(starts, trainable=False, name="past_starts")
+        self._rows = tf.Variable(rows, trainable=False, name="past_rows")
+        self._x = tf.Variable(past.bags.data, trainable=False, name="past_x")
 
     def __call__(self, features: Tensors) -> Entries:
-        positions = self.positions(features[self._column])
+        positions = self._table.lookup(features[self._column])
         known = positions >= 0
         from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
         where = tf.where(known & (from_end <= self._latest))
-        kept = tf.gather_nd(positions, where)
+        kept, query = tf.gather_nd(positions, where), where[:, 0]
         n = tf.math.unsorted_segment_sum(
-            tf.ones_like(kept, tf.float32), where[:, 0], tf.shape(positions)[0]
+            tf.ones_like(kept, tf.float32), query, tf.shape(positions)[0]
         )
-        scale = tf.math.rsqrt(tf.gather(n, where[:, 0]))
-        return where[:, 0], tf.gather(self._rows, kept), tf.gather(self._weights, kept) * scale
+        starts = tf.convert_to_tensor(self._starts)
+        spans = tf.ragged.range(tf.gather(starts, kept), tf.gather(starts, kept + 1))
+        entry, place = spans.flat_values, spans.value_rowids()
+        query = tf.gather(query, place)
+        x = tf.gather(self._x, entry) * tf.math.rsqrt(tf.gather(n, query))
+        return query, tf.gather(self._rows, entry), x
 
 
 class _ScalarColumn(tf.Module):
@@ -216,8 +244,6 @@ def _column(feature: Feature, space: Space) -> tf.Module:
         return _ScalarColumn(feature.name, space)
     if isinstance(feature, Numeric) and isinstance(space, Buckets):
         return _BucketColumn(feature.name, space)
-    if isinstance(feature, History) and isinstance(space, Tokens):
-        return _HistoryColumn(feature, space)
     if isinstance(feature, MultiValued) and isinstance(space, (Tokens, Hashed)):
         return _MultiValuedColumn(feature, space)
     if isinstance(feature, Categorical) and isinstance(space, (Tokens, Hashed)):

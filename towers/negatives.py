@@ -22,39 +22,43 @@ class Source(enum.IntEnum):
 class SharedSampler:
     """Draws the negatives that a batch shares: distinct items, some uniform, some by popularity.
 
+    Only items that could have been chosen are drawn: those with a training interaction. Others were
+    nobody's positive, so that as negatives they would only be pushed away.
+
     A draw costs O(uniform + popularity log n_items), whatever the number of items.
     """
 
     uniform: int
     popularity: int
-    n_items: int
+    candidates: NDArray[np.int64]
+    """Rows of the items that can be drawn, ascending, [n_candidates]."""
     cumulative: NDArray[np.float64]
-    """Running sum of popularity^power over the items, [n_items]."""
+    """Running sum of popularity^power over the candidates, [n_candidates]."""
 
     @classmethod
     def build(
         cls, popularity: NDArray[np.int64], *, uniform: int, by_popularity: int, power: float
     ) -> SharedSampler:
         """Prepare a sampler over items with these numbers of training interactions."""
-        weights = popularity.astype(np.float64) ** power
-        weights[popularity == 0] = 0.0
+        candidates = np.flatnonzero(popularity)
         return cls(
-            uniform=min(uniform, len(popularity)),
+            uniform=min(uniform, len(candidates)),
             popularity=by_popularity,
-            n_items=len(popularity),
-            cumulative=np.cumsum(weights),
+            candidates=candidates,
+            cumulative=np.cumsum(popularity[candidates].astype(np.float64) ** power),
         )
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
         """Draw item rows [n] without repetition, and the source of each."""
-        items = rng.choice(self.n_items, self.uniform, replace=False, shuffle=False)
+        size = len(self.candidates)
+        items = rng.choice(size, self.uniform, replace=False, shuffle=False)
         if self.popularity:
             at = rng.random(self.popularity) * self.cumulative[-1]
             popular = np.searchsorted(self.cumulative, at, side="right")
-            items = np.concatenate([items, np.minimum(popular, self.n_items - 1)])
+            items = np.concatenate([items, np.minimum(popular, size - 1)])
         unique, first = np.unique(items, return_index=True)
         sources = np.where(first < self.uniform, Source.UNIFORM, Source.POPULARITY)
-        return unique.astype(np.int64), sources.astype(np.int8)
+        return self.candidates[unique], sources.astype(np.int8)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

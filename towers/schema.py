@@ -10,7 +10,7 @@ real values x_i. What each kind does with a missing or an unknown value:
 | multi_valued | its tokens' rows, x by `combiner` | no row | the out-of-vocabulary row, once each |
 | numeric | its one row, x = the scaled value | no row (for `standard`: the mean) | inf: no row |
 | numeric, bucketed | its bucket's row, x = 1 | no row | outside the range: the end bucket |
-| history | its items' rows, x = c pop^-b / sqrt(n) | no row | left out, and not counted in n |
+| history | its items' bags, times c pop^-b / sqrt(n) | no row | left out, and not counted in n |
 
 An out-of-vocabulary row starts at zero, so that it says nothing until tokens rarer than `min_count`
 have taught it something.
@@ -93,7 +93,7 @@ class Numeric:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class History:
-    """The items of a user's past, as a bag that shares the item ids' vectors."""
+    """The items of a user's past, as a bag that shares the vectors of their ids and features."""
 
     kind: Literal["history"] = "history"
     column: str = "history"
@@ -102,6 +102,9 @@ class History:
     """Only the latest this many items count."""
     popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
     """b in x_i = c pop_i^-b / sqrt(n): popular items say less about a user."""
+    item_features: tuple[str, ...] | None = None
+    """The names of the item features that each past item brings beside its id; default: all. So an
+    item without interactions is found by those who like its kind, and counts once chosen."""
 
     @property
     def name(self) -> str:
@@ -142,6 +145,15 @@ class Schema:
                 "user.features: a history shares the vectors of the item ids, but the item ids are "
                 f"not a feature; add a categorical item feature with column = {self.item_id!r}"
             )
+
+        if self.history is not None and self.history.item_features is not None:
+            names = {feature.name for feature in self.item.features}
+            unknown = sorted(set(self.history.item_features) - names)
+            if unknown:
+                raise ConfigError(
+                    "user.features: expected the history's item_features among the item features "
+                    f"{sorted(names)}, received {unknown}; remove them, or add such item features"
+                )
 
     @classmethod
     def of(

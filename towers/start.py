@@ -20,6 +20,12 @@ STRETCH = 65_536
 RIDGE = 1e-2
 """Of the mean square of a direction of the source, what a linear map pays for a squared entry."""
 
+PENALTY = 1.0
+"""By default, what a feature's vector pays for a squared entry in a regression."""
+ITERATIONS = 50
+PRECISION = 1e-6
+"""Of the squared residual at the start; the regression is then near enough for a start."""
+
 
 def spectral_vectors(
     read: Callable[[], Iterable[sparse.csr_array]],
@@ -115,6 +121,48 @@ def fit_map(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray
     penalty = RIDGE * np.trace(gram) / len(gram)
     fitted = np.linalg.solve(gram + (penalty or 1.0) * np.eye(len(gram)), x.T @ y)
     return fitted.astype(np.float32)
+
+
+def fit_features(
+    bags: sparse.csr_array, moments: NDArray[np.float32], *, penalty: float = PENALTY
+) -> NDArray[np.float32]:
+    """Find the vectors of features [m, k] whose sums over bags come nearest to wanted vectors.
+
+    Ridge regression, (X'X + penalty I) V = X'T, by conjugate gradients for all k columns at once
+    on equations scaled to a unit diagonal. Costs O(k nnz) an iteration and no [m, m] matrix.
+
+    Source: Y. Saad, Iterative Methods for Sparse Linear Systems, 2003, algorithm 9.1.
+
+    Args:
+        bags: X, the features of users or items, [n, m].
+        moments: X'T, where T [n, k] are the wanted vectors; a sum over blocks of n where T is not
+            held in memory.
+        penalty: what a feature pays for a squared entry. A feature of one item alone, with x = 1,
+            goes 1 / (1 + penalty) of the way.
+    """
+    squares = np.bincount(bags.indices, weights=np.square(bags.data), minlength=bags.shape[1])
+    scale = (1.0 / np.sqrt(squares + penalty))[:, np.newaxis].astype(np.float32)
+    transposed = bags.T.tocsr()
+
+    def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        scaled = x * scale
+        return np.asarray(transposed @ (bags @ scaled) + penalty * scaled) * scale
+
+    residual = moments * scale
+    found, step = np.zeros_like(residual), residual.copy()
+    error = first = np.sum(np.square(residual), axis=0)
+    for _ in range(ITERATIONS):
+        if (error <= PRECISION * first).all():
+            break
+        moved = apply(step)
+        curvature = np.sum(step * moved, axis=0)
+        length = np.divide(error, curvature, out=np.zeros_like(error), where=curvature > 0)
+        found += length * step
+        residual -= length * moved
+        before, error = error, np.sum(np.square(residual), axis=0)
+        step *= np.divide(error, before, out=np.zeros_like(error), where=before > 0)
+        step += residual
+    return found * scale
 
 
 def _damping(counts: NDArray[np.int64]) -> float:

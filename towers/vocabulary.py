@@ -95,6 +95,16 @@ class Vocabulary:
         return space
 
 
+def rows_of(space: Space) -> NDArray[np.int64]:
+    """The rows of a space; of learned tokens, the last is the one for all others."""
+    if isinstance(space, Tokens):
+        return np.append(space.rows, space.oov_row)
+    if isinstance(space, Scalar):
+        return np.array([space.row])
+    n = space.buckets if isinstance(space, Hashed) else len(space.boundaries) + 1
+    return space.first_row + np.arange(n)
+
+
 def history_weights(counts: NDArray[np.int64], *, power: float) -> NDArray[np.float32]:
     """Weigh the items of a history by their training counts: c count^-power, before 1/sqrt(n).
 

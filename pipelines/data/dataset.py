@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,9 @@ from pipelines.data.blocks import Block, HeldInteractions, Interactions, ids_of
 from towers.encoder import Encoder
 from towers.growth import grow_vocabulary
 from towers.packer import input_dtypes, pack
-from towers.schema import Schema, Side, space_of
-from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary, history_weights
+from towers.past_items import PastItems
+from towers.schema import Schema, Side
+from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 ENCODE_BATCH = 8192
 
@@ -38,8 +40,8 @@ class Dataset:
     """The positives of every user."""
     history_rows: NDArray[np.int64]
     """The row of each item's id in the feature table, [n_items]; -1 for an unknown id."""
-    history_weights: NDArray[np.float32]
-    """x of each item in a history before 1/sqrt(n), [n_items]."""
+    past: PastItems | None
+    """What the items bring to histories; None where users have none."""
 
     def rows_without_ids(self, side: Side) -> NDArray[np.int64]:
         """The columns of a side's bags, [n_entries], as of users or items that nobody has seen.
@@ -48,34 +50,87 @@ class Dataset:
         """
         bags = self.user_bags if side == "user" else self.item_bags
         rows = bags.indices.astype(np.int64)
-        id_column = self.schema.id_column(side)
-        feature = next((f for f in self.schema.features(side) if f.column == id_column), None)
-        if feature is None:
-            return rows
-        space = self.vocabulary.spaces[space_of(feature, side=side, schema=self.schema)]
-        if not isinstance(space, Tokens):
+        space = self._id_space(side)
+        if space is None:
             return rows
         sizes = np.diff(bags.indptr)
         is_id = np.isin(rows, space.rows) & (np.repeat(sizes, sizes) > 1)
         return np.where(is_id, space.oov_row, rows)
 
+    def content_bags(self, side: Side) -> tuple[sparse.csr_array, NDArray[np.int64]]:
+        """The bags of a side without ids and unknown tokens, [n, m], and the rows [m] of columns.
+
+        Rows are those that come in some bag.
+        """
+        bags = self.user_bags if side == "user" else self.item_bags
+        is_left_out = np.zeros(self.vocabulary.n_rows, dtype=np.bool_)
+        is_left_out[self.vocabulary.oov_rows] = True
+        space = self._id_space(side)
+        if space is not None:
+            is_left_out[space.rows] = True
+        kept = ~is_left_out[bags.indices]
+        starts = np.concatenate([[0], np.cumsum(kept)])[bags.indptr]
+        columns, codes = np.unique(bags.indices[kept], return_inverse=True)
+        shape = (bags.shape[0], len(columns))
+        content = sparse.csr_array((bags.data[kept], codes.ravel(), starts), shape=shape)
+        return content, columns.astype(np.int64)
+
     def query_bags(self, block: Block) -> sparse.csr_array:
         """Bags of a block's users with the latest items of their history, [n, n_rows] float32."""
-        feature = self.schema.history
         bags = self.user_bags
         if len(block.users) < bags.shape[0]:
             bags = bags[block.users]
-        if feature is None:
+        if self.past is None:
             return bags
-        users, rows, values = history_entries(
-            self,
+        return sparse.csr_array(bags + self.history_of(block) @ self.past.bags)
+
+    def history_of(self, block: Block) -> sparse.csr_array:
+        """Say how much each item counts in the history of a block's users; [n, n_items] float32."""
+        return self.history_weights(
             users=np.repeat(np.arange(len(block.users)), np.diff(block.matrix.indptr)),
             items=block.matrix.indices.astype(np.int64),
             n_users=len(block.users),
-            latest=feature.latest,
         )
-        past = sparse.csr_array((values, (users, rows)), shape=bags.shape)
-        return sparse.csr_array(bags + past)
+
+    def history_weights(
+        self, *, users: NDArray[np.int64], items: NDArray[np.int64], n_users: int
+    ) -> sparse.csr_array:
+        """Say how much each past item counts for each query, 1/sqrt(n), as the encoder would.
+
+        Of each query the latest n items count, at most as many as the schema says, of those that
+        bring something.
+
+        Args:
+            users: query positions [m], ascending; each query's items from old to new.
+            items: item rows [m].
+            n_users: the number of queries.
+
+        Returns:
+            [n_users, n_items] float32; each query's items from old to new.
+        """
+        history = self.schema.history
+        latest = 0 if history is None else history.latest
+        kept = self._brings[items]
+        users, items = users[kept], items[kept]
+        counts = np.bincount(users, minlength=n_users)
+        recent = np.cumsum(counts)[users] - np.arange(len(users)) <= latest
+        users, items = users[recent], items[recent]
+        counts = np.minimum(counts, latest)
+        values = np.float32(1.0) / np.sqrt(counts[users]).astype(np.float32)
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        return sparse.csr_array((values, items, starts), shape=(n_users, len(self.item_ids)))
+
+    def _id_space(self, side: Side) -> Tokens | None:
+        """The learned space of a side's ids, if they are a feature."""
+        space = self.vocabulary.spaces.get(f"{side}.{self.schema.id_input(side)}")
+        return space if isinstance(space, Tokens) else None
+
+    @cached_property
+    def _brings(self) -> NDArray[np.bool_]:
+        """Which items count in a history, [n_items]."""
+        if self.past is None:
+            return np.zeros(len(self.item_ids), dtype=np.bool_)
+        return np.diff(self.past.bags.indptr) > 0
 
 
 def build_dataset(
@@ -126,17 +181,20 @@ def assemble_dataset(
     else:
         vocabulary = grow_vocabulary(earlier, schema, **tables)
     item_ids = ids_of(items, schema.item_id)
-    rows, weights = _history_items(schema, vocabulary, item_ids)
+    item_bags = encode_table(schema, vocabulary, side="item", table=items)
+    past = None
+    if schema.history is not None:
+        past = PastItems.build(schema, vocabulary, ids=item_ids, item_bags=item_bags)
     return Dataset(
         schema=schema,
         vocabulary=vocabulary,
         user_ids=ids_of(users, schema.user_id),
         item_ids=item_ids,
         user_bags=encode_table(schema, vocabulary, side="user", table=users),
-        item_bags=encode_table(schema, vocabulary, side="item", table=items),
+        item_bags=item_bags,
         interactions=interactions,
-        history_rows=rows,
-        history_weights=weights,
+        history_rows=_history_rows(schema, vocabulary, item_ids),
+        past=past,
     )
 
 
@@ -158,47 +216,12 @@ def encode_table(
     return sparse.vstack(parts, format="csr")
 
 
-def history_entries(
-    dataset: Dataset,
-    *,
-    users: NDArray[np.int64],
-    items: NDArray[np.int64],
-    n_users: int,
-    latest: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Turn pairs of a query and a past item into entries of bags, as the encoder would.
-
-    Args:
-        dataset: gives the items' rows and weights.
-        users: query positions [n], ascending; each query's items from old to new.
-        items: item rows [n].
-        n_users: the number of queries.
-        latest: how many of a query's known items count.
-
-    Returns:
-        query positions, rows of the feature table and x = c pop^-b / sqrt(n), each [n_kept].
-    """
-    known = dataset.history_rows[items] >= 0
-    users, items = users[known], items[known]
-    counts = np.bincount(users, minlength=n_users)
-    ends = np.cumsum(counts)
-    recent = ends[users] - np.arange(len(users)) <= latest
-    users, items = users[recent], items[recent]
-    n = np.minimum(counts, latest)[users]
-    values = dataset.history_weights[items] / np.sqrt(n)
-    return users, dataset.history_rows[items], values.astype(np.float32)
-
-
-def _history_items(
+def _history_rows(
     schema: Schema, vocabulary: Vocabulary, item_ids: NDArray[Any]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Look up each item's row and weight in a history; row -1 where training does not know it."""
-    feature = schema.history
-    if feature is None:
-        return np.full(len(item_ids), -1, dtype=np.int64), np.ones(len(item_ids), dtype=np.float32)
-    space = vocabulary.tokens(space_of(feature, side="user", schema=schema))
+) -> NDArray[np.int64]:
+    """Look up the row of each item's id; -1 where training does not know it."""
+    if schema.history is None:
+        return np.full(len(item_ids), -1, dtype=np.int64)
+    space = vocabulary.tokens(space_of(schema.history, side="user", schema=schema))
     position = pd.Index(space.tokens).get_indexer(item_ids)
-    weights = history_weights(space.counts, power=feature.popularity_power)
-    rows = np.append(space.rows, -1)  # for position -1, an unknown id
-    weights = np.append(weights, np.float32(1.0))
-    return rows[position], weights[position]
+    return np.append(space.rows, -1)[position]

@@ -113,7 +113,7 @@ def tower_model(dataset: Dataset, fitted: Fitted, *, side: Side) -> TowerModel:
     """Join a side's encoder and the fitted feature table."""
     features = fitted.model.features
     return TowerModel(
-        Encoder(dataset.schema, dataset.vocabulary, side=side),
+        Encoder(dataset.schema, dataset.vocabulary, side=side, past=dataset.past),
         v=features.v,
         w=features.w if side == "item" else None,
         name=f"{side}_tower",

@@ -176,6 +176,9 @@ def _train_epoch(
             f"{figures['loss']} and {length}; lower training.learning_rate"
         )
     del figures["regularization_loss"], figures["total_loss"]
+    candidates = len(batches.sampler.candidates)
+    figures["items_sampled_from"] = float(candidates)
+    figures["items_never_chosen"] = float(len(batches.dataset.item_ids) - candidates)
     return {"epoch": float(epoch + 1), "seconds": time.perf_counter() - start} | figures
 
 
@@ -241,6 +244,10 @@ def sampling_report(records: tuple[Record, ...]) -> dict[str, Any]:
 
     sources = [source.name.lower() for source in Source]
     return {
+        "items": {
+            "chosen in training, which negatives are drawn from": mean("items_sampled_from"),
+            "never chosen, which are no negatives": mean("items_never_chosen"),
+        },
         "share of sampled negatives": {name: mean(f"sampled_{name}") for name in sources},
         "share of hardest negatives": {name: mean(f"hardest_{name}") for name in sources},
         "mean popularity": {

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from pipelines.config import TrainingConfig
 from pipelines.data.blocks import Block, all_blocks
-from pipelines.data.dataset import Dataset, history_entries
+from pipelines.data.dataset import Dataset
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
 from towers.schema import Side
 
@@ -58,9 +58,10 @@ class FoldBatches:
     ) -> FoldBatches:
         """Prepare the samplers."""
         negatives = config.negatives
+        n_chosen = int(np.count_nonzero(dataset.interactions.item_counts))
         sampler = SharedSampler.build(
             dataset.interactions.item_counts,
-            uniform=min(negatives.uniform, max(1, len(dataset.item_ids) // LEAST_DRAWS)),
+            uniform=min(negatives.uniform, max(1, n_chosen // LEAST_DRAWS)),
             by_popularity=negatives.popularity,
             power=negatives.popularity_power,
         )
@@ -98,7 +99,7 @@ class FoldBatches:
         """How many of a query's negatives the loss counts."""
         if self.config.negatives.hardest is not None:
             return self.config.negatives.hardest
-        n_users, n_items = self.dataset.interactions.shape
+        n_users, n_items = self.dataset.interactions.shape[0], len(self.sampler.candidates)
         density = int(self.dataset.interactions.item_counts.sum()) / (n_users * n_items)
         sampled = self.sampler.uniform + self.sampler.popularity
         return max(FEWEST_HARDEST, round(HARDEST_PER_OWN * density * sampled))
@@ -206,26 +207,39 @@ class FoldBatches:
         rng: np.random.Generator,
     ) -> Arrays:
         """Build the bags of the queries and the items over the rows that the batch touches."""
-        dataset = self.dataset
-        static_at, static_row, static_x = self._take("user", users, rng)
+        user_at, user_row, user_x = self._take("user", users, rng)
         item_at, item_row, item_x = self._take("item", items, rng)
-        history = dataset.schema.history
-        if history is not None:
-            past_at, past_row, past_x = history_entries(
-                dataset, users=query, items=past, n_users=len(users), latest=history.latest
-            )
-            static_at = np.concatenate([static_at, past_at])
-            static_row = np.concatenate([static_row, past_row])
-            static_x = np.concatenate([static_x, past_x])
-        codes, rows = pd.factorize(np.concatenate([static_row, item_row]))
-        n_user = len(static_row)
+        if self.dataset.past is not None:
+            past_at, past_row, past_x = self._past(self.dataset.past.bags, query, past, len(users))
+            user_at = np.concatenate([user_at, past_at])
+            user_row = np.concatenate([user_row, past_row])
+            user_x = np.concatenate([user_x, past_x])
+        codes, rows = pd.factorize(np.concatenate([user_row, item_row]))
+        n_user = len(user_row)
+        # a feature that several past items bring is one entry
+        bags = sparse.coo_array((user_x, (user_at, codes[:n_user])), (len(users), len(rows)))
+        bags.sum_duplicates()
         return {
             "rows": rows.astype(np.int64),
-            "user_indices": np.stack([static_at, codes[:n_user]], axis=1),
-            "user_values": static_x,
+            "user_indices": np.stack(bags.coords, axis=1).astype(np.int64),
+            "user_values": bags.data,
             "item_indices": np.stack([item_at, codes[n_user:]], axis=1),
             "item_values": item_x,
         }
+
+    def _past(
+        self,
+        bags: sparse.csr_array,
+        query: NDArray[np.int64],
+        past: NDArray[np.int64],
+        n_queries: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """List the entries that past items bring to some queries: query, column, value."""
+        history = self.dataset.history_weights(users=query, items=past, n_users=n_queries)
+        owners = np.repeat(np.arange(n_queries), np.diff(history.indptr))
+        place, entry = _expand(bags, history.indices)
+        values = bags.data[entry] * history.data[place]
+        return owners[place], bags.indices[entry].astype(np.int64), values
 
     def _take(
         self, side: Side, rows: NDArray[np.int64], rng: np.random.Generator

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import math
-from itertools import islice
 
-import numpy as np
-import tensorflow as tf
 import tf_keras as keras
-from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
+from pipelines.training.initialize import initialize, set_columns, start_vectors
 from pipelines.training.parent import Parent
 from towers.layers import FIRST_ORDER, FeatureTable
 from towers.optimizer import LazyAdam
-from towers.start import fit_map, spectral_vectors
+from towers.start import fit_map
 from towers.two_tower import TwoTower
-
-ENOUGH = 2**26
-"""Interactions that the initial vectors are computed from, at most."""
 
 REFERENCE_DIM = 128
 """The number of dimensions that a learning rate is given for."""
@@ -43,7 +36,7 @@ def build_model(
         seed=config.seed,
     )
     if parent is None:
-        _initialize(features, batches.dataset, config=config)
+        initialize(features, batches.dataset, config=config)
     else:
         _inherit(features, batches.dataset, config=config, parent=parent)
     model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
@@ -57,19 +50,6 @@ def build_model(
     return model
 
 
-def _initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) -> None:
-    """Set the vectors that do not start at random."""
-    k = config.model.embedding_dim
-    # an unknown token says nothing, until rare ones have taught its row something
-    oov_rows = dataset.vocabulary.oov_rows
-    _set_columns(features.v, tf.zeros([len(oov_rows), k]), rows=np.array(oov_rows, dtype=np.int64))
-    if config.model.init == "spectral" and dataset.schema.history is not None:
-        known = dataset.history_rows >= 0
-        vectors = _start_vectors(dataset, config)[known]
-        vectors *= np.float32(config.model.init_norm / math.sqrt(k))
-        _set_columns(features.v, vectors, rows=dataset.history_rows[known])
-
-
 def _inherit(
     features: FeatureTable, dataset: Dataset, *, config: RunConfig, parent: Parent
 ) -> None:
@@ -81,29 +61,6 @@ def _inherit(
     rows, n_old = dataset.history_rows, parent.vocabulary.n_rows
     is_old, is_new = (rows >= 0) & (rows < n_old), rows >= n_old
     if config.model.init == "spectral" and is_old.any() and is_new.any():
-        vectors = _start_vectors(dataset, config)
+        vectors = start_vectors(dataset, config)
         learned = fit_map(vectors[is_old], parent.vectors[rows[is_old]])
-        _set_columns(features.v, vectors[is_new] @ learned, rows=rows[is_new])
-
-
-def _start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
-    """The interactions' singular vectors of the items, [n_items, at most k].
-
-    Of many interactions, those of some blocks are taken: their users are a random sample.
-    """
-    interactions = dataset.interactions
-    total = max(int(interactions.item_counts.sum()), 1)
-    n_blocks = max(1, interactions.n_blocks * ENOUGH // total)
-    return spectral_vectors(
-        lambda: (block.matrix for block in islice(all_blocks(interactions), n_blocks)),
-        config.model.embedding_dim,
-        user_counts=interactions.user_counts,
-        item_counts=interactions.item_counts,
-        seed=config.seed,
-    )
-
-
-def _set_columns(v: tf.Variable, values: tf.Tensor, *, rows: NDArray[np.int64]) -> None:
-    """Set the first columns of some rows of v to `values` [n_rows, at most k]."""
-    rest = tf.gather(v, rows)[:, values.shape[1] :]
-    v.scatter_update(tf.IndexedSlices(tf.concat([values, rest], axis=1), rows))
+        set_columns(features.v, vectors[is_new] @ learned, rows=rows[is_new])

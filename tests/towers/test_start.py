@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from towers.start import DAMPING, fit_map, spectral_vectors
+from towers.start import DAMPING, fit_features, fit_map, spectral_vectors
 
 
 def random_interactions(n_users: int, n_items: int, *, density: float) -> sparse.csr_array:
@@ -114,3 +114,24 @@ def test_a_map_of_few_is_not_longer_than_they_are(n: int) -> None:
 def test_a_map_of_nothing_is_zero() -> None:
     zeros = np.zeros((4, 3), dtype=np.float32)
     np.testing.assert_array_equal(fit_map(zeros, np.ones((4, 2), dtype=np.float32)), 0.0)
+
+
+@pytest.mark.parametrize("penalty", [1.0, 0.1])
+def test_features_are_fitted_as_by_ridge_regression(penalty: float) -> None:
+    rng = np.random.default_rng(0)
+    bags = random_interactions(80, 30, density=0.1)
+    bags.data = rng.standard_normal(bags.nnz).astype(np.float32)
+    bags.data[bags.indices == 0] *= 1000.0  # a number on another scale
+    wanted = rng.standard_normal((80, 5)).astype(np.float32)
+    x = bags.toarray().astype(np.float64)
+    expected = np.linalg.solve(x.T @ x + penalty * np.eye(30), x.T @ wanted)
+    found = fit_features(bags, np.asarray(bags.T @ wanted), penalty=penalty)
+    np.testing.assert_allclose(x @ found, x @ expected, atol=5e-3)
+    assert found.dtype == np.float32
+
+
+def test_a_feature_that_nobody_has_stays_at_zero() -> None:
+    bags = sparse.csr_array(np.array([[1.0, 0.0], [2.0, 0.0]], dtype=np.float32))
+    found = fit_features(bags, np.asarray(bags.T @ np.ones((2, 3), dtype=np.float32)))
+    np.testing.assert_allclose(found, [[0.5] * 3, [0.0] * 3], rtol=1e-6)
+    assert fit_features(bags[:, :0], np.zeros((0, 3), dtype=np.float32)).shape == (0, 3)

@@ -18,12 +18,13 @@ from pipelines.data.dataset import (
     Dataset,
     build_dataset,
     encode_table,
-    history_entries,
 )
 from pipelines.data.interactions import tables_from_frames
 from towers.encoder import Encoder
 from towers.packer import input_dtypes, pack
+from towers.schema import Features, History
 from towers.typed import parse
+from towers.vocabulary import history_weights
 
 N_USERS, N_ITEMS, LATEST = 7, 9, 3
 HISTORY = {"kind": "history", "latest": LATEST, "popularity_power": 0.4}
@@ -107,7 +108,8 @@ def encoded(made: Dataset, *, side: Any, columns: dict[str, list[Any]]) -> Any:
     """The bags that the encoder gives for raw features, as a matrix."""
     inputs = input_dtypes(made.schema, made.vocabulary, side=side)
     size = len(next(iter(columns.values())))
-    x = Encoder(made.schema, made.vocabulary, side=side)(pack(columns, inputs=inputs, size=size))
+    encoder = Encoder(made.schema, made.vocabulary, side=side, past=made.past)
+    x = encoder(pack(columns, inputs=inputs, size=size))
     dense = np.zeros((size, made.vocabulary.n_rows), dtype=np.float32)
     dense[tuple(x.indices.numpy().T)] = x.values.numpy()
     return dense
@@ -203,26 +205,63 @@ def test_a_history_may_come_from_other_interactions() -> None:
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
 
+IDS_ALONE, _ = make_dataset(
+    config=CONFIG | {"user": {"features": [HISTORY | {"item_features": []}]}}
+)
+
+
 @given(
     past=st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=8), min_size=1, max_size=4),
     latest=st.integers(1, 9),
 )
 @settings(max_examples=50)
-def test_history_entries_are_the_latest_known_items_over_root_n(
+def test_a_history_holds_the_latest_items_that_bring_something_over_root_n(
     past: list[list[int]], latest: int
 ) -> None:
     users = np.repeat(np.arange(len(past)), [len(items) for items in past])
     items = np.array([item for mine in past for item in mine], dtype=np.int64)
-    at, rows, x = history_entries(MADE, users=users, items=items, n_users=len(past), latest=latest)
-    expected = []
+    schema = IDS_ALONE.schema
+    history = History(latest=latest, item_features=())
+    schema = dataclasses.replace(schema, user=Features(features=(history,)))
+    made = dataclasses.replace(IDS_ALONE, schema=schema)
+    found = made.history_weights(users=users, items=items, n_users=len(past))
+    brings = made.history_rows >= 0
+    assert not brings.all()
     for query, mine in enumerate(past):
-        known = [item for item in mine if MADE.history_rows[item] >= 0][-latest:]
-        for item in known:
-            weight = float(MADE.history_weights[item]) / np.sqrt(len(known))
-            expected.append((query, int(MADE.history_rows[item]), weight))
-    assert list(zip(at.tolist(), rows.tolist(), strict=True)) == [e[:2] for e in expected]
-    np.testing.assert_allclose(x, [e[2] for e in expected], rtol=1e-6)
-    assert (rows.dtype, x.dtype) == (np.dtype(np.int64), np.dtype(np.float32))
+        kept = [item for item in mine if brings[item]][-latest:]
+        entries = slice(found.indptr[query], found.indptr[query + 1])
+        assert found.indices[entries].tolist() == kept
+        np.testing.assert_allclose(found.data[entries], len(kept) ** -0.5, rtol=1e-6)
+    assert found.dtype == np.float32
+
+
+def test_a_past_item_brings_its_features_weighed_by_how_rare_it_is() -> None:
+    """One that training has not seen brings them too, as if it had been seen once."""
+    assert MADE.past is not None
+    space = MADE.vocabulary.tokens("item.item_id")
+    weights = history_weights(np.append(space.counts, 0), power=HISTORY["popularity_power"])
+    weight = dict(zip(space.tokens.tolist(), weights[:-1], strict=True))
+    expected = MADE.item_bags.toarray()
+    expected[:, space.oov_row] = 0.0  # an unknown id says nothing
+    for row, item in enumerate(MADE.item_ids.tolist()):
+        expected[row] *= weight.get(item, weights[-1])
+    np.testing.assert_allclose(MADE.past.bags.toarray(), expected, rtol=1e-6)
+    assert np.any((MADE.history_rows < 0) & (expected.sum(axis=1) > 0))
+
+
+def test_a_past_item_brings_only_the_features_that_are_asked_for() -> None:
+    user = {"features": [HISTORY | {"item_features": []}, *CONFIG["user"]["features"][1:]]}
+    made, interactions = make_dataset(config=CONFIG | {"user": user})
+    space = made.vocabulary.tokens("item.item_id")
+    assert made.past is not None
+    assert set(made.past.bags.indices.tolist()) == set(space.rows.tolist())
+    users = frames()["users"]
+    raw = {"history": histories(made, interactions), "city": users["city"].tolist()}
+    np.testing.assert_allclose(
+        queries(made).toarray(),
+        encoded(made, side="user", columns=raw | {"age": users["age"].tolist()}),
+        rtol=1e-6,
+    )
 
 
 def test_items_that_training_does_not_know_are_in_no_history() -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from towers.schema import Features
-from towers.start import spectral_vectors
+from towers.start import PENALTY, spectral_vectors
 from towers.two_tower import TwoTower
 
 if TYPE_CHECKING:
@@ -27,31 +28,52 @@ def build(tiny: Tiny, dataset: Dataset, **model: Any) -> TwoTower:
     return build_model(config, batches)
 
 
-def test_items_of_histories_start_where_the_interactions_place_them(
-    tiny: Tiny, dataset: Dataset
-) -> None:
-    spectral = build(tiny, dataset).features.v.numpy()
-    rows = dataset.history_rows[dataset.history_rows >= 0]
-    seed = tiny.config().seed
-    expected = spectral_vectors(
+def expected_start(dataset: Dataset, *, seed: int) -> NDArray[np.float32]:
+    """The spectral vectors of all items, at the length that the model gives them."""
+    vectors = spectral_vectors(
         lambda: [every_positive(dataset.interactions)],
         DIM,
         user_counts=dataset.interactions.user_counts,
         item_counts=dataset.interactions.item_counts,
         seed=seed,
-    )[dataset.history_rows >= 0]
-    np.testing.assert_allclose(spectral[rows], expected * 0.5 / math.sqrt(DIM), rtol=1e-6)
-    lengths = np.linalg.norm(spectral[rows], axis=1)
+    )
+    return vectors * np.float32(0.5 / math.sqrt(DIM))
+
+
+def test_items_start_where_the_interactions_place_them(tiny: Tiny, dataset: Dataset) -> None:
+    """Their ids and their features together."""
+    v = build(tiny, dataset).features.v.numpy()
+    expected = expected_start(dataset, seed=tiny.config().seed)
+    known = dataset.history_rows >= 0
+    np.testing.assert_allclose((dataset.item_bags @ v)[known], expected[known], atol=1e-6)
+    lengths = np.linalg.norm(expected[known], axis=1)
     assert np.sqrt(np.mean(np.square(lengths))) == pytest.approx(0.5, rel=0.05)
 
 
-def test_all_else_starts_at_random_but_unknown_tokens_at_zero(tiny: Tiny, dataset: Dataset) -> None:
-    spectral, normal = (
-        build(tiny, dataset, init=init).features.v.numpy() for init in ("spectral", "normal")
-    )
-    is_item = np.isin(np.arange(len(normal)), dataset.history_rows)
-    assert not np.any(np.all(spectral[is_item] == normal[is_item], axis=1))
-    np.testing.assert_array_equal(spectral[~is_item], normal[~is_item])
+def test_item_features_start_at_the_regression_of_the_items_on_them(
+    tiny: Tiny, dataset: Dataset
+) -> None:
+    v = build(tiny, dataset).features.v.numpy()
+    rows = dataset.vocabulary.tokens("item.tags").rows
+    x = dataset.item_bags[:, rows].toarray()
+    expected = expected_start(dataset, seed=tiny.config().seed)
+    solved = np.linalg.solve(x.T @ x + PENALTY * np.eye(len(rows)), x.T @ expected)
+    np.testing.assert_allclose(v[rows], solved, atol=1e-4)
+
+
+def test_user_features_start_at_the_regression_of_the_histories_on_them(
+    tiny: Tiny, dataset: Dataset
+) -> None:
+    v = build(tiny, dataset).features.v.numpy()
+    content, rows = dataset.content_bags("user")
+    histories = (dataset.query_bags(dataset.interactions.block(0)) - dataset.user_bags) @ v
+    x = content.toarray()
+    solved = np.linalg.solve(x.T @ x + PENALTY * np.eye(len(rows)), x.T @ histories)
+    np.testing.assert_allclose(v[rows], solved, atol=1e-4)
+
+
+def test_a_normal_start_is_at_random_but_for_unknown_tokens(tiny: Tiny, dataset: Dataset) -> None:
+    normal = build(tiny, dataset, init="normal").features.v.numpy()
     oov_rows = dataset.vocabulary.oov_rows
     np.testing.assert_array_equal(normal[oov_rows], 0.0)
     drawn = np.delete(normal, oov_rows, axis=0)
@@ -61,7 +83,7 @@ def test_all_else_starts_at_random_but_unknown_tokens_at_zero(tiny: Tiny, datase
 def test_without_histories_every_vector_starts_at_random(tiny: Tiny, dataset: Dataset) -> None:
     static = tuple(found for found in dataset.schema.user.features if found.kind != "history")
     schema = dataclasses.replace(dataset.schema, user=Features(features=static))
-    dataset = dataclasses.replace(dataset, schema=schema)
+    dataset = dataclasses.replace(dataset, schema=schema, past=None)
     spectral, normal = (
         build(tiny, dataset, init=init).features.v.numpy() for init in ("spectral", "normal")
     )

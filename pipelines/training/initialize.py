@@ -1,0 +1,103 @@
+"""Initialize the vectors of a model: where the interactions place items, features and users."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipelines.config import RunConfig
+from pipelines.data.blocks import all_blocks
+from pipelines.data.dataset import Dataset
+from towers.layers import FeatureTable
+from towers.start import fit_features, spectral_vectors
+
+ENOUGH = 2**26
+"""Interactions that the initial vectors are computed from, at most."""
+
+
+def initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) -> None:
+    """Set the parameters that do not start at random.
+
+    With the spectral start, an item begins at its spectral vector: its features at what their
+    regression says of it, which is all that an item without interactions has, and its id at the
+    rest. First-order weights start where they cancel the pairs within an item, so that scores are
+    those of the spectral vectors. Features of users start at the regression of their histories.
+    """
+    k = config.model.embedding_dim
+    # an unknown token says nothing, until rare ones have taught its row something
+    oov_rows = np.array(dataset.vocabulary.oov_rows, dtype=np.int64)
+    set_columns(features.v, np.zeros((len(oov_rows), k), dtype=np.float32), rows=oov_rows)
+    if config.model.init != "spectral" or dataset.past is None:
+        return
+    vectors = start_vectors(dataset, config)
+    vectors *= np.float32(config.model.init_norm / math.sqrt(k))
+    for rows, placed in _split_items(dataset, vectors):
+        set_columns(features.v, placed, rows=rows)
+    for rows, placed in _split_items(dataset, -_pairs_within(dataset, features.v.numpy())):
+        features.w.scatter_update(tf.IndexedSlices(placed[:, 0], rows))
+    rows, placed = _place_users(dataset, features.v.numpy()[:, : vectors.shape[1]])
+    set_columns(features.v, placed, rows=rows)
+
+
+def start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
+    """The interactions' singular vectors of the items, [n_items, at most k].
+
+    Of many interactions, those of some blocks are taken: their users are a random sample.
+    """
+    interactions = dataset.interactions
+    total = max(int(interactions.item_counts.sum()), 1)
+    n_blocks = max(1, interactions.n_blocks * ENOUGH // total)
+    return spectral_vectors(
+        lambda: (block.matrix for block in islice(all_blocks(interactions), n_blocks)),
+        config.model.embedding_dim,
+        user_counts=interactions.user_counts,
+        item_counts=interactions.item_counts,
+        seed=config.seed,
+    )
+
+
+def set_columns(v: tf.Variable, vectors: NDArray[np.float32], *, rows: NDArray[np.int64]) -> None:
+    """Set the first columns of some rows of v to `vectors` [n_rows, at most k]."""
+    rest = tf.gather(v, rows)[:, vectors.shape[1] :]
+    v.scatter_update(tf.IndexedSlices(tf.concat([vectors, rest], axis=1), rows))
+
+
+def _split_items(
+    dataset: Dataset, wanted: NDArray[np.float32]
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Split what items [n_items, m] are to have in all into shares of their features and of ids.
+
+    Returns:
+        rows of the feature table [n] and their shares [n, m], of features and then of known ids.
+    """
+    content, columns = dataset.content_bags("item")
+    chosen = np.flatnonzero(dataset.interactions.item_counts)
+    learned = fit_features(content[chosen], np.asarray(content[chosen].T @ wanted[chosen]))
+    known = np.flatnonzero(dataset.history_rows >= 0)
+    rest = wanted[known] - content[known] @ learned
+    return [(columns, learned), (dataset.history_rows[known], rest)]
+
+
+def _pairs_within(dataset: Dataset, v: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The second-order terms within each item, [n_items, 1]; the equation is `fm.second_order`."""
+    bags = dataset.item_bags
+    squares = bags.power(2) @ np.sum(np.square(v), axis=1)
+    pairs = (np.sum(np.square(bags @ v), axis=1) - squares) / 2
+    return np.asarray(pairs, dtype=np.float32)[:, np.newaxis]
+
+
+def _place_users(
+    dataset: Dataset, v: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Place the features of users where the histories of those who have them are: rows, vectors."""
+    content, columns = dataset.content_bags("user")
+    moments = np.zeros((len(columns), v.shape[1]), dtype=np.float32)
+    if len(columns) and dataset.past is not None:
+        pooled = dataset.past.bags @ v
+        for block in all_blocks(dataset.interactions):
+            moments += content[block.users].T @ (dataset.history_of(block) @ pooled)
+    return columns, fit_features(content, moments)

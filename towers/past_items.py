@@ -1,0 +1,90 @@
+"""PastItems: what each item brings to the history of a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from towers.schema import History, Schema, space_of
+from towers.vocabulary import Tokens, Vocabulary, history_weights, rows_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PastItems:
+    """The features that items bring to histories, with their values.
+
+    A user's history is the sum of these bags over its latest n items, times 1/sqrt(n). So what is
+    learned of an item's features counts for the users who chose it, and an item that training has
+    never seen counts in a history by its features.
+    """
+
+    ids: NDArray[Any]
+    """[n] int64 or str objects."""
+    bags: sparse.csr_array
+    """[n, n_rows] float32: c pop^-b times the features of each item; empty for an item of which
+    nothing is known, which does not count in a history."""
+
+    @classmethod
+    def build(
+        cls,
+        schema: Schema,
+        vocabulary: Vocabulary,
+        *,
+        ids: NDArray[Any],
+        item_bags: sparse.csr_array,
+    ) -> PastItems:
+        """Take from the bags of items [n, n_rows] what a history is to know of them.
+
+        Raises:
+            ValueError: the schema has no history.
+        """
+        history = schema.history
+        if history is None:
+            raise ValueError("schema: expected a history among the features of users, found none")
+        space = _id_space(schema, vocabulary)
+        weights = history_weights(np.append(space.counts, 0), power=history.popularity_power)
+        position = pd.Index(space.tokens).get_indexer(pd.Index(ids))  # -1 counts as seen once
+        kept = _is_brought(history, schema, vocabulary)[item_bags.indices]
+        starts = np.concatenate([[0], np.cumsum(kept)])[item_bags.indptr]
+        items = np.repeat(position, np.diff(item_bags.indptr))[kept]
+        parts = (item_bags.data[kept] * weights[items], item_bags.indices[kept], starts)
+        return cls(ids=ids, bags=sparse.csr_array(parts, shape=item_bags.shape))
+
+    @classmethod
+    def of_vocabulary(cls, schema: Schema, vocabulary: Vocabulary) -> PastItems:
+        """Take the known items with nothing but their ids.
+
+        Raises:
+            ValueError: the schema has no history.
+        """
+        space = _id_space(schema, vocabulary)
+        n = len(space.tokens)
+        ones = np.ones(n, dtype=np.float32)
+        shape = (n, vocabulary.n_rows)
+        bags = sparse.csr_array((ones, space.rows, np.arange(n + 1)), shape=shape)
+        return cls.build(schema, vocabulary, ids=space.tokens, item_bags=bags)
+
+
+def _id_space(schema: Schema, vocabulary: Vocabulary) -> Tokens:
+    """The ids of items that training knows."""
+    feature = schema.item_id_feature
+    if feature is None:
+        raise ValueError("schema: expected the ids of items among their features, found none")
+    return vocabulary.tokens(space_of(feature, side="item", schema=schema))
+
+
+def _is_brought(history: History, schema: Schema, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+    """Which rows of the feature table items bring to a history, [n_rows]; none for unknown ids."""
+    flags = np.zeros(vocabulary.n_rows, dtype=np.bool_)
+    flags[_id_space(schema, vocabulary).rows] = True
+    for feature in schema.item.features:
+        asked = history.item_features is None or feature.name in history.item_features
+        if asked and feature != schema.item_id_feature:
+            name = space_of(feature, side="item", schema=schema)
+            flags[rows_of(vocabulary.spaces[name])] = True
+    return flags
