@@ -20,6 +20,7 @@ from pipelines.data.blocks import HeldInteractions
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
+from towers.past_items import PastItems
 from towers.schema import Categorical, Features, History, Schema
 from towers.two_tower import BATCH_SPEC, TwoTower
 from towers.vocabulary import Vocabulary
@@ -36,6 +37,8 @@ def make_dataset(n_items: int, *, seed: int) -> Dataset:
     weights = np.ones(len(items), dtype=np.float32)
     rows = np.arange(n_items, dtype=np.int64)
     ones = np.ones(n_items, dtype=np.float32)
+    starts = np.arange(n_items + 1, dtype=np.int64)
+    item_bags = sparse.csr_array((ones, rows, starts), shape=(n_items, n_items))
     return Dataset(
         schema=Schema(
             user_id="user_id",
@@ -47,14 +50,12 @@ def make_dataset(n_items: int, *, seed: int) -> Dataset:
         user_ids=np.arange(USERS),
         item_ids=rows,
         user_bags=sparse.csr_array((USERS, n_items), dtype=np.float32),
-        item_bags=sparse.csr_array(
-            (ones, rows, np.arange(n_items + 1, dtype=np.int64)), shape=(n_items, n_items)
-        ),
+        item_bags=item_bags,
         interactions=HeldInteractions(
             sparse.csr_array((weights, items, indptr), shape=(USERS, n_items))
         ),
         history_rows=rows,
-        history_weights=ones,
+        past=PastItems(ids=rows, bags=item_bags),
     )
 
 

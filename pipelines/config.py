@@ -117,10 +117,11 @@ class ModelConfig:
     embedding_dim: PositiveInt = 128
     """k, the length of each feature vector."""
     init: Literal["spectral", "normal"] = "spectral"
-    """Where the vectors of item ids that histories share start: `spectral`, at the leading singular
-    vectors of the normalized interactions, a few epochs ahead of `normal`, at random. All other
-    vectors start at random. With `--from`, only new items start there, among the old ones; other
-    new tokens, and with `normal` all, start as the unknown tokens that they were."""
+    """Where vectors start. `normal`: at random. `spectral`, a few epochs ahead where users have a
+    history: items at the leading singular vectors of the normalized interactions, and the features
+    of items and users where the regression on them places these. With `--from`, only new items
+    start there, among the old ones; other new tokens, and with `normal` all, start as the unknown
+    tokens that they were."""
     init_norm: PositiveFloat = 0.32
     """Root mean square length of the initial vectors."""
 
@@ -130,7 +131,8 @@ class NegativesConfig:
     """Where the negatives come from."""
 
     uniform: NonNegativeInt = 2048
-    """Items drawn uniformly from the item table, shared by a batch; at most a quarter of them."""
+    """Items drawn uniformly from those with a training interaction, shared by a batch; at most a
+    quarter of them."""
     popularity: NonNegativeInt = 0
     """Items drawn with probability proportional to popularity^power, shared by a batch."""
     popularity_power: NonNegativeFloat = 0.75

@@ -16,7 +16,7 @@ from towers.encoder import Encoder
 from towers.growth import grow_vocabulary
 from towers.packer import input_dtypes, pack
 from towers.past_items import PastItems
-from towers.schema import Schema, Side
+from towers.schema import Schema, Side, space_of
 from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 ENCODE_BATCH = 8192

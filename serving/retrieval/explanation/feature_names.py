@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from serving.search.index import Rows
 from towers.packer import missing_marker
 from towers.schema import Schema, Side
-from towers.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
+from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, rows_of
+
+NOTHING = np.empty(0, dtype=object)
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class FeatureName:
     """One feature of a user or an item."""
 
     field: str
-    """The feature's name; the history's for an item of a user's past."""
+    """The feature's name; the history's for an item of a user's past, and `history.genres` and so
+    on for what the past items bring."""
     token: str
     """Its token as text; a number; or the range of a bucket. Several tokens of one row: a list."""
     label: int | str | None
@@ -45,7 +48,7 @@ class FeatureNames:
         self._space_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
         self._place_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
         for number, space in enumerate(self._spaces):
-            rows = _rows(space)
+            rows = rows_of(space)
             self._space_of[rows] = number
             self._place_of[rows] = np.arange(len(rows))
 
@@ -58,9 +61,15 @@ class FeatureNames:
         return self._space_of[rows]
 
     def field(self, number: int, *, side: Side) -> str:
-        """The name of a field of one side: its feature's."""
+        """The name of a field of one side: its feature's.
+
+        Of what the items of a history bring, their ids are the history, and others `history.genres`
+        and so on.
+        """
         owner, _, name = self._names[number].partition(".")
-        return name if owner == side or self._history is None else self._history
+        if owner == side or self._history is None:
+            return name
+        return self._history if self._names[number] in self._ids else f"{self._history}.{name}"
 
     def of(
         self, rows: Rows, x: NDArray[np.float64], *, packed: Mapping[str, NDArray[Any]], side: Side
@@ -78,7 +87,7 @@ class FeatureNames:
         for number in dict.fromkeys(fields.tolist()):
             here = fields == number
             field = self.field(number, side=side)
-            given = packed[field].ravel()
+            given = packed.get(field, NOTHING).ravel()  # past items are given by their ids alone
             given = given[given != missing_marker(given.dtype)]
             names += self._of_field(number, field, self._place_of[rows[here]], x[here], given=given)
         return names
@@ -94,7 +103,7 @@ class FeatureNames:
         if isinstance(space, Tokens):
             known = places < len(space.tokens)
             own = space.tokens[places[known]]
-            others = _listed(given[~np.isin(given, own)])
+            others = _listed(given[~np.isin(given, own)]) or "others"
             found = iter(own.tolist())
             tokens = [next(found) if one else others for one in known]
             if self._names[number] in self._ids:
@@ -102,25 +111,15 @@ class FeatureNames:
         elif isinstance(space, Hashed):
             texts = tf.constant(given, tf.string)
             hashed = tf.strings.to_hash_bucket_fast(texts, space.buckets).numpy()
-            tokens = [_listed(given[hashed == place]) for place in places]
+            tokens = [_listed(given[hashed == place]) or f"bucket {place}" for place in places]
         elif isinstance(space, Scalar):
-            tokens = [f"{value:g}" for value in given]
+            tokens = [f"{value:g}" for value in (given if len(given) else x)]
         else:
             tokens = [_range(space, int(place)) for place in places]
         return [
             FeatureName(field, str(token), label, bool(one), float(value))
             for token, label, one, value in zip(tokens, labels, known, x, strict=True)
         ]
-
-
-def _rows(space: Space) -> Rows:
-    """The rows of a space; of learned tokens, the last is the one for all others."""
-    if isinstance(space, Tokens):
-        return np.append(space.rows, space.oov_row)
-    if isinstance(space, Scalar):
-        return np.array([space.row])
-    n = space.buckets if isinstance(space, Hashed) else len(space.boundaries) + 1
-    return space.first_row + np.arange(n)
 
 
 def _listed(tokens: NDArray[Any]) -> str:
