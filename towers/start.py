@@ -146,7 +146,8 @@ def fit_features(
 
     def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:
         scaled = x * scale
-        return np.asarray(transposed @ (bags @ scaled) + penalty * scaled) * scale
+        applied: NDArray[np.float32] = (transposed @ (bags @ scaled) + penalty * scaled) * scale
+        return applied
 
     residual = moments * scale
     found, step = np.zeros_like(residual), residual.copy()
@@ -162,7 +163,8 @@ def fit_features(
         before, error = error, np.sum(np.square(residual), axis=0)
         step *= np.divide(error, before, out=np.zeros_like(error), where=before > 0)
         step += residual
-    return found * scale
+    vectors: NDArray[np.float32] = found * scale
+    return vectors
 
 
 def _damping(counts: NDArray[np.int64]) -> float:

@@ -224,4 +224,4 @@ def _history_rows(
         return np.full(len(item_ids), -1, dtype=np.int64)
     space = vocabulary.tokens(space_of(schema.history, side="user", schema=schema))
     position = pd.Index(space.tokens).get_indexer(item_ids)
-    return np.append(space.rows, -1)[position]
+    return np.asarray(np.append(space.rows, -1)[position])

@@ -237,7 +237,7 @@ class FoldBatches:
         """List the entries that past items bring to some queries: query, column, value."""
         history = self.dataset.history_weights(users=query, items=past, n_users=n_queries)
         owners = np.repeat(np.arange(n_queries), np.diff(history.indptr))
-        place, entry = _expand(bags, history.indices)
+        place, entry = _expand(bags, history.indices.astype(np.int64))
         values = bags.data[entry] * history.data[place]
         return owners[place], bags.indices[entry].astype(np.int64), values
 

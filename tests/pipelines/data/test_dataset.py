@@ -239,7 +239,7 @@ def test_a_past_item_brings_its_features_weighed_by_how_rare_it_is() -> None:
     """One that training has not seen brings them too, as if it had been seen once."""
     assert MADE.past is not None
     space = MADE.vocabulary.tokens("item.item_id")
-    weights = history_weights(np.append(space.counts, 0), power=HISTORY["popularity_power"])
+    weights = history_weights(np.append(space.counts, 0), power=0.4)
     weight = dict(zip(space.tokens.tolist(), weights[:-1], strict=True))
     expected = MADE.item_bags.toarray()
     expected[:, space.oov_row] = 0.0  # an unknown id says nothing
