@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import grpc
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from towers.errors import IndexUnavailableError, QueryError, RecallError
 
@@ -45,19 +49,39 @@ class Status:
     grpc: grpc.StatusCode
 
 
+OK = Status(200, grpc.StatusCode.OK)
 INTERNAL = Status(500, grpc.StatusCode.INTERNAL)
 """Of an error that nobody caused on purpose."""
+_INVALID = Status(400, grpc.StatusCode.INVALID_ARGUMENT)
 
-_STATUSES: tuple[tuple[type[RecallError], Status], ...] = (
-    (QueryError, Status(400, grpc.StatusCode.INVALID_ARGUMENT)),
+_STATUSES: tuple[tuple[type[Exception], Status], ...] = (
+    (QueryError, _INVALID),
+    (RequestValidationError, _INVALID),
     (NotFoundError, Status(404, grpc.StatusCode.NOT_FOUND)),
     (ConflictError, Status(409, grpc.StatusCode.FAILED_PRECONDITION)),
     (TooLargeError, Status(413, grpc.StatusCode.INVALID_ARGUMENT)),
     (OverloadedError, Status(429, grpc.StatusCode.RESOURCE_EXHAUSTED)),
+    (ClientDisconnect, Status(499, grpc.StatusCode.CANCELLED)),
     (IndexUnavailableError, Status(503, grpc.StatusCode.UNAVAILABLE)),
     (UnavailableError, Status(503, grpc.StatusCode.UNAVAILABLE)),
     (DeadlineError, Status(504, grpc.StatusCode.DEADLINE_EXCEEDED)),
 )
+LONGEST_MESSAGE = 1000
+"""Characters of an error's message; a header of HTTP/2, where gRPC has it, has no room for many
+more."""
+
+_OF_HTTP: dict[int, grpc.StatusCode] = {
+    HTTPStatus.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED: grpc.StatusCode.UNIMPLEMENTED,
+}
+"""Of errors that the HTTP layer raises itself; all others are `INVALID_ARGUMENT`."""
+
+
+def shortened(message: str) -> str:
+    """Cut off a message that has become long by what it quotes."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    return f"{message[: LONGEST_MESSAGE - 3]}..."
 
 
 def status_of(error: BaseException) -> Status:
@@ -65,4 +89,6 @@ def status_of(error: BaseException) -> Status:
 
     A message of the latter may name files of the server: tell the client no more than the status.
     """
+    if isinstance(error, HTTPException):
+        return Status(error.status_code, _OF_HTTP.get(error.status_code, _INVALID.grpc))
     return next((status for kind, status in _STATUSES if isinstance(error, kind)), INTERNAL)

@@ -3,57 +3,61 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from dataclasses import dataclass
+from threading import Lock
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field
-from starlette.responses import Response
+from pydantic import Field
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from serving.retrieval.explanation.explain import Given
 from serving.retrieval.explanation.terms import Kind
 from serving.retrieval.parts import find_direction
 from serving.retrieval.retriever import Retriever
-from serving.server.api.json_answer import json_response
-from serving.server.api.json_api import JsonRoute, Strict, errors
+from serving.server.api.dependencies import Current, TheHost
+from serving.server.api.error_answers import ERRORS
+from serving.server.api.json_route import JsonRoute
 from serving.server.api.json_values import MOST, Id, check_lists
+from serving.server.api.request_model import REQUEST, RequestModel
 from serving.server.api.retrieve_models import DirectionName, Source
 from serving.server.errors import NotFoundError
-from serving.server.runtime.host import Host
-from serving.server.runtime.served_version import Served
 
-DESCRIPTION = """
-A score is a sum over features and their pairs; the answer is that sum, its largest parts first:
+_READING = Lock()
+"""Held while a vocabulary is read, so that of two requests one waits for the other."""
 
-- `first_order`: a feature of the item. `item_pair`: two of one item, the second in `other`.
-- `user_item`: a feature of the user with one of the item; of the history, a past item that pulled.
-- `shared`, `similar` (i2i and u2u): the same feature on both sides, and two others.
-
-`source` is a feature of the source and `target` one of the target, null where a part has none. The
-parts and `rest` sum to `score` to the precision of 32-bit floats, and so do the `fields`. An id
-that the version does not have is 404: explain by features instead.
-"""
+router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["retrieval"], responses=ERRORS)
 
 
-class ExplainQuery(Strict):
+@checked_dataclass(frozen=True, kw_only=True, config=REQUEST)
+class ExplainQuery(RequestModel):
     """A source and a target, of which the direction says what they are."""
 
     direction: DirectionName
     source: Source
     target: Source
-    limit: int = Field(50, ge=0, le=MOST, description="The most parts to answer with.")
+    limit: int = Field(50, ge=0, le=MOST, strict=True, description="The most parts to answer with.")
 
 
-class Feature(BaseModel):
+@dataclass(frozen=True)
+class Feature:
     """A feature of a user or an item."""
 
-    field: str = Field(description="The column; the history's name for an item of the past.")
-    token: str = Field(description="The token as text, the number, or the range of the bucket.")
-    label: Id | None = Field(description="The id, of an item or user, to look it up by.")
-    known: bool = Field(description="Whether training knew the token; all others share a vector.")
-    x: float = Field(description="The value it counts with.")
+    field: Annotated[
+        str, Field(description="The column; the history's name for an item of the past.")
+    ]
+    token: Annotated[
+        str, Field(description="The token as text, the number, or the range of the bucket.")
+    ]
+    label: Annotated[Id | None, Field(description="The id, of an item or user, to look it up by.")]
+    known: Annotated[
+        bool, Field(description="Whether training knew the token; all others share a vector.")
+    ]
+    x: Annotated[float, Field(description="The value it counts with.")]
 
 
-class ScorePart(BaseModel):
+@dataclass(frozen=True)
+class ScorePart:
     """A term of the score."""
 
     kind: Kind
@@ -63,7 +67,8 @@ class ScorePart(BaseModel):
     value: float
 
 
-class FieldSum(BaseModel):
+@dataclass(frozen=True)
+class FieldSum:
     """All terms of one kind between two fields."""
 
     kind: Kind
@@ -73,56 +78,45 @@ class FieldSum(BaseModel):
     value: float
 
 
-class Explained(BaseModel):
+@dataclass(frozen=True)
+class Explained:
     """The score and its parts, largest first by absolute value."""
 
-    version: int = Field(description="The version that answered.")
+    version: Annotated[int, Field(description="The version that answered.")]
     direction: DirectionName
     score: float
     parts: list[ScorePart]
-    rest: float = Field(description="The sum of the parts beyond the limit.")
+    rest: Annotated[float, Field(description="The sum of the parts beyond the limit.")]
     fields: list[FieldSum]
 
 
-class ExplainApi:
-    """The route of explanations."""
+@router.post("/explain", summary="Why a target has its score", response_model=Explained)
+async def explain(query: ExplainQuery, host: TheHost, served: Current) -> dict[str, Any]:
+    """Write a score as the sum over features and their pairs that it is, the largest parts first.
 
-    def __init__(self, host: Host) -> None:
-        """Answer by `host`."""
-        self._host = host
-        self._reading = asyncio.Lock()
+    - `first_order`: a feature of the item. `item_pair`: two of one item, the second in `other`.
+    - `user_item`: a feature of the user with one of the item; of the history, a past item that
+      pulled.
+    - `shared`, `similar` (i2i and u2u): the same feature on both sides, and two others.
 
-    def router(self) -> APIRouter:
-        """The route."""
-        router = APIRouter(route_class=JsonRoute, tags=["retrieval"])
-        router.add_api_route(
-            "/v1/explain",
-            self.explain,
-            methods=["POST"],
-            response_model=Explained,
-            responses=errors(400, 404, 413, 429, 503, 504),
-            summary="Why a target has its score",
-            description=DESCRIPTION,
-        )
-        return router
+    `source` is a feature of the source and `target` one of the target, null where a part has none.
+    The parts and `rest` sum to `score` to the precision of 32-bit floats, and so do the `fields`.
+    An id that the version does not have is 404: explain by features instead.
+    """
+    check_lists([query.source.features or {}, query.target.features or {}])
+    await asyncio.to_thread(_read_names, served.retriever)
+    return await host.compute(
+        served,
+        lambda: _explain(served.retriever, query),
+        model="explain",
+        direction=query.direction,
+    )
 
-    async def explain(self, query: ExplainQuery) -> Response:
-        """Answer for one pair."""
-        served = self._host.current()
-        check_lists([query.source.features or {}, query.target.features or {}])
-        await self._read_names(served)
-        found = await self._host.compute(
-            served,
-            lambda: _explain(served.retriever, query),
-            model="explain",
-            direction=query.direction,
-        )
-        return json_response(found)
 
-    async def _read_names(self, served: Served) -> None:
-        """Read the vocabulary once a version, where no query has to wait for it."""
-        async with self._reading:
-            await asyncio.to_thread(lambda: served.retriever.parts.feature_names)
+def _read_names(retriever: Retriever) -> None:
+    """Read the vocabulary, once a version, on a thread where no query has to wait for it."""
+    with _READING:
+        _ = retriever.parts.feature_names
 
 
 def _explain(retriever: Retriever, query: ExplainQuery) -> dict[str, Any]:

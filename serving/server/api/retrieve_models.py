@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NotRequired, Self
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, FailFast, Field, StrictStr, model_validator
+from pydantic.dataclasses import dataclass as checked_dataclass
+from typing_extensions import TypedDict
 
 from serving.search.filters import MOST_CONDITIONS, Filter
-from serving.server.api.json_api import Strict
 from serving.server.api.json_values import MOST, Id, Many, Values
+from serving.server.api.request_model import REQUEST, RequestModel
 
 DEEPEST = 32
 """Conditions of a filter within each other."""
@@ -26,26 +22,15 @@ LARGEST = float(np.finfo(np.float32).max)
 
 DirectionName = Literal["u2i", "i2i", "u2u", "i2u"]
 
-
-class Source(Strict):
-    """A user or an item: one that the version has, by its id, or any, by its features."""
-
-    model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["id"]}, {"required": ["features"]}]}
-    )
-
-    id: Id | None = None
-    features: Values | None = None
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if (self.id is None) == (self.features is None):
-            raise ValueError("expected either an id or features")
-        return self
+ONE_OF = ConfigDict(json_schema_extra={"oneOf": [{"required": ["id"]}, {"required": ["features"]}]})
 
 
-def _check_size(raw: Any) -> Any:
-    """Refuse a filter that is too large before it is read, as that may take long."""
+def check_filter_size(raw: Any) -> Any:
+    """Refuse a filter that is too large before it is read, as that may take long.
+
+    Raises:
+        ValueError: it is.
+    """
     waiting = [(raw, 1)]
     n_conditions = 0
     while waiting:
@@ -70,66 +55,103 @@ def _check_size(raw: Any) -> Any:
     return raw
 
 
-class Options(Strict):
+@checked_dataclass(frozen=True, kw_only=True, config=REQUEST | ONE_OF)
+class Source(RequestModel):
+    """A user or an item: one that the version has, by its id, or any, by its features."""
+
+    id: Id | None = None
+    features: Values | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.id is None) == (self.features is None):
+            raise ValueError("expected either an id or features")
+        return self
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=REQUEST)
+class Options(RequestModel):
     """Which targets are wanted."""
 
-    k: int = Field(10, ge=1, description="How many; the server has a limit. Fewer if fewer match.")
-    exclude: Many[Id] = Field([], description="Ids to leave out; unknown ones do no harm.")
-    exclude_seen: bool = Field(
-        False, description="u2i and i2u: leave out what the user has seen, or who has the item."
+    k: int = Field(
+        10,
+        ge=1,
+        strict=True,
+        description="How many; the server has a limit. Fewer if fewer match.",
     )
-    where: Annotated[Filter | None, BeforeValidator(_check_size)] = Field(
+    exclude: Many[Id] = Field(
+        default_factory=list, description="Ids to leave out; unknown ones do no harm."
+    )
+    exclude_seen: bool = Field(
+        False,
+        strict=True,
+        description="u2i and i2u: leave out what the user has seen, or who has the item.",
+    )
+    where: Annotated[Filter | None, BeforeValidator(check_filter_size)] = Field(
         None, description="Which targets may be found, by the columns of their table."
     )
     min_score: float | None = Field(
-        None, ge=-LARGEST, le=LARGEST, description="Leave out targets that score less."
+        None,
+        ge=-LARGEST,
+        le=LARGEST,
+        strict=True,
+        description="Leave out targets that score less.",
     )
-    columns: Annotated[list[str], FailFast()] = Field(
-        [], max_length=100, description="Columns of the targets' table to answer with."
+    columns: Annotated[list[StrictStr], FailFast()] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Columns of the targets' table to answer with.",
     )
 
 
+@checked_dataclass(frozen=True, kw_only=True, config=REQUEST | ONE_OF)
 class Query(Source, Options):
     """One user or item, and which targets are wanted for it."""
 
 
+@checked_dataclass(frozen=True, kw_only=True, config=REQUEST)
 class BatchQuery(Options):
     """Several users or items, and which targets are wanted for each."""
 
     sources: Many[Source] = Field(min_length=1, description="The server has a limit of its own.")
 
 
-class Result(BaseModel):
+class Result(TypedDict):
     """A target that was found."""
 
     id: Id
     score: float
-    columns: dict[str, Any] = Field({}, description="Only those that were asked for.")
+    columns: NotRequired[
+        Annotated[dict[str, Any], Field(description="Only those that were asked for.")]
+    ]
 
 
-class Applied(BaseModel):
+@dataclass(frozen=True)
+class Applied:
     """What the answer has taken into account."""
 
     k: int
-    excluded: int = Field(description="How many of the ids to exclude there are.")
+    excluded: Annotated[int, Field(description="How many of the ids to exclude there are.")]
     exclude_seen: bool
     where: Filter | None
     min_score: float | None
 
 
-class Answer(BaseModel):
+@dataclass(frozen=True)
+class Answer:
     """The best targets, best first."""
 
-    version: int = Field(description="The version that answered.")
+    version: Annotated[int, Field(description="The version that answered.")]
     direction: DirectionName
     results: list[Result]
     applied: Applied
 
 
-class BatchAnswer(BaseModel):
+@dataclass(frozen=True)
+class BatchAnswer:
     """The best targets for each source, in the order of the sources."""
 
-    version: int = Field(description="The version that answered, all of it.")
+    version: Annotated[int, Field(description="The version that answered, all of it.")]
     direction: DirectionName
     answers: list[list[Result]]
     applied: Applied

@@ -11,23 +11,26 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Path
-from starlette.responses import Response
 
 from serving.retrieval.parts import find_direction
 from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
-from serving.server.api.json_answer import json_response, plain_records
-from serving.server.api.json_api import JsonRoute, errors
+from serving.server.api.dependencies import Current, TheHost
+from serving.server.api.error_answers import ERRORS
+from serving.server.api.json_route import JsonRoute
 from serving.server.api.json_values import check_lists
 from serving.server.api.retrieve_models import (
     Answer,
+    Applied,
     BatchAnswer,
     BatchQuery,
     DirectionName,
     Options,
     Query,
+    Result,
     Source,
 )
+from serving.server.api.table_json import plain_records
 from serving.server.errors import NotFoundError, TooLargeError
 from serving.server.runtime.host import Host
 from serving.server.runtime.served_version import Served
@@ -43,6 +46,11 @@ InPath = Annotated[
 ]
 
 
+router = APIRouter(
+    prefix="/v1/retrieve", route_class=JsonRoute, tags=["retrieval"], responses=ERRORS
+)
+
+
 @dataclass(frozen=True)
 class _Part:
     """Those sources of a request that one question can ask about."""
@@ -52,121 +60,89 @@ class _Part:
     question: Question
 
 
-class RetrieveApi:
-    """The routes of the retrieval API."""
+@router.post("/{direction}", summary="The best targets for one user or item")
+async def retrieve(direction: InPath, query: Query, host: TheHost, served: Current) -> Answer:
+    """Find the best targets for one source.
 
-    def __init__(self, host: Host) -> None:
-        """Answer by `host`."""
-        self._host = host
+    An id that the version does not have is 404: ask by features instead.
+    """
+    found, applied = await _find(host, served, direction, sources=[query], options=query)
+    return Answer(served.version, direction, found[0], applied)
 
-    def router(self) -> APIRouter:
-        """The routes."""
-        router = APIRouter(route_class=JsonRoute, tags=["retrieval"])
-        router.add_api_route(
-            "/v1/retrieve/{direction}",
-            self.retrieve,
-            methods=["POST"],
-            response_model=Answer,
-            responses=errors(400, 404, 413, 429, 503, 504),
-            summary="The best targets for one user or item",
-            description="An id that the version does not have is 404: ask by features instead.",
+
+@router.post("/{direction}/batch", summary="The best targets for several users or items")
+async def retrieve_batch(
+    direction: InPath, query: BatchQuery, host: TheHost, served: Current
+) -> BatchAnswer:
+    """Find the best targets for each of several sources.
+
+    If one id is unknown, the whole request is 404.
+    """
+    found, applied = await _find(host, served, direction, sources=query.sources, options=query)
+    return BatchAnswer(served.version, direction, found, applied)
+
+
+async def _find(
+    host: Host, served: Served, direction: str, *, sources: Sequence[Source], options: Options
+) -> tuple[list[list[Result]], Applied]:
+    """Ask for all sources; answers the results of each, and what was applied.
+
+    Raises:
+        QueryError: a source or an option is none that can be answered.
+        NotFoundError: an id is unknown.
+        TooLargeError: k, the sources or the results are too many.
+    """
+    _check_size(host, len(sources), k=options.k)
+    check_lists([source.features or {} for source in sources])
+    parts = _ask(served.retriever, direction, sources, options)
+    hits = await asyncio.gather(
+        *(host.answer(served, part.question, model=direction) for part in parts)
+    )
+    found: list[list[Result]] = [[]] * len(sources)
+    for part, answered in zip(parts, hits, strict=True):
+        results = await _results(host, served, part.question, answered, columns=options.columns)
+        for place, of_source in zip(part.places, results, strict=True):
+            found[place] = of_source
+    return found, _applied(parts[0].question, options)
+
+
+def _check_size(host: Host, n_sources: int, *, k: int) -> None:
+    settings = host.settings
+    if k > settings.max_k:
+        raise QueryError(f"k: expected at most {settings.max_k}, received {k}; ask for less")
+    if n_sources > settings.max_batch:
+        raise TooLargeError(
+            f"sources: expected at most {settings.max_batch}, received {n_sources}; send "
+            "several requests"
         )
-        router.add_api_route(
-            "/v1/retrieve/{direction}/batch",
-            self.retrieve_batch,
-            methods=["POST"],
-            response_model=BatchAnswer,
-            responses=errors(400, 404, 413, 429, 503, 504),
-            summary="The best targets for several users or items",
-            description="As for one; if one id is unknown, the whole request is 404.",
-        )
-        return router
-
-    async def retrieve(self, direction: InPath, query: Query) -> Response:
-        """Answer for one source."""
-        served = self._host.current()
-        found, applied = await self._find(served, direction, [query], query)
-        return json_response(
-            {
-                "version": served.version,
-                "direction": direction,
-                "results": found[0],
-                "applied": applied,
-            }
+    if n_sources * k > MOST_RESULTS:
+        raise TooLargeError(
+            f"sources: expected at most {MOST_RESULTS} results in one answer, received "
+            f"{n_sources} sources with k = {k}; send several requests"
         )
 
-    async def retrieve_batch(self, direction: InPath, query: BatchQuery) -> Response:
-        """Answer for several sources."""
-        served = self._host.current()
-        found, applied = await self._find(served, direction, query.sources, query)
-        return json_response(
-            {
-                "version": served.version,
-                "direction": direction,
-                "answers": found,
-                "applied": applied,
-            }
-        )
 
-    async def _find(
-        self, served: Served, direction: str, sources: Sequence[Source], options: Options
-    ) -> tuple[list[list[dict[str, Any]]], dict[str, Any]]:
-        """Ask for all sources; answers the results of each, and what was applied.
-
-        Raises:
-            QueryError: a source or an option is none that can be answered.
-            NotFoundError: an id is unknown.
-            TooLargeError: k, the sources or the results are too many.
-        """
-        self._check_size(len(sources), k=options.k)
-        check_lists([source.features or {} for source in sources])
-        parts = _ask(served.retriever, direction, sources, options)
-        hits = await asyncio.gather(
-            *(self._host.answer(served, part.question, model=direction) for part in parts)
-        )
-        found: list[list[dict[str, Any]]] = [[]] * len(sources)
-        for part, answered in zip(parts, hits, strict=True):
-            results = await self._results(served, part.question, answered, columns=options.columns)
-            for place, of_source in zip(part.places, results, strict=True):
-                found[place] = of_source
-        return found, _applied(parts[0].question, options)
-
-    def _check_size(self, n_sources: int, *, k: int) -> None:
-        settings = self._host.settings
-        if k > settings.max_k:
-            raise QueryError(f"k: expected at most {settings.max_k}, received {k}; ask for less")
-        if n_sources > settings.max_batch:
-            raise TooLargeError(
-                f"sources: expected at most {settings.max_batch}, received {n_sources}; send "
-                "several requests"
-            )
-        if n_sources * k > MOST_RESULTS:
-            raise TooLargeError(
-                f"sources: expected at most {MOST_RESULTS} results in one answer, received "
-                f"{n_sources} sources with k = {k}; send several requests"
-            )
-
-    async def _results(
-        self, served: Served, question: Question, hits: Hits, *, columns: Sequence[str]
-    ) -> list[list[dict[str, Any]]]:
-        """Write the hits of each source as plain values, with the columns that are wanted."""
-        found = hits.rows >= 0
-        shown: Iterator[dict[str, Any]] = iter(())
+async def _results(
+    host: Host, served: Served, question: Question, hits: Hits, *, columns: Sequence[str]
+) -> list[list[Result]]:
+    """Write the hits of each source as plain values, with the columns that are wanted."""
+    found = hits.rows >= 0
+    shown: Iterator[dict[str, Any]] = iter(())
+    if columns:
+        side = question.direction.target
+        table = await host.show(served, side, hits.rows[found], columns)
+        shown = iter(plain_records(table))
+    answers = []
+    finite = np.nan_to_num(hits.scores)  # JSON has no infinity
+    for ids, scores, here in zip(hits.ids, finite, found, strict=True):
+        pairs = zip(ids[here].tolist(), scores[here], strict=True)
+        results: list[Result] = [{"id": id, "score": score} for id, score in pairs]
         if columns:
-            side = question.direction.target
-            table = await self._host.show(served, side, hits.rows[found], columns)
-            shown = iter(plain_records(table))
-        answers = []
-        finite = np.nan_to_num(hits.scores)  # JSON has no infinity
-        for ids, scores, here in zip(hits.ids, finite, found, strict=True):
-            pairs = zip(ids[here].tolist(), scores[here], strict=True)
-            results: list[dict[str, Any]] = [{"id": id, "score": score} for id, score in pairs]
-            if columns:
-                for result in results:
-                    record = next(shown)
-                    result["columns"] = {name: record[name] for name in columns}
-            answers.append(results)
-        return answers
+            for result in results:
+                record = next(shown)
+                result["columns"] = {name: record[name] for name in columns}
+        answers.append(results)
+    return answers
 
 
 def _ask(
@@ -225,14 +201,13 @@ def _check_known(retriever: Retriever, side: Side, ids: Sequence[int | str]) -> 
         )
 
 
-def _applied(question: Question, options: Options) -> dict[str, Any]:
+def _applied(question: Question, options: Options) -> Applied:
     """What an answer has taken into account."""
     excluded = question.exclude[0]
-    where = options.where
-    return {
-        "k": options.k,
-        "excluded": len(np.unique(excluded[excluded >= 0])),
-        "exclude_seen": options.exclude_seen,
-        "where": where and where.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "min_score": options.min_score,
-    }
+    return Applied(
+        options.k,
+        excluded=len(np.unique(excluded[excluded >= 0])),
+        exclude_seen=options.exclude_seen,
+        where=options.where,
+        min_score=options.min_score,
+    )

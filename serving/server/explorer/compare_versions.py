@@ -10,9 +10,9 @@ import numpy as np
 
 from serving.retrieval.questions import Question
 from serving.retrieval.retriever import Retriever
-from serving.server.api.json_answer import plain_records
+from serving.server.api.table_json import plain_records
 from serving.server.errors import NotFoundError
-from serving.server.explorer.models import CompareQuery
+from serving.server.explorer.models import Compared, CompareQuery, Comparison
 from towers.errors import QueryError
 
 DEEPER, LEAST_REACH = 5, 100
@@ -84,34 +84,40 @@ def answer_by(retriever: Retriever, query: CompareQuery, *, reach: int) -> Liste
     )
 
 
-def compare(current: Listed, other: Listed, *, k: int) -> dict[str, Any]:
-    """Set two answers beside each other; see `Comparison`."""
-    mine, theirs = current.ids[:k], other.ids[:k]
+def compare(
+    query: CompareQuery, current: Listed, other: Listed, *, version: int, reach: int
+) -> Comparison:
+    """Set the answers of the current version, `version`, and of the other beside each other."""
+    mine, theirs = current.ids[: query.k], other.ids[: query.k]
     places = {id: place for place, id in enumerate(mine)}
-    both = [id for id in theirs if id in places]
-    moved = [id for place, id in enumerate(theirs) if places.get(id, place) != place]
-    return {
-        "results": _compared(current, other, k=k),
-        "other_results": _compared(other, current, k=k),
-        "moved": moved,
-        "new": [id for id in mine if id not in set(both)],
-        "gone": [id for id in theirs if id not in places],
-    }
+    both = {id for id in theirs if id in places}
+    return Comparison(
+        direction=query.direction,
+        version=version,
+        other=query.other,
+        k=query.k,
+        reach=reach,
+        results=_compared(current, other, k=query.k),
+        other_results=_compared(other, current, k=query.k),
+        moved=[id for place, id in enumerate(theirs) if places.get(id, place) != place],
+        new=[id for id in mine if id not in both],
+        gone=[id for id in theirs if id not in both],
+    )
 
 
-def _compared(listed: Listed, other: Listed, *, k: int) -> list[dict[str, Any]]:
+def _compared(listed: Listed, other: Listed, *, k: int) -> list[Compared]:
     ranks = {id: rank for rank, id in enumerate(other.ids, start=1)}
     found = []
     for place, id in enumerate(listed.ids[:k]):
         rank = ranks.get(id)
         found.append(
-            {
-                "id": id,
-                "rank": place + 1,
-                "score": listed.scores[place],
-                "other_rank": rank,
-                "other_score": None if rank is None else other.scores[rank - 1],
-                "columns": listed.columns[place] if listed.columns else {},
-            }
+            Compared(
+                id=id,
+                rank=place + 1,
+                score=listed.scores[place],
+                other_rank=rank,
+                other_score=None if rank is None else other.scores[rank - 1],
+                columns=dict(listed.columns[place]) if listed.columns else {},
+            )
         )
     return found

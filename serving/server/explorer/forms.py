@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from serving.retrieval.find_text import is_text
 from serving.retrieval.retriever import Retriever
@@ -29,35 +30,41 @@ Type = Literal["integer", "number", "text", "boolean", "other"]
 Kind = Literal["history", "categorical", "multi_valued", "numeric", "weights"]
 
 
-class Column(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class Column:
     """A column of a table."""
 
     name: str
     type: Type
-    many: bool = Field(description="Whether a value is a list.")
-    examples: list[Any] = Field(description="Frequent values, the most frequent first.")
-    min: Any = Field(None, description="Of numbers: the least, and `max` the largest.")
+    many: Annotated[bool, Field(description="Whether a value is a list.")]
+    examples: Annotated[list[Any], Field(description="Frequent values, the most frequent first.")]
+    min: Annotated[Any, Field(description="Of numbers: the least, and `max` the largest.")] = None
     max: Any = None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Feature(Column):
     """What a tower reads."""
 
     kind: Kind
 
 
-class SideSchema(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class SideSchema:
     """The users or the items."""
 
-    id: str = Field(description="The column of the ids.")
+    id: Annotated[str, Field(description="The column of the ids.")]
     id_type: Type
-    size: int = Field(description="How many can be found.")
-    label: str | None = Field(description="The column of text that names a row, if there is one.")
+    size: Annotated[int, Field(description="How many can be found.")]
+    label: Annotated[
+        str | None, Field(description="The column of text that names a row, if there is one.")
+    ]
     features: list[Feature]
     columns: list[Column]
 
 
-class Direction(BaseModel):
+@dataclass(frozen=True)
+class Direction:
     """From a source to the targets that are ranked for it."""
 
     name: DirectionName
@@ -65,50 +72,50 @@ class Direction(BaseModel):
     target: Side
 
 
-class ExplorerSchema(BaseModel):
+@dataclass(frozen=True, kw_only=True)
+class ExplorerSchema:
     """What can be asked of the current version."""
 
     version: int
-    name: str = Field(description="The run's name.")
+    name: Annotated[str, Field(description="The run's name.")]
     max_k: int
     directions: list[Direction]
     user: SideSchema
     item: SideSchema
 
 
-def describe(retriever: Retriever, *, max_k: int) -> dict[str, Any]:
-    """Describe a version as `ExplorerSchema`; takes up to seconds for millions of rows."""
-    directions = [
-        {"name": direction.name, "source": direction.source, "target": direction.target}
-        for direction in DIRECTIONS.values()
-    ]
-    return {
-        "version": retriever.version,
-        "name": retriever.bundle.manifest.name,
-        "max_k": max_k,
-        "directions": directions,
-        "user": _describe_side(retriever, "user"),
-        "item": _describe_side(retriever, "item"),
-    }
+def describe(retriever: Retriever, *, max_k: int) -> ExplorerSchema:
+    """Describe a version; takes up to seconds for millions of rows."""
+    return ExplorerSchema(
+        version=retriever.version,
+        name=retriever.bundle.manifest.name,
+        max_k=max_k,
+        directions=[
+            Direction(name, DIRECTIONS[name].source, DIRECTIONS[name].target)
+            for name in get_args(DirectionName)
+        ],
+        user=_describe_side(retriever, "user"),
+        item=_describe_side(retriever, "item"),
+    )
 
 
-def _describe_side(retriever: Retriever, side: Side) -> dict[str, Any]:
+def _describe_side(retriever: Retriever, side: Side) -> SideSchema:
     catalogue = retriever.catalogue(side)
     published = catalogue.published
     columns = {name: _describe_column(published, name) for name in published.columns}
-    return {
-        "id": catalogue.id_column,
-        "id_type": columns[catalogue.id_column]["type"],
-        "size": catalogue.n_present,
-        "label": _label(published),
-        "features": _describe_features(retriever, side, columns),
-        "columns": [column for name, column in columns.items() if name != catalogue.id_column],
-    }
+    return SideSchema(
+        id=catalogue.id_column,
+        id_type=columns[catalogue.id_column].type,
+        size=catalogue.n_present,
+        label=_label(published),
+        features=_describe_features(retriever, side, columns),
+        columns=[column for name, column in columns.items() if name != catalogue.id_column],
+    )
 
 
 def _describe_features(
-    retriever: Retriever, side: Side, columns: Mapping[str, dict[str, Any]]
-) -> list[dict[str, Any]]:
+    retriever: Retriever, side: Side, columns: Mapping[str, Column]
+) -> list[Feature]:
     """Describe what a tower reads, in the order of the configuration."""
     kinds, names = _kinds(retriever, side), retriever.parts.schema.columns(side)
     inputs = retriever.tower(side).inputs
@@ -119,40 +126,41 @@ def _describe_features(
     for name in order:
         dtype, rank = inputs[name]
         kind = kinds.get(name) or _kind_of(np.dtype(dtype), many=rank > 1)
-        known = columns.get(names.get(name, ""), {})
+        column = columns.get(names.get(name, ""))
         found.append(
-            {
-                "name": name,
-                "kind": kind,
-                "type": _type_of_dtype(np.dtype(dtype)),
-                "many": rank > 1,
-                "examples": [] if kind == "history" else known.get("examples", []),
-                "min": known.get("min"),
-                "max": known.get("max"),
-            }
+            Feature(
+                name=name,
+                kind=kind,
+                type=_type_of_dtype(np.dtype(dtype)),
+                many=rank > 1,
+                examples=[] if kind == "history" or column is None else column.examples,
+                min=None if column is None else column.min,
+                max=None if column is None else column.max,
+            )
         )
     return found
 
 
-def _kinds(retriever: Retriever, side: Side) -> dict[str, str]:
+def _kinds(retriever: Retriever, side: Side) -> dict[str, Kind]:
     """The kind of each feature that the run's configuration names, and where weights are."""
     features = retriever.parts.schema.features(side)
-    kinds: dict[str, str] = {feature.name: feature.kind for feature in features}
+    kinds: dict[str, Kind] = {feature.name: feature.kind for feature in features}
     given = [f.weights_name for f in features if isinstance(f, MultiValued) and f.weights]
     return kinds | dict.fromkeys(given, "weights")
 
 
-def _kind_of(dtype: np.dtype[Any], *, many: bool) -> str:
+def _kind_of(dtype: np.dtype[Any], *, many: bool) -> Kind:
     if many:
         return "weights" if dtype.kind == "f" else "multi_valued"
     return "numeric" if dtype.kind == "f" else "categorical"
 
 
-def _type_of_dtype(dtype: np.dtype[Any]) -> str:
-    return {"i": "integer", "f": "number", "O": "text"}.get(dtype.kind, "other")
+def _type_of_dtype(dtype: np.dtype[Any]) -> Type:
+    types: dict[str, Type] = {"i": "integer", "f": "number", "O": "text"}
+    return types.get(dtype.kind, "other")
 
 
-def _describe_column(published: Embeddings, name: str) -> dict[str, Any]:
+def _describe_column(published: Embeddings, name: str) -> Column:
     values = published.column(name)
     many = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
     kind = _type_of(values.type.value_type if many else values.type)
@@ -163,17 +171,10 @@ def _describe_column(published: Embeddings, name: str) -> dict[str, Any]:
         examples = _examples(pc.list_flatten(sample) if many else sample)
         if kind in {"integer", "number"} and not many:
             lowest, highest = (_plain(value) for value in pc.min_max(values).values())
-    return {
-        "name": name,
-        "type": kind,
-        "many": many,
-        "examples": examples,
-        "min": lowest,
-        "max": highest,
-    }
+    return Column(name=name, type=kind, many=many, examples=examples, min=lowest, max=highest)
 
 
-def _type_of(kind: pa.DataType) -> str:
+def _type_of(kind: pa.DataType) -> Type:
     if pa.types.is_boolean(kind):
         return "boolean"
     if pa.types.is_integer(kind):

@@ -20,11 +20,10 @@ from tensorflow_serving.apis.model_pb2 import ModelSpec
 from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
-from serving.server.errors import INTERNAL, status_of
+from serving.server.errors import INTERNAL, shortened, status_of
 from serving.server.runtime.host import Host
 from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
 from serving.server.tf_serving.predict_codec import (
-    LONGEST_MESSAGE,
     Predictor,
     UnknownSignatureError,
     check_inputs,
@@ -157,7 +156,7 @@ def _handler(host: Host, kind: type[Message], answer: Answer) -> grpc.RpcMethodH
             code, message = INTERNAL.grpc, "internal error"
         finally:
             host.metrics.count(surface="grpc", model=model, code=code.name)
-        await context.abort(code, message[:LONGEST_MESSAGE])
+        await context.abort(code, shortened(message))
         return b""
 
     return grpc.unary_unary_rpc_method_handler(call)

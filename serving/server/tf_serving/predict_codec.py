@@ -22,9 +22,6 @@ from towers.schema import Side
 DEFAULT_SIGNATURE = "serving_default"
 """The signature of a request that names none."""
 
-LONGEST_MESSAGE = 1000
-"""Characters of an error; a header of HTTP/2, where gRPC has it, has no room for many more."""
-
 MOST_BAGS = 64
 """Rows of a request for what vectors are made of, where each answers with a vector a feature; as
 many as a warm-up request has."""

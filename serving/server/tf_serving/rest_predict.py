@@ -6,25 +6,23 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import orjson
 from google.protobuf import json_format
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from serving.server.errors import INTERNAL, status_of
+from serving.server.errors import OK, status_of
 from serving.server.runtime.host import Host
 from serving.server.tf_serving.json_codec import JsonRequest
 from serving.server.tf_serving.json_tensors import dump
 from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
 from serving.server.tf_serving.predict_codec import (
-    LONGEST_MESSAGE,
     Predictor,
     UnknownSignatureError,
 )
-from towers.errors import QueryError, RecallError
+from towers.errors import QueryError
 
 VERSION_HEADER = "X-Model-Version"
 """Says which version an answer comes from."""
@@ -54,30 +52,22 @@ class ModelsEndpoint:
         self._predictor = Predictor(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request; one that is at fault with `{"error": ...}`.
+        """Answer one request.
 
         Raises:
-            RecallError: the fault is the server's.
+            QueryError: it is at fault; the app answers it with `{"error": ...}`.
         """
         request = Request(scope, receive)
-        model, code = "", INTERNAL.grpc.name
+        model, status = "", OK
         try:
             address = _Address.parse(request)
             model = address.model
             response = await self._respond(address, request)
-            code = grpc.StatusCode.OK.name
-        except RecallError as error:
+        except Exception as error:
             status = status_of(error)
-            code = status.grpc.name
-            if status is INTERNAL:
-                raise
-            message = str(error)[:LONGEST_MESSAGE]
-            response = _json(orjson.dumps({"error": message}), status=status.http)
-        except ClientDisconnect:
-            code = grpc.StatusCode.CANCELLED.name
-            return
+            raise
         finally:
-            self._host.metrics.count(surface="rest", model=model, code=code)
+            self._host.metrics.count(surface="rest", model=model, code=status.grpc.name)
         await response(scope, receive, send)
 
     async def _respond(self, address: _Address, request: Request) -> Response:
@@ -175,7 +165,7 @@ def _fields(message: Any) -> Any:
     )
 
 
-def _json(body: bytes, *, status: int = 200, version: int | None = None) -> Response:
+def _json(body: bytes, *, version: int | None = None) -> Response:
     """Make a response of JSON."""
     headers = {} if version is None else {VERSION_HEADER: str(version)}
-    return Response(body, status, headers, media_type="application/json")
+    return Response(body, headers=headers, media_type="application/json")

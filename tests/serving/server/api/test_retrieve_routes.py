@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.server.api.json_answer import json_response, plain_records
+from serving.server.api.table_json import json_response, plain_records
 from serving.server.errors import DeadlineError, OverloadedError
 from tests.serving.server.api_support import Api, running_api
 

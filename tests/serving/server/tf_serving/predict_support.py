@@ -17,13 +17,12 @@ import numpy as np
 import scann  # noqa: F401 - its operations
 import tensorflow as tf
 from numpy.typing import NDArray
-from starlette.applications import Starlette
 
+from serving.server.app import build_app
 from serving.server.runtime.host import Host
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.grpc_predict import add_services
 from serving.server.tf_serving.predict_codec import Predictor
-from serving.server.tf_serving.rest_predict import routes
 from towers.directions import DIRECTIONS
 
 Arrays = dict[str, NDArray[Any]]
@@ -58,7 +57,7 @@ class RestClient:
     """Calls the REST API of a host on another thread; a server's fault is raised."""
 
     def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
-        transport = httpx.ASGITransport(Starlette(routes=routes(host)))
+        transport = httpx.ASGITransport(build_app(host))
         self.host = host
         self._loop = loop
         self._client = httpx.AsyncClient(transport=transport, base_url="http://server")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.server.api.json_api import error_response
-from serving.server.errors import DeadlineError, TooLargeError, status_of
+from serving.server.api.error_answers import answer_error
+from serving.server.errors import DeadlineError, TooLargeError
 
 LONGEST_NUMBER = 18
 """Digits of a Content-Length that is worth reading."""
@@ -33,7 +34,7 @@ class LimitBody:
         length = Headers(scope=scope).get("content-length", "0")
         if len(length) > LONGEST_NUMBER or int(length) > self._max_bytes:
             error = self._too_large(f"{length[:LONGEST_NUMBER]} bytes")
-            response = error_response(status_of(error), str(error), path=scope["path"])
+            response = await answer_error(Request(scope), error)
             await response(scope, receive, send)
             return
         await self._app(scope, self._limited(receive), send)

@@ -1,4 +1,4 @@
-"""Answers in JSON, with the values of a table as JSON has them."""
+"""Answers as JSON, among them the values of a table."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
+from pydantic import BaseModel
 from starlette.responses import Response
 
 
 def json_response(content: Any) -> Response:
-    """Answer `content`, which may hold NumPy numbers and what a table's columns hold."""
+    """Answer `content`: dataclasses, NumPy numbers, and whatever a table's columns hold."""
     body = orjson.dumps(content, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, media_type="application/json")
 
@@ -26,6 +27,8 @@ def plain_records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> Any:
     """Write what JSON has no word for: nothing as null, times as ISO 8601, the rest as text."""
+    if isinstance(value, BaseModel):  # a filter, as it was sent
+        return value.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if isinstance(value, np.ndarray):
         return value.tolist()
     if value is pd.NA or value is pd.NaT:
