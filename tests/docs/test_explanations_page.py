@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
@@ -86,4 +87,4 @@ def test_commands_and_python_run(folder: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_request_is_one() -> None:
     (request,) = blocks("json")
-    assert ExplainQuery.model_validate_json(request).limit == 50
+    assert TypeAdapter(ExplainQuery).validate_json(request).limit == 50
