@@ -19,9 +19,8 @@ from towers.schema import (
     Side,
     space_of,
 )
+from towers.values import MISSING_INTEGER, MISSING_STRING
 from towers.vocabulary import (
-    MISSING_INTEGER,
-    MISSING_STRING,
     Buckets,
     Hashed,
     Scalar,
@@ -68,9 +67,11 @@ class Encoder(tf.Module):
         """The inputs by name: [batch] or [batch, length], int64, string or float32."""
         return {
             name: tf.TensorSpec(
-                [None] * rank, tf.string if dtype is object else tf.as_dtype(dtype), name=name
+                [None] * input.rank,
+                tf.string if input.dtype is object else tf.as_dtype(input.dtype),
+                name=name,
             )
-            for name, (dtype, rank) in self._inputs.items()
+            for name, input in self._inputs.items()
         }
 
     def __call__(self, features: Tensors) -> tf.SparseTensor:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from towers.errors import DataError
-from towers.schema import Schema
+from towers.schema import SIDES, Schema
+from towers.values import is_integer_text
 from towers.vocabulary import Space, Tokens, Vocabulary, fit_vocabulary
 
 
@@ -33,23 +35,25 @@ def grow_vocabulary(
     Args:
         vocabulary: an earlier one, of the same schema.
         schema: the features.
-        users: one row a user, with the id column first and parsed feature columns.
+        users: one row a user, with the id column first and the columns of features as they are.
         items: one row an item, likewise.
         user_counts: the number of training interactions of each user, [n_users].
         item_counts: the same of each item, [n_items].
 
     Raises:
-        DataError: a column holds integers where the vocabulary holds text, or the other way round.
+        DataError: a column holds text where the vocabulary holds integers, or ids are of another
+            type.
     """
     seen = fit_vocabulary(
         schema, users=users, items=items, user_counts=user_counts, item_counts=item_counts
     )
     spaces: dict[str, Space] = {}
+    ids = {f"{side}.{schema.id_input(side)}" for side in SIDES}
     n_rows = vocabulary.n_rows
     for name, space in vocabulary.spaces.items():
         found = seen.spaces[name]
         if isinstance(space, Tokens) and isinstance(found, Tokens):
-            grown = _grow(space, found, name=name, first_row=n_rows)
+            grown = _grow(space, found, name=name, first_row=n_rows, is_id=name in ids)
             n_rows += len(grown.tokens) - len(space.tokens)
             spaces[name] = grown
         else:
@@ -70,17 +74,23 @@ def inherited_rows(vocabulary: Vocabulary, *, n_old: int) -> NDArray[np.int64]:
     return rows
 
 
-def _grow(space: Tokens, found: Tokens, *, name: str, first_row: int) -> Tokens:
-    """Add the tokens of `found` that `space` lacks, with rows from `first_row` on."""
+def _grow(space: Tokens, found: Tokens, *, name: str, first_row: int, is_id: bool) -> Tokens:
+    """Add the tokens of `found` that `space` lacks, with rows from `first_row` on.
+
+    Where text was learned, a column that now holds integers only is read as text; ids never are.
+    """
     if not len(found.tokens):
         return space
     if not len(space.tokens):
         return replace(found, rows=_rows(first_row, len(found.tokens)), oov_row=space.oov_row)
+    if found.is_integer and not space.is_integer and not is_id:
+        found = _as_text(found)
     if space.is_integer != found.is_integer:
         kinds = {True: "integers", False: "text"}
         raise DataError(
             f"{name}: expected {kinds[space.is_integer]}, as in the earlier vocabulary, received "
-            f"{kinds[found.is_integer]}; convert the column"
+            f"{kinds[found.is_integer]}, such as {_example(found)!r}; convert the column, or train "
+            "from the start"
         )
     is_new = pd.Index(space.tokens).get_indexer(pd.Index(found.tokens)) < 0
     tokens = np.concatenate([space.tokens, found.tokens[is_new]])
@@ -90,6 +100,19 @@ def _grow(space: Tokens, found: Tokens, *, name: str, first_row: int) -> Tokens:
     return Tokens(
         tokens=tokens[order], rows=rows[order], counts=counts[order], oov_row=space.oov_row
     )
+
+
+def _as_text(space: Tokens) -> Tokens:
+    """The same tokens as text, in its order."""
+    tokens = np.array([str(token) for token in space.tokens], dtype=object)
+    order = np.argsort(tokens, kind="stable")
+    return replace(space, tokens=tokens[order], rows=space.rows[order], counts=space.counts[order])
+
+
+def _example(space: Tokens) -> Any:
+    """A token that shows the type of all: of texts, one that is no integer if there is any."""
+    tokens = space.tokens.tolist()
+    return next((x for x in tokens if not is_integer_text(str(x))), tokens[0])
 
 
 def _recount(space: Tokens, found: Tokens) -> NDArray[np.int64]:

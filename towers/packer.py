@@ -2,139 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from towers.errors import QueryError
+from towers.reading import Column, Kind, Mask, Read, cut_lists, read_ids, read_numbers, read_tokens
 from towers.schema import History, MultiValued, Numeric, Schema, Side, space_of
-from towers.vocabulary import MISSING_INTEGER, MISSING_STRING, Tokens, Vocabulary
+from towers.values import missing_marker
+from towers.vocabulary import Tokens, Vocabulary
 
-INT64 = np.iinfo(np.int64)
-PLAIN: Mapping[Any, set[type]] = {np.int64: {int}, object: {str}, np.float32: {float, int}}
-"""By an input's type, the types of Python's that need no conversion one by one."""
+Packed = dict[str, NDArray[Any]]
 
-LARGEST_FLOAT = float(np.finfo(np.float32).max)
+EXPECTED: Mapping[Any, str] = {
+    np.int64: "a 64-bit integer",
+    object: "one token as text",
+    np.float32: "a 32-bit number",
+}
+"""By an input's type, what a value of it is."""
 
 
-def input_dtypes(
-    schema: Schema, vocabulary: Vocabulary, *, side: Side
-) -> dict[str, tuple[Any, int]]:
-    """List the inputs of one side: name -> (NumPy dtype, rank); rank 2 is [batch, length]."""
-    inputs: dict[str, tuple[Any, int]] = {}
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """An input of a tower, and how raw values are read for it."""
+
+    dtype: Any
+    """np.int64, object for str, or np.float32."""
+    rank: int = 1
+    """1 for a value, [batch]; 2 for a list, [batch, length]."""
+    separator: str | None = None
+    """What stands between the values of a list that is given as text."""
+    is_id: bool = False
+    """Whether its values are ids, which are read as they are."""
+
+    def read(self, values: Column) -> Read:
+        """Read single values, or those of a list."""
+        if self.dtype is np.float32:
+            return read_numbers(values)
+        kind: Kind = "integer" if self.dtype is np.int64 else "text"
+        return read_ids(values, kind) if self.is_id else read_tokens(values, kind)
+
+
+def input_dtypes(schema: Schema, vocabulary: Vocabulary, *, side: Side) -> dict[str, Input]:
+    """List the inputs of one side by name."""
+    types: dict[str, tuple[Any, int]] = {}
     for feature in schema.features(side):
         if isinstance(feature, Numeric):
-            inputs[feature.name] = (np.float32, 1)
+            types[feature.name] = (np.float32, 1)
             continue
         space = vocabulary.spaces[space_of(feature, side=side, schema=schema)]
         integer = isinstance(space, Tokens) and space.is_integer
         rank = 2 if isinstance(feature, (MultiValued, History)) else 1
-        inputs[feature.name] = (np.int64 if integer else object, rank)
+        types[feature.name] = (np.int64 if integer else object, rank)
         if isinstance(feature, MultiValued) and feature.weights is not None:
-            inputs[feature.weights_name] = (np.float32, 2)
-    return inputs
+            types[feature.weights_name] = (np.float32, 2)
+    return describe_inputs(types, schema=schema, side=side)
 
 
-def pack(
-    columns: Mapping[str, Sequence[Any] | pd.Series[Any]],
-    *,
-    inputs: Mapping[str, tuple[Any, int]],
-    size: int,
-) -> dict[str, NDArray[Any]]:
+def describe_inputs(
+    types: Mapping[str, tuple[Any, int]], *, schema: Schema, side: Side
+) -> dict[str, Input]:
+    """Say how the inputs of a tower are read, whose NumPy types and ranks are known by name."""
+    ids = {schema.id_input(side)}
+    separators: dict[str, str] = {}
+    for feature in schema.features(side):
+        if isinstance(feature, History):
+            ids.add(feature.name)
+        elif isinstance(feature, MultiValued):
+            separators |= dict.fromkeys((feature.name, feature.weights_name), feature.separator)
+    return {
+        name: Input(dtype=dtype, rank=rank, separator=separators.get(name), is_id=name in ids)
+        for name, (dtype, rank) in types.items()
+    }
+
+
+def pack(columns: Mapping[str, Column], *, inputs: Mapping[str, Input], size: int) -> Packed:
     """Turn `size` raw values a column into dense arrays, [size] or padded [size, longest].
 
-    A column that is absent, or a value that is None or NaN, becomes the missing marker: `""`,
-    the smallest int64, or NaN.
+    A column that is absent, or a value that is missing, becomes the missing marker: `""`, the
+    smallest int64, or NaN.
 
     Raises:
-        QueryError: a column is unknown, or a value does not fit its type.
+        QueryError: a column is unknown, or a value cannot be read as its feature's.
     """
     unknown = sorted(set(columns) - set(inputs))
     if unknown:
         raise QueryError(f"unknown features {unknown}; expected some of {sorted(inputs)}")
-    packed = {}
-    for name, (dtype, rank) in inputs.items():
-        values = _listed(columns[name]) if name in columns else [None] * size
+    for name, values in columns.items():
         if len(values) != size:
             raise QueryError(f"feature {name!r}: expected {size} values, received {len(values)}")
-        pack_one = _pack_values if rank == 1 else _pack_lists
-        packed[name] = pack_one(name, values, dtype)
+    packed, faulty = read_inputs(columns, inputs=inputs, size=size)
+    for name, mask in faulty.items():
+        if mask.any():
+            raise _unreadable(name, inputs[name], columns[name], row=int(np.argmax(mask)))
     return packed
 
 
-def _listed(values: Sequence[Any] | pd.Series[Any]) -> list[Any]:
-    """Python's own values, where there are such."""
-    return values.tolist() if isinstance(values, (np.ndarray, pd.Series)) else list(values)
+def read_inputs(
+    columns: Mapping[str, Column], *, inputs: Mapping[str, Input], size: int
+) -> tuple[Packed, dict[str, Mask]]:
+    """Do what `pack` does, and say which values of each column [size] cannot be read."""
+    packed: Packed = {}
+    faulty: dict[str, Mask] = {}
+    for name, input in inputs.items():
+        if name not in columns:
+            shape = (size,) if input.rank == 1 else (size, 0)
+            packed[name] = np.full(shape, missing_marker(input.dtype), dtype=input.dtype)
+        elif input.rank == 1:
+            read = input.read(columns[name])
+            packed[name], faulty[name] = read.values, read.faulty
+        else:
+            lists = cut_lists(columns[name], input.separator)
+            packed[name], faulty[name] = lists.padded(input.read(lists.values))
+        packed[name] = packed[name].astype(input.dtype, copy=False)
+    return packed, faulty
 
 
-def _pack_values(name: str, values: Sequence[Any], dtype: Any) -> NDArray[Any]:
-    """Fill one dense array, missing markers included; values of one plain type all at once."""
-    if {type(value) for value in values} <= PLAIN[dtype]:
-        try:
-            array = np.array(values, dtype=np.float64 if dtype is np.float32 else dtype)
-        except OverflowError:
-            array = None
-        if array is not None and (dtype is not np.float32 or _fits_float(array)):
-            return array.astype(dtype, copy=False)
-    return np.array([_value(name, value, dtype) for value in values], dtype=dtype)
+def _unreadable(name: str, input: Input, column: Column, *, row: int) -> QueryError:
+    """The error of the value at `row`; of a list, that of the first of its values."""
+    cell = [_at(column, row)]
+    expected, value = EXPECTED[input.dtype], cell[0]
+    if input.rank > 1:
+        lists = cut_lists(cell, input.separator)
+        read = input.read(lists.values)
+        if lists.faulty.any():
+            expected = "a list"
+        elif read.faulty.any():
+            value = _at(lists.values, int(np.argmax(read.faulty)))
+    return QueryError(f"feature {name!r}: expected {expected}, received {value!r}")
 
 
-def _fits_float(values: NDArray[np.float64]) -> bool:
-    """Whether no number is beyond those of 32 bits."""
-    return not (np.abs(values) > LARGEST_FLOAT).any()
-
-
-def _pack_lists(name: str, values: Sequence[Any], dtype: Any) -> NDArray[Any]:
-    """Pad lists to the longest with missing markers at the end."""
-    lists = [[] if _is_missing(value) else value for value in values]
-    for value in lists:
-        if isinstance(value, (str, bytes)) or not isinstance(value, (Sequence, np.ndarray)):
-            raise QueryError(f"feature {name!r}: expected a list, received {value!r}")
-    lengths = np.array([len(value) for value in lists], dtype=np.int64)
-    packed = np.full((len(lists), lengths.max(initial=0)), missing_marker(dtype), dtype=dtype)
-    tokens = [token for value in lists for token in _listed(value)]
-    packed[np.arange(packed.shape[1]) < lengths[:, np.newaxis]] = _pack_values(name, tokens, dtype)
-    return packed
-
-
-def _value(name: str, value: Any, dtype: Any) -> Any:
-    """Check and convert one value to its input's type."""
-    if _is_missing(value):
-        return missing_marker(dtype)
-    if dtype is object:
-        return _text(name, value)
-    integral = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if dtype is np.int64:
-        if not integral or not INT64.min <= value <= INT64.max:
-            raise QueryError(f"feature {name!r}: expected a 64-bit integer, received {value!r}")
-        return value
-    if not integral and not isinstance(value, (float, np.floating)):
-        raise QueryError(f"feature {name!r}: expected a number, received {value!r}")
-    if not abs(value) <= LARGEST_FLOAT:
-        raise QueryError(f"feature {name!r}: expected a 32-bit float, received {value!r}")
-    return value
-
-
-def _text(name: str, value: Any) -> str:
-    """Write a token as text, as the columns of a table are parsed."""
-    if isinstance(value, (bool, np.bool_)):
-        return "true" if value else "false"
-    if isinstance(value, bytes) or not pd.api.types.is_scalar(value):
-        raise QueryError(f"feature {name!r}: expected one token as text, received {value!r}")
-    return str(value)
-
-
-def _is_missing(value: Any) -> bool:
-    """Whether a value stands for nothing: None, NaN, or pandas' NA or NaT."""
-    if isinstance(value, (float, np.floating)):
-        return bool(np.isnan(value))
-    return value is None or value is pd.NA or value is pd.NaT
-
-
-def missing_marker(dtype: Any) -> Any:
-    """The marker of a missing value of this type."""
-    kind = np.dtype(dtype).kind
-    return {"O": MISSING_STRING, "i": MISSING_INTEGER, "f": np.nan}[kind]
+def _at(column: Column, row: int) -> Any:
+    """One value of a column, as Python's own where there is such."""
+    (value,) = column[row : row + 1]
+    return value.as_py() if hasattr(value, "as_py") else value

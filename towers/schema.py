@@ -30,6 +30,7 @@ from towers.errors import ConfigError
 from towers.typed import STRICT
 
 Side = Literal["user", "item"]
+SIDES: tuple[Side, Side] = ("user", "item")
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

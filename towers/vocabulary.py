@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from towers.reading import Column, cut_lists, is_marker, read_numbers, read_tokens, token_kind
 from towers.schema import (
     Categorical,
     Feature,
@@ -21,11 +22,6 @@ from towers.schema import (
     Side,
     space_of,
 )
-
-MISSING_INTEGER = np.iinfo(np.int64).min
-"""What stands for a missing integer token where a dense tensor needs a value."""
-MISSING_STRING = ""
-"""What stands for a missing text token."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,7 +129,7 @@ def fit_vocabulary(
 
     Args:
         schema: the features.
-        users: one row a user, with the id column first and parsed feature columns.
+        users: one row a user, with the id column first and the columns of features as they are.
         items: one row an item, likewise.
         user_counts: the number of training interactions of each user, [n_users].
         item_counts: the same of each item, [n_items].
@@ -145,12 +141,13 @@ def fit_vocabulary(
         ("item", items, item_counts),
     ]
     for side, table, counts in sides:
-        seen = table[counts > 0]
+        is_seen = counts > 0
         for feature in schema.features(side):
             if isinstance(feature, History):
                 continue
-            own = counts[counts > 0] if feature.column == schema.id_column(side) else None
-            space, size = _fit_space(feature, seen[feature.column], n_rows, id_counts=own)
+            own = counts[is_seen] if feature.column == schema.id_column(side) else None
+            column = table[feature.column]
+            space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=own)
             spaces[space_of(feature, side=side, schema=schema)] = space
             n_rows += size
     return Vocabulary(spaces=spaces, n_rows=n_rows)
@@ -158,28 +155,29 @@ def fit_vocabulary(
 
 def _fit_space(
     feature: Feature,
-    values: pd.Series[Any],
+    column: pd.Series[Any],
     first_row: int,
     *,
+    is_seen: NDArray[np.bool_],
     id_counts: NDArray[np.int64] | None,
 ) -> tuple[Space, int]:
     """Fit one feature's space from row `first_row` on, and say how many rows it takes.
 
-    `id_counts` are the counts of values that are ids, of which none comes twice.
+    The whole column decides whether its tokens are integers; those that are seen are learned.
+    `id_counts` are the counts of seen values that are ids, of which none comes twice.
     """
     if isinstance(feature, Numeric):
-        return _fit_numeric(feature, values, first_row)
+        numbers = pd.Series(read_numbers(column).values[is_seen])
+        return _fit_numeric(feature, numbers, first_row)
     if not isinstance(feature, (Categorical, MultiValued)):
         raise TypeError(f"{feature.column}: a {feature.kind} feature has no space of its own")
     if feature.hash_buckets is not None:
         return Hashed(first_row=first_row, buckets=feature.hash_buckets), feature.hash_buckets
     if id_counts is None:
-        flat = values.explode() if isinstance(feature, MultiValued) else values
-        counts = flat.dropna().value_counts()
+        counts = _count_tokens(feature, column, is_seen=is_seen)
     else:
-        counts = pd.Series(id_counts, index=pd.Index(values))
-    is_missing = counts.index.isin([MISSING_STRING, MISSING_INTEGER])
-    counts = counts[(counts >= feature.min_count) & ~is_missing]
+        counts = pd.Series(id_counts, index=pd.Index(column[is_seen]))
+    counts = counts[counts >= feature.min_count]
     integer = bool(pd.api.types.is_integer_dtype(counts.index.infer_objects()))
     tokens = np.asarray(counts.index, dtype=np.int64 if integer else object)
     order = np.argsort(tokens, kind="stable")
@@ -190,6 +188,18 @@ def _fit_space(
         oov_row=first_row,
     )
     return space, len(tokens) + 1
+
+
+def _count_tokens(
+    feature: Categorical | MultiValued, column: pd.Series[Any], *, is_seen: NDArray[np.bool_]
+) -> pd.Series[int]:
+    """Count how often the tokens of a column occur in the rows that are seen."""
+    values: Column = column
+    if isinstance(feature, MultiValued):
+        lists = cut_lists(column, feature.separator)
+        values, is_seen = lists.values, np.repeat(is_seen, lists.lengths)
+    read = read_tokens(values, token_kind(values))
+    return pd.Series(read.values[is_seen & ~is_marker(read.values)]).value_counts()
 
 
 def _fit_numeric(

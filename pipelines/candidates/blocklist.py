@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from pipelines.candidates.features import tokens
+from pipelines.candidates.features import ids_of
 from pipelines.candidates.settings import Channel
 from pipelines.config import FileFormat
+from pipelines.data.columns import are_integers, tidy_column
 from pipelines.data.tables import SourceTable, read_table
 from serving.retrieval.parts import Parts
-from towers.errors import DataError
 
 
 def read_block(path: Path) -> SourceTable:
@@ -35,16 +34,10 @@ def remove_blocked(parts: Parts, block: SourceTable, channels: Sequence[Channel]
     items = parts.catalogue("item")
     name = items.id_column
     block.require([name])
-    column = pa.Array.from_pandas(block.frame[name])
-    if items.id_dtype == np.int64 and pa.types.is_string(column.type):
-        try:
-            column = column.cast(pa.int64())
-        except pa.ArrowInvalid as error:
-            raise DataError(
-                f"{block.where}: column {name!r}: expected integers, as in training: {error}"
-            ) from None
-    dtype = np.int64 if items.id_dtype == np.int64 else object
-    rows = items.remove(tokens(name, column, dtype).tolist())
+    column = block.frame[name]
+    if items.id_dtype == np.int64 and not block.typed and are_integers(column[column != ""]):
+        column = tidy_column(column, typed=False).values
+    rows = items.remove(ids_of(name, column, items.id_dtype).tolist())
     for channel in channels:
         if channel.name in {"u2i", "i2i"}:
             parts.index(channel.name).remove(rows)

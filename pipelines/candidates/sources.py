@@ -10,24 +10,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.candidates.features import (
-    Mask,
-    list_lengths,
-    list_values,
-    pack_table,
-    plain,
-    tokens,
-)
+from pipelines.candidates.features import check_types, id_lists, ids_of, pack_table
 from serving.retrieval.parts import Parts
 from serving.search.index import Pairs, Rows, Vectors, no_pairs
 from towers.errors import ConfigError
-from towers.packer import missing_marker
+from towers.packer import Input
+from towers.reading import Mask
 from towers.schema import Side
+from towers.values import missing_marker
 
 LARGEST_BLOCK = 2**22
 """Elements of a padded list feature that pass a tower at once; a long list goes with fewer."""
 
-REASONS = ("no id", "blocked", "unknown, and no features given", "a number beyond those of 32 bits")
+REASONS = ("no id", "blocked", "unknown, and no features given", "a feature that cannot be read")
 """Why a row is rejected; the first that holds counts."""
 
 
@@ -75,18 +70,17 @@ class SourceReader:
         inputs = parts.tower(side).inputs if len(schema.names) > 1 else {}
         history = parts.history if side == "user" else None
         self._history = history if history in schema.names else None
-        columns = parts.schema.columns(side)
-        self._inputs: Mapping[str, tuple[Any, int]] = {
-            columns.get(input, input): kind for input, kind in inputs.items()
-        }
-        """By their columns."""
-        if not set(self._inputs) & (set(schema.names) - {name}):
-            self._inputs = {}
-        self._names = {column: input for input, column in columns.items()}
-        wanted = {name, *self._inputs} | ({self._history} if self._history else set())
-        self.columns = [column for column in schema.names if column in wanted]
+        self._id_input = parts.schema.id_input(side)
+        self._columns = {input: input for input in inputs} | parts.schema.columns(side)
+        described = {self._columns[input] for input in inputs} - {name}
+        self._inputs: Mapping[str, Input] = inputs if described & set(schema.names) else {}
+        is_integer = self._catalogue.id_dtype == np.int64
+        own = Input(dtype=np.int64 if is_integer else object, is_id=True)
+        check_types(schema, inputs={name: own}, columns={name: name})
+        check_types(schema, inputs=self._inputs, columns=self._columns)
+        wanted = {name, *(self._columns[input] for input in self._inputs)}
+        self.columns = [column for column in schema.names if column in wanted | {self._history}]
         """The columns to read."""
-        self(schema.empty_table().select(self.columns))
 
     def __call__(self, table: pa.Table) -> Sources:
         """Find the sources of a batch [n rows].
@@ -95,10 +89,11 @@ class SourceReader:
             DataError: a column is of a type that its feature cannot have.
         """
         name, dtype = self._catalogue.id_column, self._catalogue.id_dtype
-        ids = tokens(name, plain(table[name]), np.int64 if dtype == np.int64 else object)
+        ids = ids_of(name, table[name], dtype)
         rows = self._catalogue.find(ids)
-        by_column, given, faulty = pack_table(table, inputs=self._inputs, id_column=name)
-        packed = {self._names.get(column, column): x for column, x in by_column.items()}
+        packed, given, faulty = pack_table(
+            table, inputs=self._inputs, columns=self._columns, id_input=self._id_input
+        )
         is_described = given & ((rows < 0) | self._prefer_features)
         is_blocked = (rows < 0) & (self._catalogue.published.ids.find(ids) >= 0)
         flags = (
@@ -151,11 +146,8 @@ class SourceReader:
         if self._history is None:
             return no_pairs()
         items = self._parts.catalogue("item")
-        array = plain(table[self._history])
-        lengths = list_lengths(self._history, array)
-        dtype = np.int64 if items.id_dtype == np.int64 else object
-        given = tokens(self._history, list_values(array), dtype)[: lengths.sum()]
-        places = np.repeat(np.arange(len(array)), lengths)
+        given, lengths = id_lists(self._history, table[self._history], items.id_dtype)
+        places = np.repeat(np.arange(len(lengths)), lengths)
         found = items.published.ids.find(given)
         fits = (found >= 0) & keep[places]
         return (np.cumsum(keep) - 1)[places[fits]], found[fits]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def show_hits(
 
 def hits_as_json(hits: pd.DataFrame, *, show: Sequence[str]) -> str:
     """Write hits as a JSON array of objects, one a hit."""
-    text: str = _chosen(hits, show=show).to_json(orient="records", force_ascii=False)
+    dated = _chosen(hits, show=show).map(lambda x: x.isoformat() if isinstance(x, date) else x)
+    text: str = dated.to_json(orient="records", force_ascii=False)
     return text
 
 

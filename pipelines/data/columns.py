@@ -6,26 +6,37 @@ parsed, so that the caller can show the rows. Missing is a null, or an empty tex
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
-from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from pandas.api import types
 
-Mask = NDArray[np.bool_]
+from towers.reading import (
+    Lists,
+    Mask,
+    cut_lists,
+    is_marker,
+    read_numbers,
+    read_tokens,
+    simple_array,
+    token_kind,
+)
+from towers.values import INT64, is_integer_text
+
 Kind = Literal["integer", "float", "boolean", "text", "empty", "other"]
 
-INTEGER = re.compile(r"0|-?[1-9][0-9]*")
-"""An integer as Python writes it, so that text that looks different, like 007, stays text."""
-INT64 = np.iinfo(np.int64)
+NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+"""A text that is a number; 007 is none."""
+EXACT_DIGITS = 16
+"""A float holds every number that is written with fewer characters and no exponent."""
+DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,10 +86,7 @@ def is_missing(column: pd.Series) -> Mask:
 
 def are_integers(texts: Iterable[str]) -> bool:
     """Whether every text is an integer of 64 bits as Python writes it."""
-    return all(
-        INTEGER.fullmatch(text) is not None and INT64.min <= int(text) <= INT64.max
-        for text in texts
-    )
+    return all(map(is_integer_text, texts))
 
 
 def is_integer(value: Any) -> bool:
@@ -92,21 +100,8 @@ def is_integer(value: Any) -> bool:
 
 def parse_numbers(column: pd.Series) -> Parsed:
     """Parse numbers into float64; missing values, and NaN, become NaN. Infinity is a fault."""
-    column = plain(column)
-    if types.is_numeric_dtype(column.dtype):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    else:
-        values = np.fromiter((_number(value) for value in column), np.float64, count=len(column))
-    missing = is_missing(column)
-    doubtful = np.flatnonzero(np.isnan(values) & ~missing)
-    said_nan = [str(value).strip().lower() == "nan" for value in column.iloc[doubtful]]
-    missing[doubtful[np.array(said_nan, dtype=bool)]] = True
-    is_finite = np.isfinite(values)
-    return Parsed(
-        values=pd.Series(np.where(is_finite, values, np.nan)),
-        missing=missing,
-        faulty=~is_finite & ~missing,
-    )
+    read = read_numbers(plain(column), largest=np.inf)
+    return Parsed(values=pd.Series(read.values), missing=read.missing, faulty=read.faulty)
 
 
 def are_dates(pieces: Iterable[pd.Series]) -> bool:
@@ -149,63 +144,114 @@ def parse_times(column: pd.Series, *, as_dates: bool | None = None) -> Parsed:
     )
 
 
-def parse_tokens(column: pd.Series, *, typed: bool) -> Parsed:
-    """Parse tokens into integers (`Int64`, missing as NA) or text (object, missing as None).
+def tidy_column(column: pd.Series, *, typed: bool) -> Parsed:
+    """Give a column the type of its values, so that integers stay integers and keep their digits.
 
-    Integers stay integers, and whole floats become integers; of a column that is not `typed`, text
-    becomes integers if every token is one. All else becomes text; booleans `true` and `false`.
-    A list, and bytes, are a fault.
+    A column that is not `typed`, because it comes from text, has the type that all of its values
+    look like: integers of 64 bits, numbers, booleans or dates. 007 is text, and so is a number
+    that a float would change. Text and mixtures become text, missing values null. A list, and
+    bytes, are a fault.
     """
     column = plain(column)
-    missing = is_missing(column)
-    present = column[~missing]
-    kind = kind_of(present)
-    if kind == "boolean":
-        present = present.map({True: "true", False: "false"})
-    if kind == "text":
-        as_integers = not typed and are_integers(pd.unique(present))
-    else:
-        as_integers = kind in {"integer", "float"} and all(is_integer(value) for value in present)
-    if as_integers:
-        values = pd.Series(pd.NA, index=column.index, dtype="Int64")
-        values[~missing] = np.array([int(value) for value in present], dtype=np.int64)
-    else:
-        texts = np.full(len(column), None, dtype=object)
-        texts[~missing] = [str(value) for value in present]
+    read = read_tokens(column, "text")
+    given = column.mask(read.faulty, None) if read.faulty.any() else column
+    kind = kind_of(given[~read.faulty & ~read.missing])
+    if kind == "text" or (kind == "empty" and given.dtype == object):
+        values = given.astype(object).mask(read.missing, None)
+        values = values if typed else _look_like(values, read.values)
+    elif kind == "integer" and token_kind(given) == "integer":
+        values = _as_integers(given)
+    elif simple_array(given) is None:
+        texts = np.where(is_marker(read.values), None, read.values)
         values = pd.Series(texts, index=column.index, dtype=object)
-    faulty = np.zeros(len(column), dtype=bool)
-    if kind == "other":
-        faulty[~missing] = [
-            isinstance(value, bytes) or not types.is_scalar(value) for value in present
-        ]
-    return Parsed(values=values, missing=missing, faulty=faulty)
+    elif kind == "float" and given.dtype == object:
+        values = tidy_numbers(given).values
+    else:
+        values = given
+    return Parsed(values=values, missing=read.missing, faulty=read.faulty)
 
 
-def parse_bags(
-    tokens: pd.Series, weights: pd.Series | None, *, separator: str, typed: bool
+def tidy_shown(column: pd.Series, *, typed: bool) -> pd.Series:
+    """Do what `tidy_column` does, for a column that no feature reads: it keeps what it holds."""
+    if typed and not (column.dtype == object and kind_of(column) == "integer"):
+        return column
+    return tidy_column(column, typed=typed).values
+
+
+def tidy_numbers(column: pd.Series) -> Parsed:
+    """Read numbers as `Int64` where they are integers by type or as text, else as float64."""
+    column = plain(column)
+    read = read_numbers(column)
+    values = pd.Series(read.values, index=column.index)
+    if column.dtype == object or kind_of(column[~read.missing]) in {"integer", "text"}:
+        known = column.mask(read.faulty, None) if read.faulty.any() else column
+        if token_kind(known) == "integer":
+            values = _as_integers(known)
+    return Parsed(values=values, missing=read.missing, faulty=read.faulty)
+
+
+def tidy_bags(
+    tokens: pd.Series, weights: pd.Series | None, *, separator: str
 ) -> tuple[Parsed, Parsed | None]:
-    """Parse lists of tokens, and of their weights, into lists of equal length; missing into [].
+    """Read lists of tokens, and of their weights, as lists of equal length; missing ones as [].
 
     Cells are lists, or text to cut at `separator`. A token that is missing is left out with its
     weight; a weight that is missing is 1. Lists of different lengths are a fault of the weights.
     """
-    token_cells, token_faults = _cut(tokens, separator)
-    lengths = np.array([len(cell) for cell in token_cells], dtype=np.int64)
-    flat = parse_tokens(pd.Series(_chain(token_cells), dtype=object), typed=typed)
-    parsed = _regroup(flat, lengths, keep=~flat.missing, faults=token_faults)
+    lists = cut_lists(plain(tokens), separator)
+    flat = read_tokens(lists.values, token_kind(lists.values))
+    keep = ~flat.missing
+    parsed = _regroup(flat.values, lists, keep=keep, faulty=flat.faulty)
     if weights is None:
         return parsed, None
-    weight_cells, weight_faults = _cut(weights, separator)
-    no_weights = is_missing(weights)
-    for row, length in enumerate(lengths.tolist()):
-        if no_weights[row]:
-            weight_cells[row] = [None] * length
-        elif len(weight_cells[row]) != length:
-            weight_faults[row] = True
-            weight_cells[row] = [None] * length
-    numbers = parse_numbers(pd.Series(_chain(weight_cells), dtype=object))
-    ones = Parsed(values=numbers.values.fillna(1.0), missing=numbers.missing, faulty=numbers.faulty)
-    return parsed, _regroup(ones, lengths, keep=~flat.missing, faults=weight_faults)
+    given = cut_lists(plain(weights), separator)
+    fits = (given.lengths == lists.lengths) | (given.lengths == 0)
+    numbers = np.full(int(lists.lengths.sum()), 1.0)
+    has_weight = np.repeat(fits & (given.lengths > 0), lists.lengths)
+    read = read_numbers(given.values)
+    is_used = np.repeat(fits, given.lengths)
+    numbers[has_weight] = np.nan_to_num(read.values[is_used], nan=1.0)
+    faulty = np.zeros(len(numbers), dtype=np.bool_)
+    faulty[has_weight] = read.faulty[is_used]
+    cells = Lists(values=numbers, lengths=lists.lengths, faulty=given.faulty | ~fits)
+    return parsed, _regroup(numbers, cells, keep=keep, faulty=faulty)
+
+
+def _look_like(column: pd.Series, tokens: NDArray[Any]) -> pd.Series:
+    """Read texts as what all of them look like, where that changes none."""
+    distinct = pd.Index(tokens[tokens != ""]).unique()
+    if distinct.empty:
+        return column
+    if are_integers(distinct):
+        return _as_integers(column)
+    if distinct.isin(["true", "false"]).all():
+        truth = pd.Series(tokens).map({"true": True, "false": False})
+        return truth.astype("boolean").set_axis(column.index)
+    if distinct.str.fullmatch(NUMBER).all() and all(map(_is_exact, distinct)):
+        return pd.Series(read_numbers(column, largest=np.inf).values, index=column.index)
+    if distinct.str.fullmatch(DAY).all():
+        try:
+            days = pa.array(column, pa.string(), from_pandas=True).cast(pa.date32())
+        except pa.ArrowInvalid:  # such as the 31st of June
+            pass
+        else:
+            return pd.Series(days.to_pylist(), index=column.index, dtype=object)
+    return column
+
+
+def _is_exact(number: str) -> bool:
+    """Whether a float holds the number that is written."""
+    return (len(number) < EXACT_DIGITS and "e" not in number.lower()) or (
+        Decimal(number) == Decimal(repr(float(number)))
+    )
+
+
+def _as_integers(column: pd.Series) -> pd.Series:
+    """Whole numbers as `Int64`, missing as NA."""
+    read = read_tokens(column, "integer")
+    values = pd.array(read.values, dtype="Int64")
+    values[is_marker(read.values)] = pd.NA
+    return pd.Series(values, index=column.index)
 
 
 def _are_dates_by_type(column: pd.Series) -> bool | None:
@@ -215,51 +261,16 @@ def _are_dates_by_type(column: pd.Series) -> bool | None:
     return False if types.is_numeric_dtype(column.dtype) else None
 
 
-def _number(value: Any) -> float:
-    """Give a value, or a text in Python's notation without underscores, as a float; else NaN."""
-    if not isinstance(value, str | Real | Decimal | np.bool_):
-        return math.nan
-    if isinstance(value, str) and "_" in value:
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
-
-
-def _cut(column: pd.Series, separator: str) -> tuple[list[list[Any]], Mask]:
-    """Give each cell as a list, and mark the cells that are neither lists, texts nor values."""
-    column = plain(column)
-    faults = np.zeros(len(column), dtype=bool)
-    cells: list[list[Any]] = []
-    for row, cell in enumerate(column):
-        if isinstance(cell, str):
-            cells.append(cell.split(separator) if cell else [])
-        elif isinstance(cell, list | tuple | np.ndarray):
-            cells.append(list(cell))
-        elif types.is_scalar(cell):
-            cells.append([] if pd.isna(cell) else [cell])
-        else:
-            cells.append([])
-            faults[row] = True
-    return cells, faults
-
-
-def _chain(cells: list[list[Any]]) -> list[Any]:
-    """Join lists end to end."""
-    return [value for cell in cells for value in cell]
-
-
-def _regroup(flat: Parsed, lengths: NDArray[np.int64], *, keep: Mask, faults: Mask) -> Parsed:
-    """Cut parsed values into lists of `lengths`, without the values that are not in `keep`."""
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    kept = np.bincount(rows[keep], minlength=len(lengths))
-    values = flat.values[keep].tolist()
+def _regroup(values: NDArray[Any], lists: Lists, *, keep: Mask, faulty: Mask) -> Parsed:
+    """Cut values into lists, without those that are not in `keep`; missing lists are empty."""
+    rows = np.repeat(np.arange(len(lists.lengths)), lists.lengths)
+    kept = np.bincount(rows[keep], minlength=len(lists.lengths))
     cuts = np.concatenate([[0], np.cumsum(kept)]).tolist()
-    faulty = faults.copy()
-    faulty[rows[flat.faulty]] = True
+    cells = values[keep].tolist()
+    at_fault = lists.faulty.copy()
+    at_fault[rows[faulty]] = True
     return Parsed(
-        values=pd.Series([values[start:stop] for start, stop in pairwise(cuts)], dtype=object),
-        missing=np.zeros(len(lengths), dtype=bool),
-        faulty=faulty,
+        values=pd.Series([cells[start:stop] for start, stop in pairwise(cuts)], dtype=object),
+        missing=np.zeros(len(lists.lengths), dtype=bool),
+        faulty=at_fault,
     )

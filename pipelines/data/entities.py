@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipelines.data.columns import parse_bags, parse_numbers, parse_tokens
+from pipelines.data.columns import tidy_bags, tidy_column, tidy_numbers, tidy_shown
 from pipelines.data.ids import IdKind, parse_ids
 from pipelines.data.rejects import Rejects
 from pipelines.data.tables import SourceTable
@@ -20,7 +20,7 @@ class CheckedEntities:
     """The good rows of a table of users or items, and its faulty rows."""
 
     rows: pd.DataFrame
-    """One row an id: the id, then the other columns; those that features read are parsed."""
+    """One row an id: the id, then the other columns, each of the type of its values."""
     rejects: Rejects
 
 
@@ -43,15 +43,16 @@ def require_columns(source: SourceTable | None, *, schema: Schema, side: Side) -
 def check_entities(
     source: SourceTable, *, schema: Schema, side: Side, id_kind: IdKind
 ) -> CheckedEntities:
-    """Parse a table of users or items, and collect its faulty rows.
+    """Read a table of users or items, and collect its faulty rows.
 
-    The columns that features read are parsed, and the others stay as they are:
+    Every column keeps its values, in the type that holds them: `Int64` for integers, so that
+    missing values leave them as they are. Those that features read are
 
     | feature | column |
     |---|---|
-    | categorical | `Int64`, or text as object; missing is NA, or None |
+    | categorical | as all columns: what a token of it is, is read when it is used |
     | multi-valued, its weights | lists of integers or text, lists of floats; missing is [] |
-    | numeric | float64; missing is NaN |
+    | numeric | `Int64`, or float64; missing is NA, or NaN |
     """
     id_column = schema.id_column(side)
     rejects = Rejects(source)
@@ -66,7 +67,12 @@ def check_entities(
     repeated[good] = ids.values[good].duplicated()
     rejects.add(repeated, f"duplicate {id_column}", columns=[id_column])
     others = [column for column in source.frame.columns if column != id_column]
-    frame = source.frame[[id_column, *others]].assign(**parsed)
+    parsed |= {
+        column: tidy_shown(source.column(column), typed=source.typed)
+        for column in others
+        if column not in parsed
+    }
+    frame = pd.DataFrame({column: parsed[column] for column in [id_column, *others]})
     return CheckedEntities(rows=frame[rejects.good].reset_index(drop=True), rejects=rejects)
 
 
@@ -97,9 +103,7 @@ def _parse_feature(feature: Feature, source: SourceTable, rejects: Rejects) -> d
     column = source.column(name)
     if isinstance(feature, MultiValued):
         weights = None if feature.weights is None else source.column(feature.weights)
-        tokens, values = parse_bags(
-            column, weights, separator=feature.separator, typed=source.typed
-        )
+        tokens, values = tidy_bags(column, weights, separator=feature.separator)
         rejects.add(tokens.faulty, f"unparsable {name}", columns=[name])
         if feature.weights is None or values is None:
             return {name: tokens.values}
@@ -107,8 +111,8 @@ def _parse_feature(feature: Feature, source: SourceTable, rejects: Rejects) -> d
         rejects.add(values.faulty, reason, columns=[name, feature.weights])
         return {name: tokens.values, feature.weights: values.values}
     if isinstance(feature, Numeric):
-        parsed = parse_numbers(column)
+        parsed = tidy_numbers(column)
     else:
-        parsed = parse_tokens(column, typed=source.typed)
+        parsed = tidy_column(column, typed=source.typed)
     rejects.add(parsed.faulty, f"unparsable {name}", columns=[name])
     return {name: parsed.values}

@@ -6,8 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serving.milvus.fields import ColumnField
-from serving.search.filters import And, Equals, Filter, In, Not, Or, Range, inner, typed_value
-from towers.packer import INT64
+from serving.search.filters import (
+    And,
+    Equals,
+    Filter,
+    In,
+    Not,
+    Or,
+    Range,
+    equal_values,
+    inner,
+    read_bound,
+)
+from towers.values import INT64
 
 MOST_VALUES = 1000
 """Values of an `in` that are put into an expression at most."""
@@ -67,24 +78,22 @@ def _expression(where: Filter, fields: Mapping[str, ColumnField]) -> str | None:
 
 def _condition(where: Equals | In | Range, field: ColumnField) -> str | None:
     """Write a condition on values that are known."""
-    if isinstance(where, Equals):
-        value = _value(where.equals, field)
-        text = (
-            f"array_contains({field.name}, {value})"
-            if field.is_list
-            else f"{field.name} == {value}"
-        )
-        return None if value is None else text
-    if field.kind == "bool":
-        return None
-    return _among(where, field) if isinstance(where, In) else _between(where, field)
+    if isinstance(where, Range):
+        return None if field.kind in {"bool", "text"} else _between(where, field)
+    if isinstance(where, In):
+        return None if field.kind == "bool" else _among(where.values, field)
+    values = equal_values(where.equals, field.type, where=field.column)
+    if len(values) > 1:
+        return _among([where.equals], field)
+    value = literal(values[0])
+    text = f"array_contains({field.name}, {value})" if field.is_list else f"{field.name} == {value}"
+    return None if value is None else text
 
 
-def _among(where: In, field: ColumnField) -> str | None:
-    if not 0 < len(where.values) <= MOST_VALUES:
-        return None
-    values = [text for value in where.values if (text := _value(value, field)) is not None]
-    if len(values) < len(where.values):
+def _among(given: Sequence[Any], field: ColumnField) -> str | None:
+    equal = [x for one in given for x in equal_values(one, field.type, where=field.column)]
+    values = [text for value in equal if (text := literal(value)) is not None]
+    if len(values) < len(equal) or not 0 < len(values) <= MOST_VALUES:
         return None
     listed = f"[{', '.join(values)}]"
     if field.is_list:
@@ -94,15 +103,12 @@ def _among(where: In, field: ColumnField) -> str | None:
 
 def _between(where: Range, field: ColumnField) -> str | None:
     bounds = {
-        SIGNS[name]: _value(bound, field) for name, bound in where.bounds if bound is not None
+        SIGNS[name]: literal(read_bound(name, bound, field.type, where=field.column))
+        for name, bound in where.bounds
+        if bound is not None
     }
     if field.is_list or None in bounds.values():
         return None
     return (
         "(" + " and ".join(f"{field.name} {sign} {bound}" for sign, bound in bounds.items()) + ")"
     )
-
-
-def _value(value: Any, field: ColumnField) -> str | None:
-    """Write a value as the column has it."""
-    return literal(typed_value(value, field.type, where=field.column).as_py())

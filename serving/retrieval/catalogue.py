@@ -11,11 +11,15 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serving.search.filters import Filter, matches
+from serving.search.column_values import is_list, read_cell
+from serving.search.filters import SHOWN_VALUES, Filter, matches
 from serving.search.growing import Growing
 from serving.search.index import Rows, Vectors
 from serving.version.embeddings import Embeddings
 from towers.errors import QueryError
+from towers.packer import Input
+from towers.reading import cut_lists
+from towers.values import number_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +137,9 @@ class Catalogue:
             number = {row: place for place, row in enumerate(self._records)}
             put = self._fresh_table().select(names).take([number[row] for row in rows[fresh]])
             order = np.argsort(np.argsort(fresh, kind="stable"))
-            chosen = pa.concat_tables([chosen, put]).take(pa.array(order))
-        frame: pd.DataFrame = chosen.to_pandas(use_threads=False)
-        return frame
+            both = pa.concat_tables([chosen, put], promote_options="permissive")
+            chosen = both.take(pa.array(order))
+        return pd.DataFrame({name: _to_pandas(chosen[name]) for name in names})
 
     def matching(self, where: Filter) -> Rows:
         """The rows that can be found and match a filter, in order.
@@ -165,14 +169,18 @@ class Catalogue:
         Raises:
             QueryError: a column does not exist, or a value is not of its type.
         """
-        matches(where, lambda name: self._published_column(name)[:0], size=0)
+        size = min(len(self.published.ids), SHOWN_VALUES)
+        matches(where, lambda name: self._published_column(name)[:size], size=size)
 
-    def check_record(self, record: Mapping[str, Any], *, inputs: Mapping[str, Any]) -> None:
-        """Refuse a record that is no row of the table.
+    def read_record(
+        self, record: Mapping[str, Any], *, inputs: Mapping[str, Input]
+    ) -> Mapping[str, Any]:
+        """Read a record as a row of the table, with the types of its columns.
 
         Args:
             record: the id, columns of the table and features.
-            inputs: the features by name, which are checked elsewhere.
+            inputs: the features by their columns. A list may be text to cut, and a number may have
+                a fraction that no number of the column has.
 
         Raises:
             QueryError: the id is missing, a column is unknown, or a value is not of its type.
@@ -186,14 +194,16 @@ class Catalogue:
                 f"unknown columns {unknown}; expected some of "
                 f"{sorted(set(self.columns) | set(inputs))}"
             )
-        for name in set(record) & set(self.columns):
+        read = dict(record)
+        for name in read.keys() & set(self.columns[1:]):
             kind = self._published_column(name).type
             try:
-                pa.array([record[name]], kind)
-            except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError, ValueError):
+                read[name] = _read_cell(record[name], kind, input=inputs.get(name))
+            except ValueError:
                 raise QueryError(
                     f"column {name!r}: expected a value of type {kind}, received {record[name]!r}"
                 ) from None
+        return read
 
     def put(self, records: Sequence[Mapping[str, Any]], vectors: Vectors) -> Rows:
         """Add checked records of different ids, with their vectors, or replace those of their ids.
@@ -246,6 +256,53 @@ class Catalogue:
     def _fresh_table(self) -> pa.Table:
         """The columns of what was put, one row a record."""
         if self._fresh is None:
-            schema = self.published.table.schema
-            self._fresh = pa.Table.from_pylist(list(self._records.values()), schema=schema)
+            records = list(self._records.values())
+            self._fresh = pa.table(
+                {
+                    field.name: _array([record.get(field.name) for record in records], field.type)
+                    for field in self.published.table.schema
+                }
+            )
         return self._fresh
+
+
+def _read_cell(value: Any, kind: pa.DataType, *, input: Input | None) -> Any:
+    """Read a value of a column, which may be a feature.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if input is not None and input.rank > 1:
+        lists = cut_lists([value], input.separator)
+        value = value if lists.faulty.any() else list(lists.values)
+    try:
+        return read_cell(value, kind)
+    except ValueError:
+        number = number_of(value)
+        is_number = input is not None and input.rank == 1 and input.dtype is np.float32
+        if not is_number or number is None:
+            raise
+        return number
+
+
+def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """The values of a column, as floats where not all are integers as those published."""
+    if pa.types.is_integer(kind) and any(isinstance(value, float) for value in values):
+        kind = pa.float64()
+    return pa.array(values, kind)
+
+
+def _to_pandas(column: pa.ChunkedArray) -> pd.Series[Any]:
+    """A column with integers that stay integers beside missing values."""
+    kind = column.type
+    if pa.types.is_integer(kind) and column.null_count:
+        return column.to_pandas(types_mapper=_NULLABLE.get)
+    if is_list(kind) and pa.types.is_integer(kind.value_type):
+        return pd.Series(column.to_pylist(), dtype=object)
+    return column.to_pandas()
+
+
+_NULLABLE = {
+    pa.type_for_alias(name.lower()): pd.api.types.pandas_dtype(name)
+    for name in ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+}

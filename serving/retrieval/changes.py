@@ -39,9 +39,9 @@ def check_change(
     catalogue, tower = parts.catalogue(side), parts.tower(side)
     columns = {name: name for name in tower.inputs} | parts.schema.columns(side)
     given = [{columns.get(key, key): value for key, value in one.items()} for one in upsert]
-    for record in given:
-        catalogue.check_record(record, inputs=columns)
-    records = list({record[catalogue.id_column]: record for record in given}.values())
+    inputs = {columns[name]: input for name, input in tower.inputs.items()}
+    read = [catalogue.read_record(record, inputs=inputs) for record in given]
+    records = list({record[catalogue.id_column]: record for record in read}.values())
     features = {
         name: [record.get(column) for record in records] for name, column in columns.items()
     }

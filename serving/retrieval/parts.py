@@ -71,7 +71,7 @@ class Parts:
         return Catalogue(self.users if side == "user" else self.items)
 
     def _open_tower(self, side: Side) -> Tower:
-        tower = Tower(self.bundle.model(f"{side}_tower"))
+        tower = Tower(self.bundle.model(f"{side}_tower"), schema=self.schema, side=side)
         for other in self._towers:
             tower.share(other)
         self._towers.append(tower)

@@ -8,11 +8,13 @@ As JSON, and as Python's own values:
     {"and": [...]}, {"or": [...]}, {"not": ...}
 
 A column of lists matches where any of its elements does. A missing value matches no
-condition, and so every `not` of one.
+condition, and so every `not` of one. A value is read as the values of tables are, so that true
+finds what a table of text called True; a range needs a column of numbers or dates.
 """
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -37,10 +39,15 @@ from pydantic import (
     model_validator,
 )
 
+from serving.search.column_values import first_text, is_list, is_text, read_cell, spellings
 from towers.errors import QueryError
+from towers.values import number_of
 
 MOST_CONDITIONS = 1000
 """Conditions in one filter at most."""
+
+SHOWN_VALUES = 1000
+"""Values of a column of text of which one that is no number is shown."""
 
 Value = StrictBool | StrictInt | StrictFloat | StrictStr
 Column = Callable[[str], pa.Array]
@@ -178,7 +185,7 @@ def matches(chosen: Filter, column: Column, *, size: int) -> NDArray[np.bool_]:
         found: NDArray[np.bool_] = combine.reduce(each)
         return found
     values = column(chosen.column)
-    if not pa.types.is_list(values.type) and not pa.types.is_large_list(values.type):
+    if not is_list(values.type):
         return _flags(_test(chosen, values))
     found = np.zeros(size, dtype=np.bool_)
     parents = pc.list_parent_indices(values).to_numpy()
@@ -197,14 +204,33 @@ def inner(chosen: Filter) -> tuple[Filter, ...]:
 
 def _test(chosen: Equals | In | Range, values: pa.Array) -> pa.Array:
     """Compare each value; null where there is none."""
+    if isinstance(chosen, Range):
+        return _compare(chosen, values)
+    wanted = chosen.values if isinstance(chosen, In) else [chosen.equals]
+    if isinstance(chosen, In) and (same := _all_at_once(chosen, values.type)) is not None:
+        return pc.is_in(values, value_set=same)
+    equal = [x for one in wanted for x in equal_values(one, values.type, where=chosen.column)]
+    if len(equal) == 1:
+        return pc.equal(values, pa.scalar(equal[0], values.type))
+    return pc.is_in(values, value_set=pa.array(equal, values.type))
 
-    def typed(value: Value) -> pa.Scalar:
-        return typed_value(value, values.type, where=chosen.column)
 
-    if isinstance(chosen, Equals):
-        return pc.equal(values, typed(chosen.equals))
-    if isinstance(chosen, In):
-        return pc.is_in(values, value_set=_typed_all(chosen, values.type))
+def _compare(chosen: Range, values: pa.Array) -> pa.Array:
+    """Compare each value with the bounds.
+
+    Raises:
+        QueryError: the column's values have no order, or a bound is none of them.
+    """
+    kind = values.type
+    if is_text(kind) or pa.types.is_boolean(kind):
+        example = first_text(values.slice(0, SHOWN_VALUES))
+        raise QueryError(
+            f"where: column {chosen.column!r}: expected numbers or dates for a range, received a "
+            f"column that was read as {'text' if is_text(kind) else 'booleans'}"
+            + ("" if example is None else f", with values such as {example!r}")
+            + "; ask with `equals` or `in`, or give the column numbers or dates only (nothing "
+            "where there is none) and publish again"
+        )
     compare = {
         "gt": pc.greater,
         "gte": pc.greater_equal,
@@ -212,7 +238,9 @@ def _test(chosen: Equals | In | Range, values: pa.Array) -> pa.Array:
         "lte": pc.less_equal,
     }
     tests = [
-        compare[name](values, typed(bound)) for name, bound in chosen.bounds if bound is not None
+        compare[name](values, pa.scalar(read_bound(name, bound, kind, where=chosen.column), kind))
+        for name, bound in chosen.bounds
+        if bound is not None
     ]
     result = tests[0]
     for test in tests[1:]:
@@ -220,43 +248,50 @@ def _test(chosen: Equals | In | Range, values: pa.Array) -> pa.Array:
     return result
 
 
-def typed_value(value: Value, kind: pa.DataType, *, where: str) -> pa.Scalar:
-    """Bring a value to a column's type.
+def typed_value(value: Value, kind: pa.DataType, *, where: str) -> Any:
+    """Read a value as one of a column.
 
     Raises:
-        QueryError: it is of another.
+        QueryError: it is of another type.
     """
-    if pa.types.is_boolean(kind):
-        fits = isinstance(value, bool)
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-    else:
-        fits = isinstance(value, str)
-    if fits:
-        try:
-            return pa.scalar(value).cast(kind)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-            pass
-    raise QueryError(
-        f"where: column {where!r}: expected a value of type {kind}, received {value!r}"
-    )
+    try:
+        return read_cell(value, kind)
+    except ValueError as error:
+        raise QueryError(f"where: column {where!r}: {error}") from None
 
 
-def _typed_all(chosen: In, kind: pa.DataType) -> pa.Array:
-    """Bring the values of an `in` to a column's type; all at once where they are of one plain type.
+def read_bound(name: str, bound: Value, kind: pa.DataType, *, where: str) -> Any:
+    """Read a bound, called gt, gte, lt or lte, on a column; on one of integers, as an integer.
 
     Raises:
-        QueryError: one is of another.
+        QueryError: it is of another type.
     """
-    plain = {int: pa.types.is_integer, str: pa.types.is_string}
-    kinds = {type(value) for value in chosen.values}
-    if len(kinds) == 1 and (is_like := plain.get(kinds.pop())) and is_like(kind):
-        try:
-            return pa.array(chosen.values, kind)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
-            pass  # the first of those that do not fit is found below
-    typed = [typed_value(value, kind, where=chosen.column).as_py() for value in chosen.values]
-    return pa.array(typed, kind)
+    number = None if isinstance(bound, bool) else number_of(bound)
+    if pa.types.is_integer(kind) and number is not None and not number.is_integer():
+        bound = math.floor(number) if name in {"gt", "lte"} else math.ceil(number)
+    return typed_value(bound, kind, where=where)
+
+
+def equal_values(value: Value, kind: pa.DataType, *, where: str) -> list[Any]:
+    """The values of a column that are equal to a value; see `spellings`.
+
+    Raises:
+        QueryError: it is of another type.
+    """
+    try:
+        return spellings(value, kind)
+    except ValueError as error:
+        raise QueryError(f"where: column {where!r}: {error}") from None
+
+
+def _all_at_once(chosen: In, kind: pa.DataType) -> pa.Array | None:
+    """The integers of an `in`, of a column of integers, which are many; None for others."""
+    if not pa.types.is_integer(kind) or {type(value) for value in chosen.values} != {int}:
+        return None
+    try:
+        return pa.array(chosen.values, kind)
+    except (pa.ArrowException, OverflowError):
+        return None  # the first of those that do not fit is found one by one
 
 
 def _flags(found: pa.Array) -> NDArray[np.bool_]:

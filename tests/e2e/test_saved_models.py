@@ -16,7 +16,7 @@ from serving.retrieval.questions import Hits
 from serving.retrieval.retriever import Retriever
 from towers.directions import DIRECTIONS
 from towers.schema import Side
-from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
+from towers.values import MISSING_INTEGER, MISSING_STRING
 
 pytestmark = pytest.mark.slow
 

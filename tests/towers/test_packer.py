@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import numpy as np
@@ -8,17 +9,20 @@ import pytest
 
 from tests.counted import counted
 from towers.errors import QueryError
-from towers.packer import input_dtypes, pack
+from towers.packer import Input, input_dtypes, pack
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
-from towers.vocabulary import MISSING_INTEGER, fit_vocabulary
+from towers.values import MISSING_INTEGER
+from towers.vocabulary import fit_vocabulary
 
-INPUTS: dict[str, tuple[Any, int]] = {
-    "name": (object, 1),
-    "count": (np.int64, 1),
-    "age": (np.float32, 1),
-    "tags": (object, 2),
-    "codes": (np.int64, 2),
-    "weights": (np.float32, 2),
+INPUTS = {
+    "name": Input(dtype=object),
+    "count": Input(dtype=np.int64),
+    "age": Input(dtype=np.float32),
+    "tags": Input(dtype=object, rank=2, separator="|"),
+    "codes": Input(dtype=np.int64, rank=2, separator="|"),
+    "weights": Input(dtype=np.float32, rank=2, separator="|"),
+    "user": Input(dtype=object, is_id=True),
+    "past": Input(dtype=np.int64, rank=2, is_id=True),
 }
 
 
@@ -45,7 +49,7 @@ def test_inputs_follow_the_schema_and_what_training_saw() -> None:
         item=Features(
             features=(
                 Categorical(column="item"),
-                MultiValued(column="tags", weights="tag_weights"),
+                MultiValued(column="tags", weights="tag_weights", separator=", "),
                 MultiValued(column="codes"),
             )
         ),
@@ -63,18 +67,18 @@ def test_inputs_follow_the_schema_and_what_training_saw() -> None:
         ),
     )
     assert input_dtypes(schema, vocabulary, side="user") == {
-        "past": (np.int64, 2),
-        "city": (object, 1),
-        "zone": (np.int64, 1),
-        "device": (object, 1),
-        "age": (np.float32, 1),
-        "income": (np.float32, 1),
+        "past": Input(dtype=np.int64, rank=2, is_id=True),
+        "city": Input(dtype=object),
+        "zone": Input(dtype=np.int64),
+        "device": Input(dtype=object),
+        "age": Input(dtype=np.float32),
+        "income": Input(dtype=np.float32),
     }
     assert input_dtypes(schema, vocabulary, side="item") == {
-        "item": (np.int64, 1),
-        "tags": (object, 2),
-        "tag_weights": (np.float32, 2),
-        "codes": (np.int64, 2),
+        "item": Input(dtype=np.int64, is_id=True),
+        "tags": Input(dtype=object, rank=2, separator=", "),
+        "tag_weights": Input(dtype=np.float32, rank=2, separator=", "),
+        "codes": Input(dtype=np.int64, rank=2, separator="|"),
     }
 
 
@@ -87,7 +91,7 @@ def test_columns_become_dense_arrays_with_markers_for_what_is_missing() -> None:
             "codes": (np.array([3]), [4, pd.NA]),
             "weights": [[0.5, None], []],
         },
-        inputs=INPUTS,
+        inputs={name: input for name, input in INPUTS.items() if not input.is_id},
         size=2,
     )
     assert {name: (array.dtype, array.shape) for name, array in packed.items()} == {
@@ -136,6 +140,9 @@ def test_every_kind_of_null_is_missing(missing: Any) -> None:
         (True, "true"),
         (np.bool_(False), "false"),
         ("", ""),
+        (35.0, "35"),
+        ("35.50", "35.5"),
+        (datetime.date(2020, 1, 31), "2020-01-31"),
     ],
 )
 def test_a_text_token_is_written_as_the_tables_write_it(value: Any, text: str) -> None:
@@ -143,33 +150,50 @@ def test_a_text_token_is_written_as_the_tables_write_it(value: Any, text: str) -
     assert pack_one("tags", [value]) == [text]
 
 
-@pytest.mark.parametrize("value", [7, np.int32(7), np.uint8(7), np.float32(7.0), 7.0])
-def test_a_number_may_be_of_any_numeric_type(value: Any) -> None:
+@pytest.mark.parametrize("value", [7, np.int32(7), np.uint8(7), np.float32(7.0), 7.0, "7", "7.00"])
+def test_a_number_may_be_written_in_any_way(value: Any) -> None:
     assert pack_one("age", value) == 7.0
+    assert pack_one("count", value) == 7
+    assert pack_one("codes", [value]) == [7]
+    assert pack_one("weights", [value]) == [7.0]
+
+
+def test_lists_may_be_text_or_one_value() -> None:
+    assert pack_one("tags", "a|b") == ["a", "b"]
+    assert pack_one("codes", 5) == [5]
+    assert pack_one("weights", "0.5|") == pytest.approx([0.5, np.nan], nan_ok=True)
+    assert pack_one("age", True) == 1.0
+
+
+def test_ids_are_read_as_they_are() -> None:
+    for text in ("True", "35.0", "007", "2020-01-31 00:00:00"):
+        assert pack_one("user", text) == text
+    assert pack_one("past", [7, np.int32(8)]) == [7, 8]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("count", "7", "'count': expected a 64-bit integer, received '7'"),
-        ("count", 7.0, "'count': expected a 64-bit integer, received 7.0"),
+        ("count", "x", "'count': expected a 64-bit integer, received 'x'"),
+        ("count", 7.5, "'count': expected a 64-bit integer, received 7.5"),
         ("count", True, "'count': expected a 64-bit integer, received True"),
         ("count", 2**63, "'count': expected a 64-bit integer, received 9223372036854775808"),
         ("count", np.uint64(2**63), "'count': expected a 64-bit integer"),
-        ("age", "7", "'age': expected a number, received '7'"),
-        ("age", True, "'age': expected a number, received True"),
-        ("age", [7.0], "'age': expected a number"),
-        ("age", 1e39, r"'age': expected a 32-bit float, received 1e\+39"),
-        ("age", 10**400, "'age': expected a 32-bit float"),
-        ("age", np.inf, "'age': expected a 32-bit float, received inf"),
+        ("age", "x", "'age': expected a 32-bit number, received 'x'"),
+        ("age", [7.0], "'age': expected a 32-bit number"),
+        ("age", 1e39, r"'age': expected a 32-bit number, received 1e\+39"),
+        ("age", 10**400, "'age': expected a 32-bit number"),
+        ("age", np.inf, "'age': expected a 32-bit number, received inf"),
         ("name", b"bytes", "'name': expected one token as text, received b'bytes'"),
         ("name", ["a"], r"'name': expected one token as text, received \['a'\]"),
-        ("tags", "a|b", r"'tags': expected a list, received 'a\|b'"),
-        ("tags", 5, "'tags': expected a list, received 5"),
+        ("past", "5", "'past': expected a list, received '5'"),
+        ("past", ["5"], "'past': expected a 64-bit integer, received '5'"),
+        ("past", [2.0**53], r"'past': expected a 64-bit integer, received 9007199254740992\.0"),
+        ("user", 7.0, r"'user': expected one token as text, received 7\.0"),
         ("tags", {"a": 1}, "'tags': expected a list"),
         ("tags", [["a"]], r"'tags': expected one token as text, received \['a'\]"),
-        ("codes", ["5"], "'codes': expected a 64-bit integer, received '5'"),
-        ("weights", ["x"], "'weights': expected a number, received 'x'"),
+        ("codes", [4, "5x"], "'codes': expected a 64-bit integer, received '5x'"),
+        ("weights", ["x"], "'weights': expected a 32-bit number, received 'x'"),
     ],
 )
 def test_a_value_of_another_type_is_refused(name: str, value: Any, message: str) -> None:
@@ -181,7 +205,7 @@ def test_unknown_columns_are_refused_and_the_known_ones_named() -> None:
     with pytest.raises(QueryError, match=r"\['aeg', 'x'\]; expected some of \['age', 'name'\]"):
         pack(
             {"x": [1], "aeg": [2], "name": ["a"]},
-            inputs={"name": (object, 1), "age": (np.float32, 1)},
+            inputs={name: INPUTS[name] for name in ("name", "age")},
             size=1,
         )
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.counted import counted
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
+from towers.values import MISSING_INTEGER
 from towers.vocabulary import (
-    MISSING_INTEGER,
     Buckets,
     Hashed,
     Scalar,
@@ -206,7 +206,8 @@ def test_tokens_are_counted(feature: Any, values: list[Any], expected: dict[Any,
 
 def test_integers_stay_integers_and_text_stays_text() -> None:
     assert list(tokens_of(fit_one(Categorical(column="c"), [10, 9]))) == [9, 10]
-    assert list(tokens_of(fit_one(Categorical(column="c"), ["10", "9"]))) == ["10", "9"]
+    assert list(tokens_of(fit_one(Categorical(column="c"), ["10", "9"]))) == [9, 10]
+    assert list(tokens_of(fit_one(Categorical(column="c"), ["10", "09"]))) == ["09", "10"]
 
 
 def test_hashed_tokens_take_their_buckets_whatever_was_seen() -> None:

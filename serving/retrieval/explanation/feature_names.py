@@ -11,8 +11,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.search.index import Rows
-from towers.packer import missing_marker
 from towers.schema import Schema, Side
+from towers.values import missing_marker
 from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, rows_of
 
 NOTHING = np.empty(0, dtype=object)

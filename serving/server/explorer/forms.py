@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -124,15 +125,15 @@ def _describe_features(
     )
     found = []
     for name in order:
-        dtype, rank = inputs[name]
-        kind = kinds.get(name) or _kind_of(np.dtype(dtype), many=rank > 1)
+        dtype, many = np.dtype(inputs[name].dtype), inputs[name].rank > 1
+        kind = kinds.get(name) or _kind_of(dtype, many=many)
         column = columns.get(names.get(name, ""))
         found.append(
             Feature(
                 name=name,
                 kind=kind,
-                type=_type_of_dtype(np.dtype(dtype)),
-                many=rank > 1,
+                type=_type_of_dtype(dtype),
+                many=many,
                 examples=[] if kind == "history" or column is None else column.examples,
                 min=None if column is None else column.min,
                 max=None if column is None else column.max,
@@ -181,7 +182,7 @@ def _type_of(kind: pa.DataType) -> Type:
         return "integer"
     if pa.types.is_floating(kind):
         return "number"
-    return "text" if is_text(kind) else "other"
+    return "text" if is_text(kind) or pa.types.is_date(kind) else "other"
 
 
 def _sample(values: pa.Array) -> pa.Array:
@@ -207,6 +208,8 @@ def _examples(values: pa.Array) -> list[Any]:
 def _plain(value: pa.Scalar) -> Any:
     """A value as JSON has it; None for NaN and infinity too."""
     plain = value.as_py()
+    if isinstance(plain, date):
+        return plain.isoformat()
     return None if isinstance(plain, float) and not np.isfinite(plain) else plain
 
 

@@ -19,7 +19,7 @@ from serving.version.saved_models.names import EXCLUDE, FEATURES, K, check_input
 from towers import fm
 from towers.directions import Direction
 from towers.encoder import Encoder
-from towers.vocabulary import MISSING_INTEGER, MISSING_STRING
+from towers.values import MISSING_INTEGER, MISSING_STRING
 
 Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 """Answers the raw features of one side with its vectors [b, 1 + d]. A `tf.Module` that holds its

@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from serving.search.index import Vectors
 from serving.version.saved_models.names import FEATURES
 from towers.errors import BundleError
-from towers.packer import missing_marker, pack
+from towers.packer import describe_inputs, pack
+from towers.reading import Column
+from towers.schema import Schema, Side
+from towers.values import missing_marker
 
 
 class Tower:
     """Turns the features of users, or of items, into their vectors."""
 
-    def __init__(self, path: Path) -> None:
-        """Load the SavedModel in the folder `path`.
+    def __init__(self, path: Path, *, schema: Schema, side: Side) -> None:
+        """Load the SavedModel in the folder `path`, of one side of a schema.
 
         Raises:
             BundleError: there is none, or it is damaged.
@@ -34,14 +37,15 @@ class Tower:
             ) from None
         self._path = path
         self._call = self._model.signatures["serving_default"]
-        self.inputs = {
+        types = {
             name: (
                 object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype,
                 spec.shape.rank,
             )
             for name, spec in self._call.structured_input_signature[1].items()
         }
-        """The features by name: NumPy type and rank, as `towers.packer.pack` takes them."""
+        self.inputs = describe_inputs(types, schema=schema, side=side)
+        """The features by name, as `towers.packer.pack` takes them."""
 
     def share(self, other: Tower) -> None:
         """Let go of what `other` holds too: the feature table, in two towers of one version.
@@ -60,7 +64,7 @@ class Tower:
         found: Sequence[tf.Variable] = self._call.variables
         return found
 
-    def pack(self, columns: Mapping[str, Sequence[Any]], *, size: int) -> dict[str, NDArray[Any]]:
+    def pack(self, columns: Mapping[str, Column], *, size: int) -> dict[str, NDArray[Any]]:
         """Turn `size` raw values a feature into dense arrays; one that is not given is missing.
 
         Raises:

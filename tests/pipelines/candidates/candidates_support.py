@@ -20,6 +20,7 @@ from serving.search.scann_index import ScannIndex, ScannSettings
 from serving.version.embeddings import Embeddings
 from serving.version.seen import Seen
 from towers.directions import DIRECTIONS
+from towers.packer import Input
 from towers.schema import Features, History, Numeric, Schema, Side
 
 Ranked = tuple[NDArray[Any], NDArray[Any]]
@@ -37,7 +38,10 @@ class SumTower:
     """A user's vector is the sum of those of its history, and its age."""
 
     def __init__(self, world: World) -> None:
-        self.inputs = {"history": (object, 2), "age": (np.float32, 1)}
+        self.inputs = {
+            "history": Input(dtype=object, rank=2, is_id=True),
+            "age": Input(dtype=np.float32),
+        }
         self._world = world
 
     def __call__(self, packed: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:

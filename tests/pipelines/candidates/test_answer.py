@@ -124,7 +124,7 @@ def test_newcomers_are_described_by_their_features(
     assert rejected == [
         {"row": 3, "id": "9", "reason": "unknown, and no features given"},
         {"row": 4, "id": None, "reason": "no id"},
-        {"row": 5, "id": "10", "reason": "a number beyond those of 32 bits"},
+        {"row": 5, "id": "10", "reason": "a feature that cannot be read"},
     ]
 
 

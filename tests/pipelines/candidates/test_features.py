@@ -8,23 +8,27 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipelines.candidates.features import list_lengths, list_values, pack_table
+from pipelines.candidates.features import check_types, id_lists, ids_of, pack_table
 from towers.errors import DataError
-from towers.packer import pack
+from towers.packer import Input, pack
 
-INPUTS: dict[str, tuple[Any, int]] = {
-    "id": (np.int64, 1),
-    "city": (object, 1),
-    "age": (np.float32, 1),
-    "history": (np.int64, 2),
-    "tags": (object, 2),
-    "weights": (np.float32, 2),
-    "absent": (object, 2),
+INPUTS = {
+    "id": Input(dtype=np.int64, is_id=True),
+    "city": Input(dtype=object),
+    "zone": Input(dtype=np.int64),
+    "age": Input(dtype=np.float32),
+    "history": Input(dtype=np.int64, rank=2, is_id=True),
+    "tags": Input(dtype=object, rank=2, separator="|"),
+    "weights": Input(dtype=np.float32, rank=2, separator="|"),
+    "absent": Input(dtype=object, rank=2, separator="|"),
 }
+COLUMNS = {name: f"The {name}" for name in INPUTS}
 
 
 def packed(**columns: Any) -> tuple[dict[str, Any], Any, Any]:
-    return pack_table(pa.table(columns), inputs=INPUTS, id_column="id")
+    table = pa.table({COLUMNS[name]: column for name, column in columns.items()})
+    check_types(table.schema, inputs=INPUTS, columns=COLUMNS)
+    return pack_table(table, inputs=INPUTS, columns=COLUMNS, id_input="id")
 
 
 @pytest.mark.parametrize("list_type", [pa.list_, pa.large_list])
@@ -40,14 +44,14 @@ def test_a_table_is_packed_as_plain_values_are(list_type: Any) -> None:
     lists = {"history": pa.int64(), "tags": pa.string(), "weights": pa.float64()}
     table = pa.table(
         {
-            name: pa.array(values, list_type(lists[name]) if name in lists else None)
+            COLUMNS[name]: pa.array(values, list_type(lists[name]) if name in lists else None)
             for name, values in raw.items()
         }
     )
     chunked = pa.concat_tables([table.slice(0, 1), table.slice(1)])
     expected = pack(raw, inputs=INPUTS, size=3)
     for given in (table, chunked):
-        found, is_given, faulty = pack_table(given, inputs=INPUTS, id_column="id")
+        found, is_given, faulty = pack_table(given, inputs=INPUTS, columns=COLUMNS, id_input="id")
         assert list(found) == list(expected)
         for name, values in found.items():
             np.testing.assert_array_equal(values, expected[name])
@@ -73,7 +77,7 @@ def test_an_id_or_missing_values_say_nothing() -> None:
         (pa.array(["a", "b", None], pa.large_string()), ["a", "b", ""]),
         (pa.array([7, -1, None]), ["7", "-1", ""]),
         (pa.array([True, False, None]), ["true", "false", ""]),
-        (pa.array([1.0, 2.5, float("nan")]), ["1.0", "2.5", ""]),
+        (pa.array([1.0, 2.5, float("nan")]), ["1", "2.5", ""]),
         (pa.nulls(3), ["", "", ""]),
     ],
 )
@@ -81,7 +85,7 @@ def test_text_is_written_as_in_training(column: Any, expected: list[str]) -> Non
     found, _, _ = packed(city=column)
     assert found["city"].tolist() == expected
     raw = [None if pd.isna(value) else value for value in column.to_pylist()]
-    plain = pack({"city": raw}, inputs={"city": (object, 1)}, size=3)
+    plain = pack({"city": raw}, inputs={"city": INPUTS["city"]}, size=3)
     assert plain["city"].tolist() == expected
 
 
@@ -89,6 +93,17 @@ def test_whole_floats_and_small_integers_are_integers() -> None:
     missing = np.iinfo(np.int64).min
     for column in (pa.array([3.0, float("nan")]), pa.array([3, None], pa.uint8())):
         assert packed(id=column)[0]["id"].tolist() == [3, missing]
+
+
+def test_text_is_read_as_what_the_feature_is() -> None:
+    found, given, faulty = packed(
+        zone=["35", "35.0", "x", None], age=["1.50", "", "x", "true"], tags=["a|1.0", "", None, "b"]
+    )
+    assert found["zone"].tolist()[:2] == [35, 35]
+    np.testing.assert_array_equal(found["age"], np.array([1.5, np.nan, np.nan, 1.0], np.float32))
+    assert found["tags"].tolist() == [["a", "1"], ["", ""], ["", ""], ["b", ""]]
+    assert faulty.tolist() == [False, False, True, False]
+    assert given.tolist() == [True] * 4
 
 
 def test_numbers_beyond_32_bits_are_faults_of_their_rows() -> None:
@@ -104,33 +119,38 @@ def test_numbers_beyond_32_bits_are_faults_of_their_rows() -> None:
 @pytest.mark.parametrize(
     ("name", "column", "message"),
     [
-        ("id", pa.array(["1"]), "column 'id': expected integers, as in training, received string"),
-        ("id", pa.array([1.5]), "column 'id': expected integers of 64 bits"),
-        ("id", pa.array([2**63], pa.uint64()), "column 'id': expected integers of 64 bits"),
-        ("age", pa.array(["1"]), "column 'age': expected numbers, received string"),
-        ("age", pa.array([True]), "column 'age': expected numbers, received bool"),
-        ("city", pa.array([b"x"]), "column 'city': expected text, received binary"),
-        ("city", pa.array([["x"]]), "column 'city': expected text, received list"),
-        ("history", pa.array([1]), "column 'history': expected lists, received int64"),
-        ("history", pa.array([["a"]]), "column 'history': expected integers"),
+        ("id", pa.array(["1"]), "column 'The id': expected a 64-bit integer, received string"),
+        ("zone", pa.array([True]), "column 'The zone': expected a 64-bit integer, received bool"),
+        ("age", pa.array([0], pa.date32()), "column 'The age': expected a 32-bit number"),
+        ("city", pa.array([b"x"]), "column 'The city': expected one token as text, received bin"),
+        ("city", pa.array([["x"]]), "column 'The city': expected one token as text, received lis"),
+        ("history", pa.array([1]), "column 'The history': expected lists, received int64"),
+        ("history", pa.array([["a"]]), "column 'The history': expected lists, received list"),
+        ("tags", pa.array([[["a"]]]), "column 'The tags': expected lists, received list"),
     ],
 )
-def test_a_column_of_another_type_is_refused(name: str, column: Any, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        packed(**{name: column})
+def test_a_column_of_another_type_is_refused_before_any_row_is_read(
+    name: str, column: Any, message: str
+) -> None:
+    for given in (column, column.slice(0, 0)):
+        with pytest.raises(DataError, match=message):
+            packed(**{name: given})
 
 
-def test_a_wrong_type_is_refused_before_any_row_is_read() -> None:
-    with pytest.raises(DataError, match="column 'age': expected numbers, received string"):
-        packed(age=pa.array([], pa.string()))
+@pytest.mark.parametrize("value", [1.5, 2.0**53])
+def test_ids_are_never_narrowed(value: float) -> None:
+    with pytest.raises(DataError, match=r"column 'u': expected integers of 64 bits, .* received"):
+        ids_of("u", pa.array([1.0, value]), np.int64)
+    with pytest.raises(DataError, match="column 'u': expected integers of 64 bits"):
+        ids_of("u", pa.array([2**63], pa.uint64()), np.int64)
 
 
-def test_lists_of_any_kind_are_cut_alike() -> None:
+def test_lists_of_ids_of_any_kind_are_cut_alike() -> None:
     for kind in (pa.list_(pa.int64()), pa.large_list(pa.int64())):
-        array = pa.array([[9], [1, 2], None, [], [3]], kind).slice(1)
-        assert list_lengths("x", array).tolist() == [2, 0, 0, 1]
-        assert list_values(array).to_pylist() == [1, 2, 3]
+        array = pa.chunked_array([pa.array([[9], [1, 2], None, [], [3]], kind).slice(1)])
+        ids, lengths = id_lists("x", array, np.dtype(np.int64))
+        assert lengths.tolist() == [2, 0, 0, 1]
+        assert ids.tolist() == [1, 2, 3]
     fixed = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
-    assert list_lengths("x", fixed).tolist() == [2, 0, 2]
-    assert list_values(fixed).to_pylist() == [1, 2, 3, 4]
-    assert list_lengths("x", pa.nulls(2)).tolist() == [0, 0]
+    assert id_lists("x", fixed, np.dtype(np.int64))[1].tolist() == [2, 0, 2]
+    assert id_lists("x", pa.nulls(2), np.dtype(np.int64))[1].tolist() == [0, 0]

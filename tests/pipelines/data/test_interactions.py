@@ -52,11 +52,11 @@ def test_ids_alone_are_enough(tmp_path: Path) -> None:
 
 
 def test_the_same_tables_come_from_csv_parquet_and_frames(tmp_path: Path) -> None:
-    users = pd.DataFrame({"id": ["a", "b"], "age": [30.0, np.nan], "tags": [["x", "y"], []]})
+    users = pd.DataFrame({"id": ["a", "b"], "age": [30.5, np.nan], "tags": [["x", "y"], []]})
     rows = clicks(("a", 1), ("b", 2))
     rows.to_csv(tmp_path / "clicks.csv", index=False)
     rows.to_parquet(tmp_path / "clicks.parquet")
-    (tmp_path / "users.csv").write_text("id,age,tags\na,30,x|y\nb,,\n")
+    (tmp_path / "users.csv").write_text("id,age,tags\na,30.5,x|y\nb,,\n")
     users.to_parquet(tmp_path / "users.parquet")
     features = [{"kind": "numeric", "column": "age"}, {"kind": "multi_valued", "column": "tags"}]
 

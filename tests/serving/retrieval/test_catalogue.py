@@ -10,6 +10,7 @@ from serving.retrieval.catalogue import Catalogue
 from serving.search.filters import parse_filter
 from serving.version.embeddings import Embeddings
 from towers.errors import QueryError
+from towers.packer import Input
 
 TABLE = pd.DataFrame(
     {
@@ -111,13 +112,33 @@ def test_records_that_are_no_rows_are_refused(
     catalogue: Catalogue, record: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(QueryError) as caught:
-        catalogue.check_record(record, inputs={"price": None})
+        catalogue.read_record(record, inputs={"price": Input(dtype=np.float32)})
     assert message in str(caught.value)
 
 
 def test_a_record_has_columns_features_and_missing_values(catalogue: Catalogue) -> None:
-    catalogue.check_record(NEW, inputs={"price": None})
-    catalogue.check_record({"item_id": "d", "year": None}, inputs={})
+    price = {"price": Input(dtype=np.float32)}
+    assert catalogue.read_record(NEW, inputs=price) == NEW
+    read = catalogue.read_record({"item_id": "d", "year": None}, inputs={})
+    assert read == {"item_id": "d", "year": None}
+
+
+def test_values_of_a_record_are_read_as_the_columns_have_them(catalogue: Catalogue) -> None:
+    inputs = {
+        "genres": Input(dtype=object, rank=2, separator="|"),
+        "year": Input(dtype=np.float32),
+    }
+    raw = {"item_id": "d", "year": "1999.0", "genres": "x|z"}
+    assert catalogue.read_record(raw, inputs=inputs) == {
+        "item_id": "d",
+        "year": 1999,
+        "genres": ["x", "z"],
+    }
+    half = catalogue.read_record({"item_id": "e", "year": 1999.5}, inputs=inputs)
+    catalogue.put([half], np.ones((1, 2), np.float32))
+    rows = catalogue.find(np.array(["a", "e"], dtype=object))
+    assert catalogue.show(rows)["year"].tolist()[1] == 1999.5
+    assert matching(catalogue, {"column": "year", "range": {"gt": 1999.25}}) == [3]
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_a_fresh_user_is_found_and_asks_by_id(retriever: Retriever) -> None:
 
 
 def test_a_change_that_does_not_fit_changes_nothing(retriever: Retriever) -> None:
-    for records in ([FRESH, {"item_id": "x", "genres": 3}], [FRESH, {"price": 1.0}]):
+    for records in ([FRESH, {"item_id": "x", "genres": {"a": 3}}], [FRESH, {"price": 1.0}]):
         with pytest.raises(QueryError):
             upsert(retriever, "item", *records)
     with pytest.raises(QueryError, match="expected text"):

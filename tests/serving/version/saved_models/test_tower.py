@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 
 from serving.version.saved_models.tower import Tower
+from tests.serving.conftest import SCHEMA
 from towers.errors import BundleError
+from towers.packer import Input
+from towers.schema import Side
+
+
+def opened(models: Path, side: Side) -> Tower:
+    return Tower(models / "models" / f"{side}_tower" / "1", schema=SCHEMA, side=side)
 
 
 @pytest.mark.parametrize("side", ["user", "item"])
-def test_raw_values_become_the_vectors_of_the_model(world: Any, models: Path, side: str) -> None:
-    tower = Tower(models / "models" / f"{side}_tower" / "1")
+def test_raw_values_become_the_vectors_of_the_model(world: Any, models: Path, side: Side) -> None:
+    tower = opened(models, side)
     rows = [3, 0, 17]
     batch = [world.features(side, row) for row in rows]
     columns = {name: [one[name][0] for one in batch] for name in tower.inputs}
@@ -24,22 +31,25 @@ def test_raw_values_become_the_vectors_of_the_model(world: Any, models: Path, si
 
 
 def test_inputs_are_those_of_the_signature(models: Path) -> None:
-    tower = Tower(models / "models" / "item_tower" / "1")
-    assert tower.inputs == {"item_id": (object, 1), "genres": (object, 2), "price": (np.float32, 1)}
+    assert opened(models, "item").inputs == {
+        "item_id": Input(dtype=object, is_id=True),
+        "genres": Input(dtype=object, rank=2, separator="|"),
+        "price": Input(dtype=np.float32),
+    }
 
 
 def test_damaged_model_is_refused(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="expected a SavedModel, received"):
-        Tower(tmp_path)
+        Tower(tmp_path, schema=SCHEMA, side="user")
     copy = tmp_path / "copy"
     shutil.copytree(models / "models" / "user_tower" / "1", copy)
     next(copy.glob("variables/*.index")).write_bytes(b"")
     with pytest.raises(BundleError, match="expected a SavedModel, received"):
-        Tower(copy)
+        Tower(copy, schema=SCHEMA, side="user")
 
 
 def test_what_two_towers_both_hold_is_kept_once(models: Path) -> None:
-    item, like, unlike = (Tower(models / "models" / "item_tower" / "1") for _ in range(3))
+    item, like, unlike = (opened(models, "item") for _ in range(3))
     packed = item.pack({"price": [3.0]}, size=1)
     vector = item(packed)
     assert not places(item) & places(like)
