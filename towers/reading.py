@@ -81,9 +81,8 @@ class Lists:
 
 def is_marker(values: NDArray[Any]) -> Mask:
     """Which values that were read stand for nothing."""
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    found: Mask = values == missing_marker(values.dtype)
+    marker = missing_marker(values.dtype)
+    found: Mask = np.isnan(values) if values.dtype.kind == "f" else values == marker
     return found
 
 
@@ -199,15 +198,16 @@ def _is_of_one_type(column: Column) -> bool:
     if isinstance(column, np.ndarray | pd.Series):
         if column.dtype != object:
             return True
-        column = column.to_numpy()
+        column = np.asarray(column)
     kinds = {*map(type, column)} - {type(None), type(pd.NA), type(pd.NaT)}
     is_one = len(kinds) <= 1 or kinds <= {int, float} or kinds == {str, float}
     return is_one and not any(issubclass(kind, datetime) for kind in kinds)
 
 
 def _is_simple(kind: pa.DataType) -> bool:
-    names = ("string", "large_string", "boolean", "integer", "float32", "float64", "null")
-    names += ("decimal", "date", "timestamp")
+    names = (
+        ["string", "large_string", "boolean", "integer", "float32", "float64", "decimal", "date", "timestamp", "null"]
+    )
     return any(getattr(types, f"is_{name}")(kind) for name in names)
 
 

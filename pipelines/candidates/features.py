@@ -90,7 +90,9 @@ def ids_of(name: str, values: Column, dtype: Any) -> NDArray[Any]:
     return read.values
 
 
-def id_lists(name: str, column: Column, dtype: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def id_lists(
+    name: str, column: pa.ChunkedArray, dtype: Any
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The ids of all lists, one list after another, and the length of each list [n].
 
     Raises:
@@ -116,13 +118,13 @@ def _can_hold(kind: pa.DataType, input: Input) -> bool:
     is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
     if is_list or (input.is_id and input.rank > 1):
         element = dataclasses.replace(input, rank=1)
-        return is_list and input.rank > 1 and _can_hold(kind.value_type, element)
+        return bool(is_list) and input.rank > 1 and _can_hold(kind.value_type, element)
     if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
         return False
     is_text = types.is_string(kind) or types.is_large_string(kind)
     is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     if input.is_id:
-        return types.is_integer(kind) or (is_text if input.dtype is object else is_number)
+        return bool(types.is_integer(kind) or (is_text if input.dtype is object else is_number))
     if input.dtype is np.float32:
-        return is_text or is_number or types.is_boolean(kind)
-    return input.dtype is object or is_text or is_number
+        return bool(is_text or is_number or types.is_boolean(kind))
+    return bool(input.dtype is object or is_text or is_number)

@@ -162,8 +162,8 @@ def tidy_column(column: pd.Series, *, typed: bool) -> Parsed:
     elif kind == "integer" and token_kind(given) == "integer":
         values = _as_integers(given)
     elif simple_array(given) is None:
-        texts = np.where(is_marker(read.values), None, read.values)
-        values = pd.Series(texts, index=column.index, dtype=object)
+        texts = pd.Series(read.values, index=column.index, dtype=object)
+        values = texts.mask(is_marker(read.values), None)
     elif kind == "float" and given.dtype == object:
         values = tidy_numbers(given).values
     else:

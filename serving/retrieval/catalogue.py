@@ -295,11 +295,11 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
 def _to_pandas(column: pa.ChunkedArray) -> pd.Series[Any]:
     """A column with integers that stay integers beside missing values."""
     kind = column.type
-    if pa.types.is_integer(kind) and column.null_count:
-        return column.to_pandas(types_mapper=_NULLABLE.get)
     if is_list(kind) and pa.types.is_integer(kind.value_type):
         return pd.Series(column.to_pylist(), dtype=object)
-    return column.to_pandas()
+    is_nullable = pa.types.is_integer(kind) and column.null_count
+    values: pd.Series[Any] = column.to_pandas(types_mapper=_NULLABLE.get if is_nullable else None)
+    return values
 
 
 _NULLABLE = {
