@@ -31,6 +31,19 @@ from towers.values import (
     text_of,
 )
 
+_SIMPLE = (
+    types.is_string,
+    types.is_large_string,
+    types.is_boolean,
+    types.is_integer,
+    types.is_float32,
+    types.is_float64,
+    types.is_decimal,
+    types.is_date,
+    types.is_timestamp,
+    types.is_null,
+)
+
 Mask = NDArray[np.bool_]
 Column: TypeAlias = "Sequence[Any] | NDArray[Any] | pd.Series[Any] | pa.Array | pa.ChunkedArray"
 Kind = Literal["integer", "text"]
@@ -205,10 +218,7 @@ def _is_of_one_type(column: Column) -> bool:
 
 
 def _is_simple(kind: pa.DataType) -> bool:
-    names = (
-        ["string", "large_string", "boolean", "integer", "float32", "float64", "decimal", "date", "timestamp", "null"]
-    )
-    return any(getattr(types, f"is_{name}")(kind) for name in names)
+    return any(is_kind(kind) for is_kind in _SIMPLE)
 
 
 def _is_list(kind: pa.DataType) -> bool:

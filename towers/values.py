@@ -120,6 +120,8 @@ def _number_text(value: float | np.floating[Any] | Decimal) -> str:
         return _without_zeros(f"{value:f}")
     if not math.isfinite(value):
         return str(value)
+    if value == np.trunc(value) and INT64.min <= value <= INT64.max:
+        return str(int(value))
     return _without_zeros(np.format_float_positional(value, trim="0"))
 
 
