@@ -84,8 +84,8 @@ class Lists:
             [n, longest], and [n].
         """
         marker = missing_marker(read.values.dtype)
-        padded = np.full((len(self.lengths), self.lengths.max(initial=0)), marker)
-        padded = padded.astype(read.values.dtype, copy=False)
+        shape = len(self.lengths), self.lengths.max(initial=0)
+        padded = np.full(shape, marker, dtype=read.values.dtype)
         padded[np.arange(padded.shape[1]) < self.lengths[:, np.newaxis]] = read.values
         faulty = self.faulty.copy()
         faulty[np.repeat(np.arange(len(self.lengths)), self.lengths)[read.faulty]] = True
@@ -110,17 +110,16 @@ def token_kind(column: Column) -> Kind:
 
 def read_tokens(column: Column, kind: Kind) -> Read:
     """Read tokens, as int64 or as str objects."""
-    if isinstance(column, list):
-        found = _all_plain(column, kind)
-        if found is not None:
-            return found
+    plain = _plain(column, kind)
+    if plain is not None:
+        texts = [text_of(text) for text in plain] if kind == "text" else plain
+        return _all_read(np.array(texts, dtype=plain.dtype))
     array = simple_array(column)
     if array is None:
         return _one_by_one(column, integer_of if kind == "integer" else text_of, kind)
     if kind == "integer":
         return _integers(array)
-    texts = pc.fill_null(_texts(array), MISSING_STRING).to_numpy(zero_copy_only=False)
-    return Read(values=texts, faulty=np.zeros(len(texts), dtype=np.bool_))
+    return _all_read(pc.fill_null(_texts(array), MISSING_STRING).to_numpy(zero_copy_only=False))
 
 
 def read_ids(column: Column, kind: Kind) -> Read:
@@ -128,13 +127,15 @@ def read_ids(column: Column, kind: Kind) -> Read:
 
     Whole floats are integers as long as their type can tell them from their neighbours.
     """
+    plain = _plain(column, kind)
+    if plain is not None:
+        return _all_read(plain)
     array = None if isinstance(column, list) else simple_array(column)
     if array is None:
         return _one_by_one(column, _integer_id if kind == "integer" else _text_id, kind)
     is_text = types.is_string(array.type) or types.is_large_string(array.type)
     if is_text and kind == "text":
-        texts = pc.fill_null(array, MISSING_STRING).to_numpy(zero_copy_only=False)
-        return Read(values=texts, faulty=np.zeros(len(texts), dtype=np.bool_))
+        return _all_read(pc.fill_null(array, MISSING_STRING).to_numpy(zero_copy_only=False))
     if types.is_integer(array.type) or types.is_null(array.type):
         return read_tokens(array, kind)
     if types.is_floating(array.type) and kind == "integer":
@@ -151,8 +152,7 @@ def read_numbers(column: Column, *, largest: float = LARGEST_FLOAT) -> Read:
     """Read numbers as float64, missing ones as NaN; one beyond `largest` cannot be read."""
     values: NDArray[np.float64] | None = None
     if isinstance(column, list):
-        if {type(value) for value in column} <= {int, float}:
-            values = _floats(column)
+        values = _plain(column, "number")
     elif (array := simple_array(column)) is not None:
         values = _arrow_floats(array)
     if values is None:
@@ -174,7 +174,9 @@ def cut_lists(column: Column, separator: str | None) -> Lists:
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
         nothing = np.zeros(len(array), dtype=np.bool_)
         return Lists(values=pc.list_flatten(array), lengths=lengths, faulty=nothing)
-    lists = [_cells(cell, separator) for cell in _listed(column)]
+    lists: Sequence[list[Any] | None] = column if isinstance(column, list) else ()
+    if {*map(type, lists)} != {list}:
+        lists = [_cells(cell, separator) for cell in _listed(column)]
     return Lists(
         values=[value for cell in lists if cell is not None for value in cell],
         lengths=np.array([0 if cell is None else len(cell) for cell in lists], dtype=np.int64),
@@ -189,21 +191,29 @@ def simple_array(column: Column) -> pa.Array | None:
 
 
 def _as_arrow(column: Column) -> pa.Array | None:
-    """Bring a column to Arrow, not encoded by a dictionary; None if it has no type there."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    if not isinstance(column, pa.Array):
+    """Bring a column to Arrow, as plain values; None if it has no type there."""
+    if not isinstance(column, pa.Array | pa.ChunkedArray):
         if not _is_of_one_type(column):
             return None
         try:
             column = pa.array(column, from_pandas=True)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None
+    elif types.is_binary(column.type) or types.is_large_binary(column.type):
+        column = _decoded(column)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return column
+    return column.cast(pa.large_string()) if types.is_string_view(column.type) else column
+
+
+def _decoded(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Text that some engines write as bytes; other bytes stay so."""
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        return column
 
 
 def _is_of_one_type(column: Column) -> bool:
@@ -238,7 +248,7 @@ def _one_by_one(
     column: Column, read: Callable[[Any], Any], kind: Literal["integer", "text", "number"]
 ) -> Read:
     """Read values that may be of several types; `read` answers None for a faulty one."""
-    dtype = {"integer": np.int64, "text": object, "number": np.float64}[kind]
+    dtype, _ = _PLAIN[kind]
     found = [read(value) for value in _listed(column)]
     faulty = np.array([one is None for one in found], dtype=np.bool_)
     marker = missing_marker(dtype)
@@ -246,27 +256,33 @@ def _one_by_one(
     return Read(values=values, faulty=faulty)
 
 
-def _all_plain(values: list[Any], kind: Kind) -> Read | None:
-    """Read values that are all of the one type of Python's for their kind; None if they are not."""
-    if {type(value) for value in values} - {int if kind == "integer" else str}:
-        return None
-    try:
-        read = (
-            np.array(values, dtype=np.int64)
-            if kind == "integer"
-            else np.array([text_of(value) for value in values], dtype=object)
-        )
-    except OverflowError:
-        return None
-    return Read(values=read, faulty=np.zeros(len(values), dtype=np.bool_))
+_PLAIN: dict[str, tuple[Any, set[type]]] = {
+    "integer": (np.int64, {int}),
+    "text": (object, {str}),
+    "number": (np.float64, {float, int}),
+}
+"""By what is read, its type in NumPy, and the types of Python's that need no look at each value."""
 
 
-def _floats(values: list[Any]) -> NDArray[np.float64] | None:
-    """Numbers of Python's; None where one is beyond 64 bits."""
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:
+def _plain(column: Column, kind: Literal["integer", "text", "number"]) -> NDArray[Any] | None:
+    """The values of a list that are all of such a type, or None; None if they are not."""
+    if not isinstance(column, list):
         return None
+    dtype, plain = _PLAIN[kind]
+    kinds = {*map(type, column)}
+    if not kinds <= plain | {type(None)}:
+        return None
+    if type(None) in kinds:
+        marker = missing_marker(dtype)
+        column = [marker if value is None else value for value in column]
+    try:
+        return np.array(column, dtype=dtype)
+    except OverflowError:  # beyond 64 bits
+        return None
+
+
+def _all_read(values: NDArray[Any]) -> Read:
+    return Read(values=values, faulty=np.zeros(len(values), dtype=np.bool_))
 
 
 def _arrow_floats(array: pa.Array) -> NDArray[np.float64] | None:

@@ -15,6 +15,15 @@ from towers.errors import DataError
 from towers.packer import EXPECTED, Input, Packed, read_inputs
 from towers.reading import Column, Kind, Mask, cut_lists, is_marker, read_ids
 
+TEXT = (
+    types.is_string,
+    types.is_large_string,
+    types.is_string_view,
+    types.is_binary,
+    types.is_large_binary,
+)
+"""Types of text; some engines write it as bytes."""
+
 
 def check_types(
     schema: pa.Schema, *, inputs: Mapping[str, Input], columns: Mapping[str, str]
@@ -119,9 +128,9 @@ def _can_hold(kind: pa.DataType, input: Input) -> bool:
     if is_list or (input.is_id and input.rank > 1):
         element = dataclasses.replace(input, rank=1)
         return bool(is_list) and input.rank > 1 and _can_hold(kind.value_type, element)
-    if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+    if types.is_nested(kind):
         return False
-    is_text = types.is_string(kind) or types.is_large_string(kind)
+    is_text = any(is_kind(kind) for is_kind in TEXT)
     is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     if input.is_id:
         return bool(types.is_integer(kind) or (is_text if input.dtype is object else is_number))

@@ -75,6 +75,8 @@ def test_an_id_or_missing_values_say_nothing() -> None:
     [
         (pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", ""]),
         (pa.array(["a", "b", None], pa.large_string()), ["a", "b", ""]),
+        (pa.array(["a", "b", None], pa.string_view()), ["a", "b", ""]),
+        (pa.array([b"a", b"b", None]), ["a", "b", ""]),
         (pa.array([7, -1, None]), ["7", "-1", ""]),
         (pa.array([True, False, None]), ["true", "false", ""]),
         (pa.array([1.0, 2.5, float("nan")]), ["1", "2.5", ""]),
@@ -85,6 +87,7 @@ def test_text_is_written_as_in_training(column: Any, expected: list[str]) -> Non
     found, _, _ = packed(city=column)
     assert found["city"].tolist() == expected
     raw = [None if pd.isna(value) else value for value in column.to_pylist()]
+    raw = [value.decode() if isinstance(value, bytes) else value for value in raw]
     plain = pack({"city": raw}, inputs={"city": INPUTS["city"]}, size=3)
     assert plain["city"].tolist() == expected
 
@@ -122,7 +125,11 @@ def test_numbers_beyond_32_bits_are_faults_of_their_rows() -> None:
         ("id", pa.array(["1"]), "column 'The id': expected a 64-bit integer, received string"),
         ("zone", pa.array([True]), "column 'The zone': expected a 64-bit integer, received bool"),
         ("age", pa.array([0], pa.date32()), "column 'The age': expected a 32-bit number"),
-        ("city", pa.array([b"x"]), "column 'The city': expected one token as text, received bin"),
+        (
+            "city",
+            pa.array([{"a": 1}]),
+            "column 'The city': expected one token as text, received st",
+        ),
         ("city", pa.array([["x"]]), "column 'The city': expected one token as text, received lis"),
         ("history", pa.array([1]), "column 'The history': expected lists, received int64"),
         ("history", pa.array([["a"]]), "column 'The history': expected lists, received list"),
