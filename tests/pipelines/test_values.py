@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.candidates.job import CandidateJob, write_candidates
+from pipelines.candidates.write_candidates import CandidateJob, write_candidates
 from pipelines.config import RunConfig
 from pipelines.data.interactions import read_tables, tables_from_frames
 from pipelines.run import run
@@ -129,7 +129,12 @@ def spaces(schema: Schema, users: pd.DataFrame, items: pd.DataFrame) -> dict[str
 def test_csv_parquet_and_frames_train_the_same_vocabulary(
     tables: dict[str, pd.DataFrame], config: RunConfig, tiny: Tiny, tmp_path: Path
 ) -> None:
-    frames = tables_from_frames(config, **tables)
+    frames = tables_from_frames(
+        config,
+        interactions=tables["interactions"],
+        users=tables["users"],
+        items=tables["items"],
+    )
     expected = spaces(config.schema, frames.users, frames.items)
     assert expected["user.is_member"][0] == ["false", "true"]
     assert expected["user.zone"][0] == [0, 1, 2, 3]
@@ -180,7 +185,7 @@ def test_the_parquet_file_that_trained_is_a_candidates_input_as_it_is(
         totals = write_candidates(job)
         assert totals["candidates"]["rejected"] == 0, totals
         found.append(read(tmp_path / name))
-    pd.testing.assert_frame_equal(*found)
+    pd.testing.assert_frame_equal(found[0], found[1])
     user = {"is_member": False, "zone": 1, "since": "2020-01-02", "visits": 1}
     best = retriever.retrieve("u2i", features=user, k=3)["score"].tolist()
     row = found[0][found[0]["user_id"] == tables["users"]["user_id"][1]]

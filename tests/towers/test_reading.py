@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -33,7 +33,7 @@ def optional(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
     return st.lists(st.none() | values, min_size=1, max_size=8).filter(any)
 
 
-def csv_texts(values: Sequence[Any]) -> pd.Series:
+def csv_texts(values: Any) -> pd.Series:
     """What pandas writes into a CSV file, as text."""
     file = io.StringIO(pd.DataFrame({"x": pd.Series(values)}).to_csv(index=False))
     return pd.read_csv(file, dtype=str, keep_default_na=False, skip_blank_lines=False)["x"]

@@ -93,9 +93,10 @@ def test_a_fresh_user_is_found_and_asks_by_id(retriever: Retriever) -> None:
 
 
 def test_a_change_that_does_not_fit_changes_nothing(retriever: Retriever) -> None:
-    for records in ([FRESH, {"item_id": "x", "genres": {"a": 3}}], [FRESH, {"price": 1.0}]):
+    odd: list[dict[str, Any]] = [{"item_id": "x", "genres": {"a": 3}}, {"price": 1.0}]
+    for record in odd:
         with pytest.raises(QueryError):
-            upsert(retriever, "item", *records)
+            upsert(retriever, "item", FRESH, record)
     with pytest.raises(QueryError, match="expected text"):
         delete(retriever, "item", "item 1", 5)
     assert len(found(retriever, "u2i", id=USER)) == 120
