@@ -17,7 +17,7 @@ from pipelines.config import RunConfig
 from pipelines.data.interactions import read_tables, tables_from_frames
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
-from serving.server.api.json_answer import plain_records
+from serving.server.api.table_json import plain_records
 from tests.made_once import made_once
 from tests.pipelines.candidates.job_support import read, settings
 from tests.pipelines.conftest import Tiny
