@@ -1,4 +1,4 @@
-"""Progress: which stage a run is in, how far it is, and how long each stage took."""
+"""Progress of a job: its current stage, how much of it is done, and the time of each stage."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Advance = Callable[[int], None]
 """Called with the number of steps done since the last call."""
 
 LINE_EVERY_S = 30
-"""How often a long stage is reported where nobody watches."""
+"""How often, in seconds, a long stage is reported where no terminal shows a progress bar."""
 
 
 class Reporter:
-    """Prints stages with their times, and bars for long ones where a person watches."""
+    """Prints each stage with its time, and on a terminal a progress bar for a long stage."""
 
     def __init__(self, console: Console | None = None) -> None:
         """Print to `console`; without one, stay silent."""
@@ -53,8 +53,8 @@ class Reporter:
     def bar(self, name: str, total: int, *, unit: str | None = None) -> Iterator[Advance]:
         """Show how many of `total` steps are done, until the block ends.
 
-        With a unit, such as users, also how many a second; and where nobody watches, a line says so
-        every half minute.
+        With a unit, such as users, the rate is shown too; and where no terminal shows the bar, a
+        line is printed every half minute.
         """
         columns = (
             TextColumn("[dim]{task.description}"),
@@ -73,20 +73,20 @@ class Reporter:
 
 
 class _RateColumn(ProgressColumn):
-    """Steps a second."""
+    """Shows how many steps are done in a second."""
 
     def __init__(self, unit: str) -> None:
-        """Name the steps by their unit."""
+        """Take the unit of the steps, such as users."""
         super().__init__()
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        """Write the rate of late; nothing before there is one."""
+        """The recent rate as text; empty before there is one."""
         return Text(f"{task.speed:,.0f} {self._unit}/s" if task.speed else "", style="dim")
 
 
 class _Lines:
-    """Says every half minute how far a long stage is."""
+    """Prints every half minute how much of a long stage is done."""
 
     def __init__(self, reporter: Reporter, name: str, *, total: int, unit: str) -> None:
         """Start the clock."""
@@ -95,7 +95,7 @@ class _Lines:
         self._start = self._said = time.monotonic()
 
     def __call__(self, steps: int) -> None:
-        """Count steps that are done."""
+        """Count steps that are done, and print a line if it is time."""
         self._done += steps
         now = time.monotonic()
         if now - self._said < LINE_EVERY_S:

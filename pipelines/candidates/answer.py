@@ -1,7 +1,7 @@
 """Answer a batch of a table: the candidates of its users, or the audiences of its items.
 
-A batch is answered by itself, so that any engine may call these for any batches: a process opens
-them once, and then calls them for each. Rows do not depend on what was answered before.
+The answer to a batch depends on that batch alone, so that processes can share the batches of a
+table in any way: each opens the version once, and then answers batch after batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from towers.directions import DIRECTIONS
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """What became of a batch."""
+    """The answer to a batch, and the rows of the batch that have none."""
 
     table: pa.Table
     """The rows of the answer."""
@@ -38,7 +38,7 @@ Answer = Callable[[pa.Table], Answered]
 
 
 class CandidateTable:
-    """Users to their candidates."""
+    """Answers users with their candidates."""
 
     def __init__(self, parts: Parts, settings: CandidateSettings, *, schema: pa.Schema) -> None:
         """Answer tables of one schema.
@@ -97,7 +97,7 @@ class CandidateTable:
         return Answered(pa.Table.from_arrays(columns, schema=self.schema), sources.rejected)
 
     def _users(self, sources: Sources) -> Users:
-        """What the channels need to know of users."""
+        """What the channels need to know about the users."""
         unwanted = latest = no_pairs()
         has_i2i = any(channel.name == "i2i" for channel in self._plan)
         if has_i2i or self._settings.exclude_seen:
@@ -127,7 +127,7 @@ class CandidateTable:
 
 
 class AudienceTable:
-    """Items to the users that they match best."""
+    """Answers items with the users that they match best."""
 
     def __init__(self, parts: Parts, settings: CandidateSettings, *, schema: pa.Schema) -> None:
         """Answer tables of one schema.
@@ -185,14 +185,14 @@ class AudienceTable:
 
 
 def _take(values: pa.Array, places: Rows) -> pa.Array:
-    """Some of the values; integers by NumPy, which is quicker."""
+    """The values at some places; integers are taken by NumPy, which is faster."""
     if pa.types.is_integer(values.type):
         return pa.array(values.to_numpy()[places])
     return values.take(pa.array(places))
 
 
 def _last_of(places: Rows, rows: Rows, *, order: NDArray[Any], count: int) -> Pairs:
-    """Each place's last `count` different rows by an order; of those tied, the highest rows."""
+    """The last `count` distinct rows of each place by an order; of ties, the highest rows."""
     by_order = np.lexsort((rows, order, places))[::-1]
     keys = places[by_order] * STRIDE + rows[by_order]
     kept = by_order[np.sort(np.unique(keys, return_index=True)[1])]

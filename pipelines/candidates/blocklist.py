@@ -1,4 +1,4 @@
-"""Items that are no candidates for anyone: read from a table, and removed from what is searched."""
+"""The blocklist: items that nobody is shown, read from a table and removed from all indexes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_block(path: Path) -> SourceTable:
 
 
 def remove_blocked(parts: Parts, block: SourceTable, channels: Sequence[Channel]) -> None:
-    """Remove items from what the channels can find; ids that the version does not know do no harm.
+    """Remove items from what the channels can find; unknown ids are ignored.
 
     Raises:
         ConfigError: there is no column of ids.

@@ -1,4 +1,4 @@
-"""The channels of candidates: what each lists for a batch of users, from their vectors and items.
+"""The sources of candidates, called channels: what each lists for a batch of users.
 
 | channel | lists | by |
 |---|---|---|
@@ -7,8 +7,8 @@
 | u2u2i | items of similar users | the sum of the cosines, if above 0, of those that have it |
 | popularity | items that most users have | the number of users in training |
 
-Ties go to the lower row, but where ScaNN decides. Nothing that is unwanted for a user is listed,
-nor what was removed or does not match the filter.
+Of equal scores, the lower row comes first, except where ScaNN decides. A channel lists no item that
+is excluded for the user, was removed, or does not match the filter.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from towers.directions import DIRECTIONS
 from towers.errors import QueryError
 
 LARGEST_WORK = 2**21
-"""Pairs of a user and an item that are held at once; users with many items go with fewer."""
+"""Pairs of a user and an item that are in memory at once; it limits how many users are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +39,22 @@ class Users:
     """A batch of n users."""
 
     rows: Rows
-    """[n] -1 for those that the version does not know."""
+    """[n] rows of the users; -1 for those that the version does not know."""
     vectors: Vectors
     """[n, 1 + d]."""
     unwanted: Pairs
-    """Items that are not wanted for them, by place and row, in order of both and none twice."""
+    """Excluded items as pairs of a user's place and an item row: sorted, without duplicates."""
     latest: Pairs
-    """The items that i2i starts from, by place and row."""
+    """The items that i2i starts from, as pairs of a user's place and an item row."""
 
     @property
     def size(self) -> int:
-        """How many, n."""
+        """The number of users, n."""
         return len(self.rows)
 
 
 class Popular:
-    """An index in which every query finds the same: rows in a fixed order."""
+    """An index that gives every query the same rows, in a fixed order."""
 
     is_exact = True
 
@@ -93,7 +93,7 @@ class Channels:
                 raise QueryError("where: expected a filter that some item matches, none does")
 
     def list(self, name: ChannelName, users: Users, depth: int) -> Found:
-        """List for each user the `depth` best of a channel; rows [n, depth] and scores, padded."""
+        """The `depth` best items of a channel for each user: rows and scores [n, depth], padded."""
         how = {
             "u2i": self.u2i,
             "i2i": self.i2i,
@@ -107,7 +107,7 @@ class Channels:
         return self._search("u2i", users.vectors, depth=depth, unwanted=users.unwanted)
 
     def i2i(self, users: Users, depth: int) -> Found:
-        """Items like the user's latest; an item by the one that it is most like."""
+        """Items like the user's latest; each by its highest cosine to one of them."""
         places, sources = users.latest
         counts = np.bincount(users.unwanted[0], minlength=users.size)
         n_latest = np.bincount(places, minlength=users.size)
@@ -154,7 +154,7 @@ class Channels:
         return _widen(found, depth)
 
     def _search(self, direction: str, vectors: Vectors, *, depth: int, unwanted: Pairs) -> Found:
-        """Find each source's `depth` best targets among those that may be candidates."""
+        """The `depth` best candidates of each query, among the items that the filter leaves."""
         chosen, index = DIRECTIONS[direction], self._parts.index(direction)
         queries = chosen.project(vectors)
         k = np.full(len(queries), depth)
@@ -174,7 +174,7 @@ class Channels:
         return _widen(found, depth)
 
     def _neighbours(self, users: Users) -> scipy.sparse.csr_array:
-        """The similarities [n, n_users in training] of the users that are most like each."""
+        """The cosines [n, n_users in training] to the nearest users; 0 for all others."""
         known = np.flatnonzero(users.rows >= 0)
         queries = DIRECTIONS["u2u"].project(users.vectors)
         width = self._settings.neighbours
@@ -227,7 +227,7 @@ def best_of(
     size: int,
     depth: int,
 ) -> Found:
-    """List each user's best rows; of a row that comes more than once, the highest score counts.
+    """List each user's best rows; a row that is listed more than once has its highest score.
 
     Args:
         places: [m] the users, in any order.

@@ -1,9 +1,9 @@
-"""Merge: what several channels list for each user, as one list without repetitions.
+"""Merge the lists of several channels into one list for each user, without duplicates.
 
-The channels take turns in order of priority. Each takes the best of its list that no channel before
-it took, up to its quota. Places that are then left, because a channel had fewer or the quotas are
-fewer than k, go to the next best of u2i, and then of popularity. A user's candidates come in order
-of the channels, and each channel's in order of its own scores.
+In order of priority, each channel takes its best items that no earlier channel took, up to its
+quota. Where places are left, because a channel had too few items or the quotas sum to less than k,
+the next best items of u2i fill them, and then those of popularity. A user's candidates are in order
+of the channels, and within a channel in order of its scores.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from pipelines.candidates.settings import Channel
 from serving.search.index import STRIDE, Found, Rows
 
 FILLERS = ("u2i", "popularity")
-"""The channels, in this order, that fill what others leave, as far as they are on."""
+"""The channels that fill the places that are left, in this order, if they are in use."""
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """The candidates of n users, one after another, [m]."""
+    """The candidates of n users, one user after another; each array is [m]."""
 
     places: NDArray[np.int64]
     """The users' places, 0 to n - 1, in order."""
     rows: Rows
     scores: NDArray[np.float32]
     ranks: NDArray[np.int32]
-    """From 1 on for each user."""
+    """The rank within the user's list, from 1."""
     channels: NDArray[np.int8]
-    """Which channel of the list of channels gave it."""
+    """The position of the channel that gave the candidate."""
 
 
 def depth_of(channels: Sequence[Channel], position: int, *, k: int) -> int:
-    """How many a channel must list, so that what earlier ones take cannot leave it short."""
+    """How many items a channel must list to fill its quota whatever earlier channels take."""
     if channels[position].name in FILLERS:
         return k
     return min(k, sum(channel.quota for channel in channels[: position + 1]))
@@ -71,7 +71,7 @@ def merge(channels: Sequence[Channel], lists: Sequence[Found], *, k: int) -> Mer
 
 
 def _is_new(rows: Rows, taken: Sequence[NDArray[np.int64]]) -> Mask:
-    """Which candidates [n, m] there are that nobody took."""
+    """Flag the candidates [n, m] that exist and that no channel took."""
     found = rows >= 0
     if any(map(len, taken)):
         keys = np.sort(np.concatenate(taken))
@@ -82,7 +82,7 @@ def _is_new(rows: Rows, taken: Sequence[NDArray[np.int64]]) -> Mask:
 
 
 def _first(flags: Mask, count: int | NDArray[np.int64]) -> Mask:
-    """The first `count` of each row's flags that are up."""
+    """Keep the first `count` true flags of each row."""
     first: Mask = flags & (np.cumsum(flags, axis=1) <= count)
     return first
 

@@ -15,7 +15,7 @@ from towers.typed import STRICT, parse
 ChannelName = Literal["u2i", "i2i", "u2u2i", "popularity"]
 
 SHARES: dict[ChannelName, float] = {"u2i": 0.6, "i2i": 0.2, "u2u2i": 0.1, "popularity": 0.1}
-"""The channels where none are named, in order of priority, and their shares of k."""
+"""The default channels, in order of priority, with their shares of k."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -26,35 +26,35 @@ class Channel:
     """`u2i`: items that match the user; `i2i`: items like the user's latest; `u2u2i`: what similar
     users have; `popularity`: what most users have."""
     quota: PositiveInt
-    """How many of a user's k candidates it may give, as long as others have theirs to give."""
+    """How many of a user's k candidates come from it, as long as the other channels fill theirs."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CandidateSettings:
-    """What decides the candidates of a user, and how they are cut into shards."""
+    """What decides the candidates of a user, and the size of shards and batches."""
 
     k: PositiveInt = 100
-    """How many candidates a user gets; fewer come only where no more items are left."""
+    """How many candidates a user gets; fewer only where no more items are left."""
     channels: tuple[Channel, ...] = ()
     """In order of priority. Default: u2i with 60% of k, i2i with 20%, u2u2i and popularity with 10%
     each."""
     latest: PositiveInt = 5
-    """i2i starts from so many of the user's items: the last ones of the history given or, for a
-    user without, the rarest of its training items, which have no order."""
+    """i2i starts from this many of the user's items: the last ones of the given history or, without
+    one, the least popular of its training items, which have no order."""
     neighbours: PositiveInt = 50
-    """u2u2i counts the items of so many similar users."""
+    """u2u2i counts the items of this many similar users."""
     exclude_seen: bool = True
     """Leave out what the user has in training or in the history given; in audiences, the users that
     have the item."""
     prefer_features: bool = False
-    """A user that the version knows is answered by its stored vector; with this, by its features
-    where the input gives any. Features that are not given are missing then."""
+    """Embed a known user from its features where the input gives any; features that are not given
+    are then missing. By default a known user has its stored vector."""
     where: dict[str, Any] | None = None
     """Which items may be candidates; see `serving.search.filters`."""
     audience_k: PositiveInt = 100
     """How many users an item's audience has."""
     shard_size: PositiveInt = 65_536
-    """Rows of the input that one shard answers; what a killed job does again at most."""
+    """Rows of the input that one shard answers: the most that a killed job repeats."""
     batch_size: PositiveInt = 4096
     """Rows that are answered together; less needs less memory."""
 
@@ -71,7 +71,7 @@ class CandidateSettings:
 
     @property
     def plan(self) -> tuple[Channel, ...]:
-        """The channels in order of priority; what rounding leaves of k goes to the first."""
+        """The channels in order of priority; default quotas are rounded down, the rest is u2i's."""
         if self.channels:
             return self.channels
         quotas = {name: int(share * self.k) for name, share in SHARES.items()}

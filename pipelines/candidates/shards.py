@@ -39,18 +39,18 @@ from towers.errors import DataError
 
 MANIFEST, REJECTED = "manifest.json", "rejected"
 FOOTER = b"fm-recall"
-"""The key of what a shard says about itself."""
+"""The key of the record in the metadata of a shard: its counts, and the job that wrote it."""
 
 COMPRESSION: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
 REPEATING = ("user_id", "rank", "channel", "version")
-"""The columns with few different values in a batch, which are encoded by a dictionary."""
+"""The columns with few distinct values in a batch, which are dictionary-encoded."""
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """A folder that is held for one job."""
+    """A folder that shards of one job are written to."""
 
     root: Path
     job: Job
@@ -61,15 +61,15 @@ class Output:
         return fingerprint(self.job)
 
     def path(self, table: str, shard: int) -> Path:
-        """Where a shard of a table is, once it is finished."""
+        """The path of a finished shard of a table."""
         return self.root / table / f"part-{shard:05d}.parquet"
 
     def rejected_path(self, table: str, shard: int) -> Path:
-        """Where the rows of a shard are that have no answer, if there are any."""
+        """The path of the rows of a shard that have no answer, if there are any."""
         return self.root / REJECTED / f"{table}-{shard:05d}.parquet"
 
     def read(self, table: str, shard: int) -> Record | None:
-        """What a finished shard says, with its checksum; None where it is not there or not whole.
+        """The record of a finished shard, with its checksum; None if it is missing or damaged.
 
         Raises:
             DataError: another job wrote it.
@@ -92,7 +92,7 @@ class Output:
 
     @contextmanager
     def writing(self, table: str, shard: int, *, schema: pa.Schema) -> Iterator[ShardWriter]:
-        """Write a shard, which is there when the block ends, and not before."""
+        """Write a shard; it has its name when the block ends without error."""
         path = self.path(table, shard)
         path.parent.mkdir(exist_ok=True)
         self._unpublish()
@@ -131,7 +131,7 @@ class Output:
         _move(staged.path(table, shard), self.path(table, shard))  # last: with it, all is there
 
     def finish(self, shards: Mapping[str, list[Record]]) -> None:
-        """Write the manifest, which says that all shards are there, unless it says so already."""
+        """Write the manifest, which names all shards, unless it is there already."""
         if (self.root / MANIFEST).exists() and len(self._published) == sum(
             map(len, shards.values())
         ):
@@ -147,7 +147,7 @@ class Output:
 
     @cached_property
     def _published(self) -> dict[str, Record]:
-        """The shards that the manifest names, by their files; none where there is no manifest."""
+        """The records in the manifest by file name; empty where there is no manifest."""
         try:
             body = json.loads((self.root / MANIFEST).read_text(encoding="utf-8"))
             shards = [shard for table in body["tables"].values() for shard in table["shards"]]
@@ -162,7 +162,7 @@ class Output:
 
 
 class ShardWriter:
-    """Takes the answers of the batches of one shard, in their order."""
+    """Writes the answers of the batches of one shard, in order, and counts them."""
 
     def __init__(self, file: pq.ParquetWriter) -> None:
         """Write to an open file."""
@@ -170,7 +170,7 @@ class ShardWriter:
         self._counts: Counter[str] = Counter()
         self._channels: Counter[str] = Counter()
         self.rejected: list[pa.Table] = []
-        """The rows of the input without an answer; `row` counts from its start."""
+        """The rows without an answer; `row` is the row number in the whole input."""
 
     def write(self, answered: Answered, *, first_row: int, size: int) -> None:
         """Write the answer of `size` rows of the input, from `first_row` on."""
@@ -188,7 +188,7 @@ class ShardWriter:
                 self._channels.update({names[c["values"]]: c["counts"] for c in counts})
 
     def record(self) -> Record:
-        """How many rows of the input were answered and rejected, and how many rows that gave."""
+        """The counts: rows of the input, of those rejected, and rows written, by channel too."""
         record: Record = {name: self._counts[name] for name in ("sources", "rejected", "rows")}
         return record | (
             {"channels": dict(sorted(self._channels.items()))} if self._channels else {}
@@ -212,7 +212,7 @@ def open_output(root: Path, job: Job, *, again: bool) -> Iterator[Output]:
 
 
 def totals(records: list[Record]) -> Record:
-    """The sums over shards."""
+    """The sums of the counts over shards."""
     names = ("sources", "rejected", "rows", "bytes")
     total: Record = {name: sum(record[name] for record in records) for name in names}
     channels: Counter[str] = Counter()

@@ -1,8 +1,7 @@
-"""Candidates: what to recommend to every user of a table, written as Parquet shards.
+"""Write the candidates of every user of a table, and the audiences of items, as Parquet shards.
 
-The input is cut into blocks of rows. A block is answered in batches of fixed rows and written as
-one shard, so that a job that was killed goes on with the next shard, and the rows are the same as
-if it had never been.
+A shard answers a fixed range of rows of the input, batch by batch. So a job that was killed goes on
+with the next shard, and writes the rows that it would have written without the interruption.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from serving.version.store import Store, open_bundle
 from towers.errors import ConfigError, DataError
 
 WORKERS = 2
-"""Batches in work at a time, so that one is searched for while another is read or written."""
+"""Threads that answer batches, so that one batch is searched while another is read."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,7 +37,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateJob:
-    """What to write, from what."""
+    """The input, the version, the settings and the folder of a job."""
 
     models: Path
     """A models directory, whose current version answers, or one bundle."""
@@ -48,7 +47,7 @@ class CandidateJob:
     items: Path | None = None
     """A table of items in Parquet, to list audiences for."""
     block: Path | None = None
-    """A table of item ids that are no candidates, in Parquet or CSV."""
+    """The blocklist: a table of item ids that are never candidates, in Parquet or CSV."""
     version: int | None = None
     settings: CandidateSettings = dataclasses.field(default_factory=CandidateSettings)
 
@@ -66,24 +65,24 @@ class Task:
 
     @property
     def n_shards(self) -> int:
-        """One at least, so that no rows in give a table without rows."""
+        """At least one, so that an empty input gives an empty table."""
         return max(1, -(-self.files.n_rows // self.shard_size))
 
     def sizes(self, shard: int) -> list[int]:
-        """The rows of the shard's batches."""
+        """The number of rows of each batch of a shard."""
         first = shard * self.shard_size
         n_rows = min(self.files.n_rows - first, self.shard_size)
         full, rest = divmod(n_rows, self.batch_size)
         return [self.batch_size] * full + [rest] * (rest > 0)
 
     def load(self) -> None:
-        """Read what answers need of the version; once, before there are threads."""
+        """Load the indexes and vectors that answers need, before threads share them."""
         self.answer(self.files.schema.empty_table())
 
 
 @dataclass(frozen=True, eq=False)
 class Missing:
-    """Shards of a table that are not there yet, for an engine to write."""
+    """The shards of a table that are still missing, for an engine to write."""
 
     job: CandidateJob
     bundle: Bundle
@@ -104,7 +103,7 @@ class Missing:
 
 
 Engine = Callable[[Missing, Reporter], None]
-"""Writes missing shards, and says how far it is; `write_here` or one of another engine."""
+"""Writes missing shards and reports its progress, such as `write_here`."""
 
 
 def write_here(missing: Missing, reporter: Reporter) -> None:
@@ -124,13 +123,13 @@ def write_candidates(
     reporter: Reporter | None = None,
     engine: Engine = write_here,
 ) -> dict[str, Record]:
-    """Write the shards that are not there yet, and then the manifest.
+    """Write the shards that are missing, and then the manifest.
 
     Args:
         job: what to write.
-        again: start over, whatever the folder holds of another job.
-        reporter: told how far the job is.
-        engine: writes the shards; the rows are the same with each.
+        again: start over, even where the folder holds the rows of another job.
+        reporter: shows progress; silent by default.
+        engine: writes the shards; every engine writes the same rows.
 
     Returns:
         The totals of each table that was asked for, `candidates` and `audiences`.
@@ -192,7 +191,7 @@ def make_task(table: str, files: SourceFiles, *, parts: Parts, settings: Candida
 
 
 def write_stretch(task: Task, output: Output, *, shards: list[int], advance: Advance) -> None:
-    """Write shards that follow one another, in one reading of the input.
+    """Write consecutive shards, while the input is read once.
 
     Raises:
         DataError: an input cannot be read.
@@ -211,7 +210,7 @@ def write_stretch(task: Task, output: Output, *, shards: list[int], advance: Adv
 
 
 def _find_shards(task: Task, output: Output, *, reporter: Reporter) -> dict[int, Record | None]:
-    """What each shard of a table says; None for those that are not there yet."""
+    """The record of each shard of a table; None where it is missing."""
     found = {shard: output.read(task.table, shard) for shard in range(task.n_shards)}
     done = sum(sum(task.sizes(shard)) for shard, record in found.items() if record is not None)
     if done:
@@ -221,16 +220,16 @@ def _find_shards(task: Task, output: Output, *, reporter: Reporter) -> dict[int,
 
 
 def _complete(task: Task, output: Output, found: Mapping[int, Record | None]) -> list[Record]:
-    """What all shards of a table say, now that those that were missing are written."""
+    """The records of all shards of a table, after the missing ones were written."""
     records = [record or output.read(task.table, shard) for shard, record in found.items()]
     there = [record for record in records if record is not None]
     if len(there) < task.n_shards:
-        raise DataError(f"{output.root}: a shard is gone; repeat the command to write it again")
+        raise DataError(f"{output.root}: a shard is missing; repeat the command to write it again")
     return there
 
 
 def _stretches(shards: Iterable[int]) -> Iterator[list[int]]:
-    """Cut numbers into those that follow one another."""
+    """Group sorted numbers into runs of consecutive ones."""
     for _, found in groupby(enumerate(shards), key=lambda pair: pair[1] - pair[0]):
         yield [shard for _, shard in found]
 
@@ -239,7 +238,7 @@ def _stretches(shards: Iterable[int]) -> Iterator[list[int]]:
 def _ahead(
     function: Callable[[T], R], items: Iterable[T], *, workers: int
 ) -> Iterator[Iterator[R]]:
-    """Call a function with items in threads; the results come in order, a few at a time."""
+    """Call a function for items in threads; results come in order, and few are held at a time."""
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(workers) as pool:
 

@@ -37,10 +37,10 @@ NEWCOMER = {"age": 30.0, "gender": "F", "occupation": "scientist", "history": [5
 
 
 def run_demo(folder: Path, reporter: Reporter) -> Path:
-    """Fetch the data, run the job and query the result; the models directory.
+    """Download the data, run the job, query the result, and return the models directory.
 
     Raises:
-        DataError: the data can be fetched from nowhere.
+        DataError: the data cannot be downloaded.
     """
     with reporter.stage("fetch MovieLens 100k"):
         fetch_movielens_100k(folder, say=reporter.say)
@@ -60,10 +60,10 @@ def run_demo(folder: Path, reporter: Reporter) -> Path:
 
 
 def serve_demo(console: Console, models: Path, *, port: int) -> None:
-    """Serve the demo's models directory on this machine until Ctrl-C, and say where.
+    """Serve the demo's models directory on this machine until Ctrl-C, and print the address.
 
     Raises:
-        ConfigError: the port is not to be had.
+        ConfigError: the port is in use.
     """
     configure("warning", format=None)
 

@@ -1,4 +1,4 @@
-"""What a person reads at the end of a command: metrics by round, hits, versions, what next."""
+"""What a command prints at its end: figures by round, hits, versions, and what to do next."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ FIGURES = {
 """The columns of the table of figures, and their metrics, each at the deciding metric's K."""
 
 ENDS = {"u": "user", "i": "item"}
-"""What the letters of a direction stand for."""
+"""The side that each letter of a direction stands for."""
 
 SHOWN_TRIALS = 3
-"""How many of a search's trials are shown: with their settings, they fit a narrow terminal."""
+"""How many trials of a search are shown, so that they fit a narrow terminal."""
 
 
 def show_results(console: Console, results: Results) -> None:
@@ -64,7 +64,7 @@ def show_results(console: Console, results: Results) -> None:
 
 
 def show_search(console: Console, found: Searched) -> None:
-    """Print the best trials and the first, with the settings and their importance."""
+    """Print the best trials and the first, with the hyperparameters and their importance."""
     first, best = found.trials[0], found.ranked[:SHOWN_TRIALS]
     trials = best if first in best else [*best, first]
     names = [f"trial {trial.number}" for trial in trials]
@@ -126,7 +126,7 @@ def show_explanation(
 
 
 def show_fields(console: Console, found: FieldImportance) -> None:
-    """Print which fields carry the scores of a sample."""
+    """Print how much each field contributes to the scores of a sample."""
     shares = found.fields["share"].map("{:.1%}".format)
     figures = [found.fields[name].map("{:+.4f}".format) for name in ("mean", "p10", "p90")]
     keys = [found.fields[name] for name in ("kind", "source", "target", "other")]
@@ -250,7 +250,7 @@ def show_next(console: Console, models: Path, *, program: str = "fm-recall") -> 
 
 
 def _table() -> Table:
-    """An empty table, in the one style."""
+    """An empty table in the style of all tables here."""
     return Table(box=box.SIMPLE_HEAD, pad_edge=False)
 
 
@@ -261,7 +261,7 @@ def _print(console: Console, title: str, table: Table) -> None:
 
 
 def _figure(value: float | None) -> str:
-    """Write a figure with as many digits as it deserves."""
+    """A figure as text, with digits that suit its size."""
     if value is None:
         return "-"
     return f"{value:.4f}" if value < 1 else f"{value:,.1f}"

@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, and what is said where it does not end well."""
+"""The exit codes of commands, and the messages where a command fails or is interrupted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERRUPTED = 130
 
 @contextmanager
 def resumable(*, after: str = "epoch or stage") -> Iterator[None]:
-    """Say how to go on after an interruption, and from what on."""
+    """Turn an interruption into a message that says how to go on, and its exit code."""
     try:
         yield
     except KeyboardInterrupt:
@@ -24,7 +24,7 @@ def resumable(*, after: str = "epoch or stage") -> Iterator[None]:
 
 
 def fail(message: str, *, code: int) -> int:
-    """Say what went wrong on standard error, and pass the exit code on."""
+    """Print what went wrong on standard error, and return the exit code."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print("error:", style="bold red", end=" ")
     console.print(message, markup=False)

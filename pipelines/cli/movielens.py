@@ -60,11 +60,11 @@ class Source:
     name: str
     algorithm: str
     digest: str
-    """Of the file that is downloaded, in hexadecimal."""
+    """The digest of the downloaded file, in hexadecimal."""
     download: Callable[[Path], Path]
-    """Put the file into a folder and give its path; OSError if the place cannot be reached."""
+    """Downloads the file into a folder and returns its path; OSError if it cannot be reached."""
     parse: Callable[[Path], MovieLens]
-    """Take the tables from the file."""
+    """Reads the tables from the file."""
 
 
 def fetch_movielens_100k(
@@ -82,7 +82,7 @@ def fetch_movielens_100k(
 
     Args:
         cache_dir: made if it does not exist.
-        say: told in a sentence where the data comes from.
+        say: called with a sentence that says where the data comes from.
         sources: tried in order; by default the package index, then GroupLens.
 
     Raises:
@@ -132,7 +132,7 @@ def parse_recbole(wheel: Path) -> MovieLens:
             for end in ("inter", "user", "item")
         )
     for table in (ratings, users, items):
-        table.columns = table.columns.str.partition(":").get_level_values(0)  # off with the types
+        table.columns = table.columns.str.partition(":").get_level_values(0)  # without the types
     titles = items["movie_title"] + " (" + items["release_year"] + ")"
     titles[items["release_year"] == "unkonwn"] = "unknown"  # their spelling of a missing value
     return MovieLens(
@@ -193,8 +193,8 @@ def _read(
 
 
 def _tidy(raw: MovieLens) -> MovieLens:
-    """Give columns their types, titles and years apart, and rows an order of their own."""
-    titles = raw.items["title"].str.split().str.join(" ")  # some end in a space
+    """Convert columns to their types, separate titles and years, and sort the rows."""
+    titles = raw.items["title"].str.split().str.join(" ")  # some titles end in a space
     found = titles.str.extract(TITLE)
     items = pd.DataFrame(
         {
@@ -223,7 +223,7 @@ def _write(tables: MovieLens, folder: Path, *, origin: str) -> None:
 
 
 def _publish(beside: Path, folder: Path) -> None:
-    """Rename a finished folder into place; a run at the same time may have been first."""
+    """Rename a finished folder to its name, unless another process was faster."""
     try:
         move_directory(beside, folder)
     except OSError:
@@ -254,7 +254,7 @@ def _download(
 
 
 def _check_digest(file: Path, source: Source) -> None:
-    """Refuse a file that is not the one that was checked when this was written."""
+    """Refuse a file that does not have the expected digest."""
     with file.open("rb") as content:
         received = hashlib.file_digest(content, source.algorithm).hexdigest()
     if received != source.digest:
@@ -266,7 +266,7 @@ def _check_digest(file: Path, source: Source) -> None:
 
 
 def _download_wheel(folder: Path) -> Path:
-    """Download the wheel with pip, from whatever index pip is set to use."""
+    """Download the wheel with pip, from the package index that pip is configured for."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), WHEEL]
     try:

@@ -1,4 +1,4 @@
-"""The commands that ask a version: `query` and `explain`."""
+"""The commands that query a version: `query` and `explain`."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _ends(
     features: Sequence[str] | None,
     option: str,
 ) -> list[Given]:
-    """What is given of one side."""
+    """The ids and features that were given for one side."""
     return [
         *({"id": parse_id(id)} for id in ids or ()),
         *({"features": parse_object(text, option=option)} for text in features or ()),
@@ -168,7 +168,7 @@ def _ends(
 
 
 def _direction_of(ends: Mapping[Side, Sequence[Given]]) -> str:
-    """The direction that what is given asks for."""
+    """The direction that the given users and items imply."""
     alike = [side for side, given in ends.items() if len(given) > 1]
     return f"{alike[0][0]}2{alike[0][0]}" if alike else "u2i"
 

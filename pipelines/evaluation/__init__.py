@@ -1,1 +1,1 @@
-"""How good a model is: ranks over the full corpus, and the metrics of them."""
+"""The evaluation of a model: rankings of the full corpus, and their metrics."""

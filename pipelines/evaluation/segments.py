@@ -1,4 +1,4 @@
-"""The figures of some of the users and items, added up batch by batch."""
+"""Figures of segments, which are some of the users and items, added up batch by batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ N_DECILES = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """The figures of some users and some items, from lists that rank the full corpus."""
+    """The figures of a segment, from lists that rank the full corpus."""
 
     n_users: int
     """Users of the segment with at least one of its test items; every mean is over them."""

@@ -28,31 +28,31 @@ from towers.errors import IndexUnavailableError, RecallGateError
 from towers.schema import Side
 
 BATCH_BYTES = 2**23
-"""What is written with a call, about; Milvus takes 64 MiB at most."""
+"""About how much one call writes; Milvus accepts at most 64 MiB."""
 
 BATCH = 5000
-"""Users or items that are written with a call at most."""
+"""The most users or items that one call writes."""
 
 WRITE_S = 60.0
-"""How long a call that writes may take."""
+"""The time limit of a call that writes."""
 
 WAIT_S = 24 * 3600.0
-"""How long Milvus may take to build an index."""
+"""The time limit to build an index."""
 
 LOOK_EVERY_S = 0.5
 """How often to ask whether the index is finished."""
 
 SETTLE_S = 60.0
-"""How long Milvus may take, after a collection is loaded, to search by its finished index."""
+"""The time limit, after a collection is loaded, until searches use its finished index."""
 
 HNSW = {"M": 32, "efConstruction": 400}
-"""The graph: neighbours of a vector, and candidates looked at for each when it is built."""
+"""The graph index: links of each vector, and the candidates for them when it is built."""
 
 FEW = 20_000
-"""So many vectors are all scored for each query, without a graph: that is exact, and quick."""
+"""Up to this many vectors, a query is scored against all of them, which is exact and fast."""
 
 N_QUERIES, K = 200, 100
-"""What is checked: so many sources, drawn at random, and so many targets of each."""
+"""The recall check: the number of sampled queries, and of neighbours of each."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class PublishedDirection:
     direction: str
     collection: str
     n: int
-    """Vectors."""
+    """The number of vectors."""
     recall: float | None
-    """The share of the exact neighbours that was found; None where it had been written before."""
+    """The share of the exact neighbours that it finds; None where it was not written anew."""
     unfiltered: tuple[str, ...]
-    """Columns that have no field there; the server evaluates filters on them itself."""
+    """Columns that Milvus cannot hold; the server evaluates filters on them itself."""
 
 
 class CollectionWriter:
@@ -81,9 +81,9 @@ class CollectionWriter:
         sides: dict[Side, Embeddings],
         least_recall: float,
     ) -> None:
-        """Take where to write, and what; `sides` are those of the version.
+        """Take the connection, and the vectors and columns of the version by side.
 
-        What is written must find `least_recall` of the exact neighbours.
+        The collection must find `least_recall` of the exact neighbours.
         """
         self._milvus, self._direction, self._least_recall = milvus, direction, least_recall
         self._sources, self._targets = sides[direction.source], sides[direction.target]
@@ -92,16 +92,16 @@ class CollectionWriter:
         self._fields = _stored_fields(self._targets)
 
     def write(self, existing: set[str], *, again: bool, reporter: Reporter) -> PublishedDirection:
-        """Write, check and rename the collection, unless it is there under its final name.
+        """Write, check and rename the collection, unless it exists under its final name.
 
         Args:
             existing: the names of all collections.
-            again: write it even if it is there.
-            reporter: shows how far it is.
+            again: write it even if it exists.
+            reporter: shows progress.
 
         Raises:
-            RecallGateError: it does not find enough; it keeps the name of a draft.
-            IndexUnavailableError: Milvus is away, too slow, or refuses.
+            RecallGateError: its recall is too low; it keeps the name of a draft.
+            IndexUnavailableError: Milvus cannot be reached, is too slow, or refuses.
         """
         measured = None
         if again or self._name not in existing:
@@ -161,12 +161,12 @@ class CollectionWriter:
             advance(len(data))
 
     def _build(self, draft: str) -> None:
-        """Have Milvus store and index what was written, and load it.
+        """Make Milvus store and index what was written, and load the collection.
 
-        It is loaded when the index is finished: Milvus would search by a coarse one until then.
+        It is loaded after the index is finished: before, Milvus would search with a coarser one.
 
         Raises:
-            IndexUnavailableError: that takes longer than `WAIT_S`.
+            IndexUnavailableError: it takes longer than `WAIT_S`.
         """
         self._call(draft, "flush", lambda c, t: c.flush(draft, timeout=t), timeout_s=WAIT_S)
         size, end = len(self._targets.vectors), time.monotonic() + WAIT_S
@@ -186,7 +186,7 @@ class CollectionWriter:
 
         Raises:
             IndexUnavailableError: rows are missing.
-            RecallGateError: it does not find enough.
+            RecallGateError: the recall is too low.
         """
         size = len(self._targets.vectors)
         n = self._call(draft, "count", lambda client, t: _count(client, draft, timeout=t))
@@ -236,13 +236,13 @@ class CollectionWriter:
 
 
 def _stored_fields(targets: Embeddings) -> list[ColumnField]:
-    """The fields of a collection: those whose values Milvus can hold, the id's first."""
+    """The fields of a collection: the id, and the columns whose values Milvus can hold."""
     fields = column_fields(targets)
     return [f for f in fields if f.is_id or f.holds(targets.column(f.column))]
 
 
 def _schema(client: MilvusClient, fields: list[ColumnField], *, width: int) -> Any:
-    """The fields as Milvus calls them."""
+    """The fields as a schema of Milvus."""
     DataType = import_pymilvus().DataType  # noqa: N806 - as pymilvus calls it
     types = {
         "bool": DataType.BOOL,
@@ -266,7 +266,7 @@ def _schema(client: MilvusClient, fields: list[ColumnField], *, width: int) -> A
 
 
 def _sample(vectors: Vectors) -> Vectors:
-    """Draw the vectors of some sources."""
+    """Sample the vectors of queries."""
     n = min(N_QUERIES, len(vectors))
     drawn: Vectors = vectors[np.random.default_rng(0).choice(len(vectors), n, replace=False)]
     return drawn
@@ -278,7 +278,7 @@ def _indexed(client: MilvusClient, name: str, *, timeout: float) -> int:
 
 
 def _count(client: MilvusClient, name: str, *, timeout: float) -> int:
-    """Count the rows, all that have been written among them."""
+    """The number of rows, including the latest writes."""
     found = client.query(
         name,
         filter="",

@@ -1,8 +1,8 @@
-"""Publish a version to Milvus: a collection for each direction, checked, then an alias switched.
+"""Publish a version to Milvus: write and check a collection for each direction, switch the aliases.
 
-A collection is written under a name of its own, `NAME_new`, and renamed when it is complete and
-finds what it should; so one that has its final name is finished, and what an interruption left
-behind is dropped and written again. The aliases are switched when all directions are finished.
+A collection is written under the name `NAME_new`, and renamed when it is complete and its recall is
+high enough. So a collection with its final name is finished, and one that an interruption left is
+dropped and written again. The aliases are switched when the collections of all directions exist.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ def publish_milvus(
 
     Args:
         models: the models directory, or the folder of one version.
-        milvus: where to.
-        version: which; by default the current.
+        milvus: the connection to write to.
+        version: the version to publish; by default the current.
         keep: how many other versions stay in Milvus, the newest of them.
         recall: the share of the exact neighbours that each direction must find.
-        again: write what is there already once more, without the changes made since; servers that
-            use it get errors for a moment.
-        reporter: shows how far it is.
+        again: write existing collections once more, without the changes made to them since;
+            servers that use them get errors for a moment.
+        reporter: shows progress; silent by default.
 
     Raises:
         ConfigError: `keep` or `recall` is out of range.
         BundleError: there is no such version, or it is damaged.
         DataError: Milvus cannot hold an id.
-        RecallGateError: a direction does not find enough; no alias has been switched.
-        IndexUnavailableError: Milvus is away, too slow, or refuses.
+        RecallGateError: the recall of a direction is too low; no alias has been switched.
+        IndexUnavailableError: Milvus cannot be reached, is too slow, or refuses.
     """
     if keep < 0 or not 0 <= recall <= 1:
         raise ConfigError(
@@ -95,7 +95,7 @@ def _list(client: MilvusClient, timeout: float) -> list[str]:
 
 
 def _switch(milvus: MilvusConnection, alias: str, collection: str) -> None:
-    """Let an alias name a collection, from one moment to the next."""
+    """Make an alias name a collection, in one step."""
 
     def switch(client: MilvusClient, timeout: float) -> None:
         if client.has_collection(alias, timeout=timeout):
@@ -107,7 +107,7 @@ def _switch(milvus: MilvusConnection, alias: str, collection: str) -> None:
 
 
 def _drop_old(milvus: MilvusConnection, published: list[PublishedDirection], *, keep: int) -> None:
-    """Drop all versions of each direction but the published and the `keep` newest others."""
+    """Drop all versions of each direction except the published one and the `keep` newest others."""
     names = milvus.call("list collections", _list)
     for one in published:
         for name in _old(names, one, prefix=milvus.prefix, keep=keep):
@@ -119,7 +119,7 @@ def _drop_old(milvus: MilvusConnection, published: list[PublishedDirection], *, 
 
 
 def _old(names: list[str], one: PublishedDirection, *, prefix: str, keep: int) -> Iterator[str]:
-    """The collections of a direction that are beyond what is kept."""
+    """The collections of a direction that are not kept."""
     versions = {
         name: version
         for name in names

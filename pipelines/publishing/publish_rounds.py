@@ -1,4 +1,4 @@
-"""The rounds of a run: fit, evaluate, export, publish; and make the best one current."""
+"""The rounds of a run: fit, evaluate, export and publish each, and make the best one current."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESULTS = "results.json"
 """The file in a run's work folder that keeps the finished rounds."""
 
 PUBLISHING = "publishing.json"
-"""The file there that holds what becomes `RESULTS` once its last round is published and current."""
+"""The file in the work folder that replaces `RESULTS` once its last round is published."""
 
 
 class Rounds:
@@ -139,7 +139,7 @@ class Rounds:
 
     @cached_property
     def _test(self) -> sparse.csr_array:
-        """The test positives of those users who are asked about, [n_users, n_items]."""
+        """The test positives of the users that are evaluated, [n_users, n_items]."""
         return sample_users(
             self.prepared.interactions("test"),
             limit=self.config.evaluation.test_users,
@@ -162,7 +162,7 @@ class Rounds:
         return best[number] >= max(best)
 
     def _provenance(self, fitted: Fitted, exported: Exported) -> Provenance:
-        """What the manifest says of the last round."""
+        """What the manifest records about the last round."""
         rounds, mined = self._results["rounds"], fitted.mined
         versions = [self.parent.version] if self.parent else []
         versions += [finished["version"] for finished in rounds[:-1]]
@@ -220,7 +220,7 @@ class Rounds:
 
 
 def _plain(value: Any) -> Any:
-    """The same as JSON gives it back: lists for tuples."""
+    """The same values as JSON reads them back, with lists for tuples."""
     return json.loads(json.dumps(value))
 
 

@@ -1,4 +1,4 @@
-"""Warm up: real queries of a run, to be asked of an exported SavedModel before clients may."""
+"""Sample requests: real queries of a run, with which a server warms up an exported SavedModel."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from towers.packer import input_dtypes, pack
 from towers.schema import Side
 
 N_EXCLUDED = 2
-"""How many ids a query of `top_k` leaves out."""
+"""How many ids a query of `top_k` excludes."""
 
 
 def sample_features(
     dataset: Dataset, prepared: AnyPrepared, *, side: Side, seed: int
 ) -> dict[str, NDArray[Any]]:
-    """Draw users with their histories, or items: every input of the side's tower, [n] or [n, m]."""
+    """Sample users with histories, or items: each input of the side's tower, [n] or [n, m]."""
     table = prepared.users if side == "user" else prepared.items
     size = min(max(BATCH_SIZES), len(table))
     rows = np.random.default_rng(seed).choice(len(table), size, replace=False).astype(np.int64)
@@ -42,8 +42,8 @@ def retrieval_queries(
     """All inputs of both signatures of a retrieval model, by signature.
 
     Args:
-        features: those of the sources, n each.
-        ids: of the targets; the first are left out.
+        features: the features of n queries.
+        ids: the ids of the candidates; the first ones are excluded.
         k: how many candidates are asked for.
     """
     n = len(next(iter(features.values())))

@@ -1,4 +1,4 @@
-"""Line plots as inline SVG that reads on light and on dark pages."""
+"""Draw line plots as inline SVG that is legible on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLOURS = ("#3b82c4", "#d9772b", "#2f9e6b", "#a865c9", "#d0506e")
 MARKERS = ("o", "s", "^", "D", "v")
 GREY = "#8a8f98"
 TEXT = "#010203"
-"""Stands for the page's text colour until the SVG is written."""
+"""A placeholder that becomes the page's text colour in the SVG."""
 
 STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
@@ -51,11 +51,11 @@ class Line:
     x: Sequence[float]
     y: Sequence[float]
     place: int
-    """Chooses colour and marker: the same for the same subject in every plot."""
+    """The position that chooses the colour and the marker, the same in every plot."""
     baseline: bool = False
-    """Dashed grey instead: what the others are to be compared with."""
+    """Whether it is the baseline, which is drawn dashed and grey."""
     marked: Sequence[int] = ()
-    """The points to be ringed."""
+    """The points that get a ring."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Frame:
     x_label: str
     y_label: str
     x_ticks: Sequence[float] = ()
-    """Where to put the ticks; by default where matplotlib finds best."""
+    """The positions of the ticks; by default matplotlib chooses them."""
     x_whole: bool = False
     """Put ticks at whole numbers only."""
     from_zero: bool = False

@@ -16,7 +16,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """A drawing, or the sentence that stands in its place where there is nothing to draw."""
+    """A drawing, or a sentence in its place where there is nothing to draw."""
 
     title: str
     about: str
@@ -26,7 +26,7 @@ class Plot:
 
 
 def training_plots(results: Results) -> list[Plot]:
-    """Loss and validation metric by epoch, a line a round."""
+    """The loss and the validation metric by epoch, one line for each round."""
     metric = results["metric"]
     return [
         _plot(
@@ -47,7 +47,7 @@ def training_plots(results: Results) -> list[Plot]:
 
 
 def quality_plots(results: Results) -> list[Plot]:
-    """Recall at each K and by popularity decile, a line a round and one of popularity."""
+    """Recall at each K and by popularity decile, of each round and of the popularity baseline."""
     k = results["baseline"]["decile_k"]
     curves = _evaluation_lines(results, _recall_curve)
     return [
@@ -80,7 +80,7 @@ def quality_plots(results: Results) -> list[Plot]:
 
 
 def ann_plot(results: Results) -> Plot:
-    """Recall against latency of the settings tried for the approximate index, a line a round."""
+    """Recall against latency of the settings tried for the index, one line for each round."""
     lines = []
     for place, found in enumerate(results["rounds"]):
         settings = sorted(found["ann"], key=lambda setting: setting["latency_ms"])
@@ -107,7 +107,7 @@ def ann_plot(results: Results) -> Plot:
 
 
 def _plot(lines: Sequence[Line], frame: Frame, *, title: str, about: str, nothing: str) -> Plot:
-    """Draw the lines that have points."""
+    """Draw the lines that have points, or say that there is nothing to draw."""
     drawn = [line for line in lines if line.x]
     if not drawn:
         return Plot(title=title, about=nothing, svg=None, words="")
@@ -122,7 +122,7 @@ def _plot(lines: Sequence[Line], frame: Frame, *, title: str, about: str, nothin
 
 
 def _epoch_lines(rounds: Sequence[Round], key: str) -> list[Line]:
-    """One line a round of the epochs that have the figure `key`."""
+    """One line for each round, over the epochs that have the figure `key`."""
     return [
         _line(
             f"round {found['round']}",
@@ -150,13 +150,13 @@ def _line(label: str, points: Points, *, place: int, baseline: bool = False) -> 
 
 
 def _recall_curve(evaluation: Mapping[str, Any]) -> Points:
-    """K and recall@K over all users."""
+    """Pairs of K and recall@K over all users."""
     figures = evaluation["segments"]["all"]["figures"].items()
     named = [(name.partition("@"), value) for name, value in figures]
     return sorted((int(k), value) for (metric, _, k), value in named if metric == "recall")
 
 
 def _decile_curve(evaluation: Mapping[str, Any]) -> Points:
-    """Decile (from 1) and recall, of the deciles with test items."""
+    """Pairs of decile (from 1) and recall, for the deciles with test items."""
     deciles = enumerate(evaluation["deciles"], start=1)
     return [(place, decile["recall"]) for place, decile in deciles if decile["recall"] is not None]

@@ -1,4 +1,4 @@
-"""The tables of the report: cells as text, in the order of reading."""
+"""The tables of the report, with their cells as text."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SEGMENTS = {
 """Title and explanation of each segment of an evaluation, in the order of the report."""
 
 LARGE = 1e4
-"""From here on, fractions are not shown."""
+"""From this value on, numbers are shown without decimals."""
 
 NONE = "-"
-"""Stands where a figure was not measured."""
+"""The cell of a figure that was not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +32,12 @@ class Row:
     name: str
     cells: Sequence[str]
     best: int | None = None
-    """The cell to stand out."""
+    """The position of the cell to highlight."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Rows under column headings; the first heading is that of the rows' names."""
+    """Rows under column headings; the first heading is for the names of the rows."""
 
     columns: Sequence[str]
     rows: Sequence[Row]
@@ -115,7 +115,7 @@ def ann_table(rounds: Sequence[Round]) -> Table:
 
 
 def sampling_table(rounds: Sequence[Round]) -> Table:
-    """What the samplers drew, a column a round."""
+    """Figures of the sampled positives and negatives, one column for each round."""
     flat = [_flat(found["sampling"]) for found in rounds]
     names = list(dict.fromkeys(name for figures in flat for name in figures))
     rows = [
@@ -125,7 +125,7 @@ def sampling_table(rounds: Sequence[Round]) -> Table:
 
 
 def timing_table(results: Results) -> Table:
-    """Seconds of each stage, and of all."""
+    """The seconds of each stage, and their sum."""
     spent = [(timing["stage"], timing["seconds"]) for timing in results["timings"]]
     spent.append(("all", sum(seconds for _, seconds in spent)))
     rows = [Row(name=stage, cells=(f"{seconds:,.1f}",)) for stage, seconds in spent]
@@ -155,7 +155,7 @@ def _metric_rows(figures: Sequence[Mapping[str, float]]) -> list[Row]:
 
 
 def _metric_row(title: str, metric: str, figures: Sequence[Mapping[str, float]]) -> Row:
-    """The metric of each evaluation; the highest stands out, but popularity is no merit."""
+    """A metric of each evaluation; the highest is highlighted, except for mean popularity."""
     values = [column.get(metric) for column in figures]
     if metric.startswith("popularity"):
         cells = [NONE if value is None else f"{value:,.1f}" for value in values]
@@ -167,7 +167,7 @@ def _metric_row(title: str, metric: str, figures: Sequence[Mapping[str, float]])
 
 
 def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested figures under one name each: `negatives.shares.uniform`."""
+    """Flatten nested figures to dotted names, such as `negatives.shares.uniform`."""
     flat: dict[str, Any] = {}
     for name, value in figures.items():
         if isinstance(value, Mapping):
@@ -178,7 +178,7 @@ def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _number(value: object) -> str:
-    """A value as text: four significant figures of a fraction, every digit of a whole number."""
+    """A value as text: a float with four significant digits, an integer with all of them."""
     match value:
         case None:
             return NONE

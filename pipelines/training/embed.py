@@ -1,4 +1,4 @@
-"""Vectors of users and items from a model's towers."""
+"""Embed users and items with the towers of a model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
 
 
 def embed(model: TwoTower, dataset: Dataset) -> Vectors:
-    """Run both towers over a dataset's users, with their histories, and items."""
+    """Embed all users of a dataset, with their histories, and all items."""
     items = embed_items(model, dataset.item_bags)
     users = np.empty((len(dataset.user_ids), items.shape[1]), dtype=np.float32)
     for block in all_blocks(dataset.interactions):
@@ -42,7 +42,7 @@ def embed(model: TwoTower, dataset: Dataset) -> Vectors:
 
 
 def match_scorer(vectors: Vectors) -> Scorer:
-    """Score every item for users: exactly the FM match score."""
+    """A scorer of every item for given users by the FM match score."""
     return lambda user_rows: DIRECTIONS["u2i"].score(vectors["user"][user_rows], vectors["item"])
 
 

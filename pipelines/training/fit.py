@@ -1,4 +1,4 @@
-"""Fit one model: epochs of fold training with checkpoints, early stopping and logs."""
+"""Fit one model: epochs over fold batches, with checkpoints, early stopping and logs."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from towers.negatives import MinedNegatives, Source
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 STATE = "state.json"
-"""The file in a fit's directory that says how far it has come."""
+"""The file in a fit's directory that records the finished epochs."""
 
 WORTH_SAYING_S = 10.0
-"""Of a shorter start nothing is said."""
+"""The initial vectors are reported if they take longer than this, in seconds."""
 
 Record = dict[str, float]
 """The figures of one epoch: `epoch` (from 1), `loss`, `seconds`, the metrics, and validation."""
@@ -41,7 +41,7 @@ Record = dict[str, float]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fit:
-    """What one fit is made of; `directory` keeps its state between runs."""
+    """The inputs of a fit; `directory` keeps its state, so that it can be resumed."""
 
     dataset: Dataset
     config: RunConfig
@@ -51,9 +51,9 @@ class Fit:
     """Positives [n_users, n_items] that decide when to stop; None trains all `epochs`."""
     directory: Path
     logs: Path
-    """Where TensorBoard finds the figures."""
+    """The folder of the logs for TensorBoard."""
     on_epoch: Callable[[Record], None] | None = None
-    """Called with the figures of an epoch once its checkpoint and state are kept."""
+    """Called with the figures of an epoch after its checkpoint and state are written."""
     parent: Parent | None = None
     """The version whose vectors the fit starts from."""
 
@@ -68,7 +68,7 @@ class Fit:
 
 @dataclass(kw_only=True)
 class FitState:
-    """How far a fit has come: the finished epochs, and where the models are."""
+    """The state of a fit: the finished epochs, and the names of the latest and best checkpoints."""
 
     records: list[Record] = field(default_factory=list)
     best_epoch: int = 0
@@ -81,7 +81,7 @@ class FitState:
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
 
     def save(self, path: Path) -> None:
-        """Write the state, all of it or nothing."""
+        """Write the state, which replaces the earlier one."""
         write_text_atomic(path, json.dumps(vars(self), indent=2))
 
 
@@ -95,17 +95,17 @@ class Fitted:
     checkpoint: str
     """The path prefix of the best epoch's checkpoint."""
     mined: MinedNegatives | None
-    """What it was trained against."""
+    """The mined negatives that it was trained with."""
 
     def without_optimizer(self) -> Fitted:
-        """The same, without what the optimizer keeps of each parameter; the checkpoint has it."""
+        """The same without the state of the optimizer, which the checkpoint has."""
         return dataclasses.replace(self, model=self.model.without_optimizer())
 
 
 def fit(job: Fit, reporter: Reporter) -> Fitted:
-    """Train until the epochs are done or validation stops improving; resumes where it stopped.
+    """Train until all epochs are done or validation stops improving; resume from a checkpoint.
 
-    With `validation`, the model is left as after the best epoch; without, as after the last.
+    With `validation`, the model is that of the best epoch; without, that of the last.
 
     Raises:
         TrainingError: the loss or the weights are no longer finite numbers.
@@ -168,7 +168,7 @@ def _train_epoch(
             dataset, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[step]
         )
     figures = {name: float(values[-1]) for name, values in history.history.items()}
-    figures["loss"] = figures.pop("mean_loss")  # what Keras calls loss is the last batch's
+    figures["loss"] = figures.pop("mean_loss")  # Keras gives the loss of the last batch
     length = float(tf.linalg.global_norm(model.trainable_variables))
     if not np.isfinite(figures["loss"] + length):
         raise TrainingError(
@@ -183,9 +183,9 @@ def _train_epoch(
 
 
 def as_tensors(batches: FoldBatches, *, epoch: int) -> tf.data.Dataset:
-    """Prepare the batches of an epoch beside the steps."""
+    """The batches of an epoch as tensors, prepared while the steps run."""
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread wakes ever less often, and the end waits for it
+    options.autotune.enabled = False  # the end of the dataset waits for its sleeping thread
     dataset = tf.data.Dataset.from_generator(
         lambda: batches.epoch(epoch), output_signature=BATCH_SPEC
     )
@@ -208,7 +208,7 @@ def _validate(model: TwoTower, job: Fit) -> Record:
 
 
 def _keep(checkpoint: tf.train.Checkpoint, state: FitState, record: Record, *, job: Fit) -> None:
-    """Write the epoch's checkpoint and then the state that names it; drop those not needed."""
+    """Write the checkpoint of the epoch and then the state; remove checkpoints not needed."""
     state.records.append(record)
     state.latest = f"epoch-{len(state.records)}"
     checkpoint.write(str(job.directory / state.latest))
@@ -227,7 +227,7 @@ def _best_so_far(state: FitState, metric: str) -> float:
 
 
 def _describe(record: Record, job: Fit) -> str:
-    """Say one epoch in a line."""
+    """The line that is printed for an epoch."""
     metric = job.config.evaluation.metric
     validation = f"  validation {metric} {record[metric]:.4f}" if metric in record else ""
     return (
@@ -237,7 +237,7 @@ def _describe(record: Record, job: Fit) -> str:
 
 
 def sampling_report(records: tuple[Record, ...]) -> dict[str, Any]:
-    """Average over the epochs what was really sampled: shares by source, popularity, violators."""
+    """Mean figures over the epochs of what was sampled: shares by source, popularity, violators."""
 
     def mean(name: str) -> float:
         return float(np.mean([record[name] for record in records]))

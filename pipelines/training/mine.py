@@ -1,4 +1,4 @@
-"""Mine hard negatives: what a model retrieves for a user, less what the user is known to like."""
+"""Mine hard negatives: the items that a model retrieves for a user, without known positives."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from towers.two_tower import TwoTower
 BATCH = 4096
 
 LARGEST_EXACT = 2**37
-"""Pairs of a user and an item that are scored to mine exactly; more are searched through a tree."""
+"""The most pairs of a user and an item that are scored exactly; beyond, ScaNN is searched."""
 
 LARGEST_TABLE = 2**27
-"""Mined negatives that are kept (half a GiB); of more, each user keeps a random share."""
+"""The most mined negatives that are kept (half a GiB); beyond, each user has a random sample."""
 
 
 def mine_published(
     retriever: Retriever, *, ranks: tuple[int, int], seed: int, advance: Advance
 ) -> MinedNegatives:
-    """Take ranks from..to of a published version's own u2i retrieval, for all its users."""
+    """Mine a range of ranks of what a published version retrieves for each of its users (u2i)."""
     catalogue = retriever.catalogue("user")
     mined = _Mined(catalogue.size, ranks=ranks, seed=seed)
     for users in _batches(np.arange(catalogue.size)):
@@ -49,9 +49,9 @@ def mine_fitted(
     seed: int,
     advance: Advance,
 ) -> MinedNegatives:
-    """Take ranks from..to of a model's own retrieval; it stands in for `version`.
+    """Mine a range of ranks of what a model that is not published retrieves for each user.
 
-    The retrieval is exact, but for many users times items.
+    The negatives are recorded as mined with `version`. Up to `LARGEST_EXACT`, retrieval is exact.
     """
     vectors = embed(model, dataset)
     index, queries = _index(vectors), vectors["user"]
@@ -73,7 +73,7 @@ def mine_fitted(
 
 
 class _Mined:
-    """Collects the ranks that are asked for."""
+    """Collects the mined range of ranks of each user."""
 
     def __init__(self, n_users: int, *, ranks: tuple[int, int], seed: int) -> None:
         self._ranks, self._rng = ranks, np.random.default_rng(seed)
@@ -82,7 +82,7 @@ class _Mined:
         self._items = np.full((n_users, self._width), -1, dtype=np.int32)
 
     def keep(self, users: NDArray[np.int64], found: NDArray[np.int64]) -> None:
-        """Keep what was found for some users, best first [n, at most the last rank]."""
+        """Keep the mined ranks of the items [n, up to the last rank] found for users, in order."""
         found = found[:, self._ranks[0] - 1 :]
         if found.shape[1] > self._width:
             draws = self._rng.random(found.shape)
@@ -97,7 +97,7 @@ class _Mined:
 
 
 def _index(vectors: Vectors) -> Index:
-    """Search the items for all users: exactly, or through a tree where that is too much."""
+    """An index of the items: exact, or ScaNN where there are too many pairs to score."""
     items = vectors["item"]
     if len(vectors["user"]) * len(items) <= LARGEST_EXACT:
         return ExactIndex(items)

@@ -1,4 +1,4 @@
-"""Parent: the published version that a run continues from, and what the run takes over from it."""
+"""The parent: the published version that a run continues from, and what is read from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from towers.vocabulary import Vocabulary
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parent:
-    """An earlier version: its vocabulary, its feature table, and what it was trained on."""
+    """An earlier version: its vocabulary, its feature table, and its training interactions."""
 
     version: int
     vocabulary: Vocabulary
@@ -39,15 +39,15 @@ class Parent:
     trained_on: TrainedOn
 
     def teach(self, features: FeatureTable, vocabulary: Vocabulary) -> None:
-        """Set w and v of a table to those learned; `vocabulary` has grown from the parent's."""
+        """Copy the learned w and v into a table whose vocabulary extends the parent's."""
         rows = inherited_rows(vocabulary, n_old=self.vocabulary.n_rows)
         features.w.assign(self.weights[rows])
         features.v.assign(self.vectors[rows])
 
     def model(self, vocabulary: Vocabulary) -> TwoTower:
-        """Its towers for a vocabulary that has grown from its own, to embed with.
+        """Its towers under a vocabulary that extends its own, to embed users and items.
 
-        To them new tokens are what they always were, unknown ones.
+        New tokens have the vectors of the unknown tokens that they were to it.
         """
         dim = self.vectors.shape[1]
         features = FeatureTable(vocabulary.n_rows, embedding_dim=dim, init_scale=0.0, seed=0)
@@ -83,7 +83,7 @@ def read_parent(store: Store, version: int, *, config: RunConfig) -> Parent:
 
 
 def continued(config: RunConfig) -> RunConfig:
-    """The settings of a run that continues: its own epochs, and one round, which mines at once."""
+    """The settings of a run that continues: its own epochs, and only round 0."""
     training = config.training
     return dataclasses.replace(
         config,

@@ -1,4 +1,4 @@
-"""The fits of the rounds: what is validated, what is published, and what they mine with."""
+"""The fits of a round: one with validation held out, then one on all but the test to publish."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from towers.negatives import MinedNegatives
 
 
 class RoundFits:
-    """Fits the models of each round; a fit that was interrupted goes on where it stopped."""
+    """Fits the models of each round, and mines their negatives; interrupted fits are resumed."""
 
     def __init__(
         self,
@@ -42,14 +42,14 @@ class RoundFits:
 
     @cached_property
     def final_data(self) -> Dataset:
-        """What a published model has seen: all but the test interactions, if it is refitted."""
+        """The data of a published model: all but the test, or the training split without refit."""
         if not self._config.training.refit_on_all:
             return self._search_data
         return self._dataset("train", "validation")
 
     @cached_property
     def _search_data(self) -> Dataset:
-        """What a fit sees while validation interactions are held out."""
+        """The data of a fit while validation interactions are held out."""
         return self._dataset("train")
 
     def _dataset(self, *parts: Part) -> Dataset:
@@ -66,11 +66,11 @@ class RoundFits:
 
         Args:
             number: from 0.
-            versions: what the rounds before have published.
+            versions: the versions that the earlier rounds have published.
 
         Returns:
-            What is published, and the epochs that were validated: of another fit, where validation
-            interactions are held out and what is published is refitted with them.
+            The fit to publish, and the epochs that were validated, which are those of another fit
+            where the published model is refitted with the validation interactions.
         """
         training = self._config.training
         if not self._prepared.counts["validation"]:
@@ -83,7 +83,7 @@ class RoundFits:
         if not training.refit_on_all:
             return searched, searched.records
         epochs, records = searched.best_epoch, searched.records
-        del searched  # its model would be held while the other is fitted
+        del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
         return self._fit_final(number, epochs=epochs, versions=versions), records
 
@@ -122,7 +122,7 @@ class RoundFits:
         return fit(job, self._reporter)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
-        """Mine with the last round's model that has not seen validation either."""
+        """Mine with the previous round's model that was fitted without validation, too."""
         if number == 0:
             return self._mine_parent(self._search_data)
         if not self._mines:
@@ -139,7 +139,7 @@ class RoundFits:
             )
 
     def _mine_published(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
-        """Mine with the version that the last round published."""
+        """Mine with the version that the previous round published."""
         if number == 0:
             return self._mine_parent(self.final_data)
         if not self._mines:
@@ -154,7 +154,7 @@ class RoundFits:
             )
 
     def _mine_parent(self, dataset: Dataset) -> MinedNegatives | None:
-        """Mine with the parent's vectors for the users, the histories and the items of today."""
+        """Mine with the parent's vectors, for the users, histories and items of the new data."""
         if self._parent is None or not self._mines:
             return None
         with self._reporter.bar("mine", len(dataset.user_ids)) as advance:

@@ -1,1 +1,1 @@
-"""The search for better settings, trial after trial, on the validation split."""
+"""The search of hyperparameters: trials that are compared on the validation split."""

@@ -1,4 +1,4 @@
-"""The fits of a search's trials: each with its own settings, on the same training part."""
+"""Fit the model of a trial, with its own settings, on the training split of the search."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OnEpoch = Callable[[Record], None]
 
 
 class TrialFits:
-    """Fits the model of one trial after the other, as a run's round 0 with validation held out."""
+    """Fits one trial after another, as round 0 of a run does with validation held out."""
 
     def __init__(self, config: RunConfig, prepared: Prepared, *, folder: Path) -> None:
-        """Take the configuration as it stands, the data, and the folder that keeps a fit's state.
+        """Take the original configuration, the data, and the folder that keeps a fit's state.
 
-        The test interactions are not looked at.
+        The test interactions are not used.
         """
         self._config, self._prepared = config, prepared
         self._fits, self._logs = folder / ".fits", folder / "logs"
@@ -38,18 +38,18 @@ class TrialFits:
 
     @property
     def hardest(self) -> int:
-        """What `training.negatives.hardest` is for these data where it is left open."""
+        """The default of `training.negatives.hardest` for these data."""
         training = self._config.training
         negatives = dataclasses.replace(training.negatives, hardest=None)
         training = dataclasses.replace(training, negatives=negatives)
         return FoldBatches.build(self._data, training, mined=None, seed=self._config.seed).hardest
 
     def records(self, number: int, config: RunConfig) -> list[Record]:
-        """The epochs that a trial has done so far, before it was interrupted."""
+        """The figures of the epochs that an interrupted trial has finished."""
         return FitState.load(self._directory(number, config) / STATE).records
 
     def fit(self, number: int, config: RunConfig, *, on_epoch: OnEpoch) -> None:
-        """Fit a trial, from where it stopped if it did; calls `on_epoch` after each new epoch.
+        """Fit a trial, from its last finished epoch on; call `on_epoch` after each new epoch.
 
         Only the state of the trial under way is kept.
 
@@ -58,7 +58,7 @@ class TrialFits:
         """
         directory = self._directory(number, config)
         self.forget(but=directory)
-        gc.collect()  # a Keras model refers to itself, and the last trial's may fill the memory
+        gc.collect()  # a Keras model is in a reference cycle, and would stay in memory
         job = Fit(
             dataset=self._data if config.schema == self._data.schema else self._dataset(config),
             config=config,
@@ -72,13 +72,13 @@ class TrialFits:
         fit(job, Reporter())
 
     def forget(self, *, but: Path | None = None) -> None:
-        """Remove the state of every fit, `but` one."""
+        """Remove the state of every fit except `but`."""
         for directory in self._fits.glob("*"):
             if directory != but:
                 shutil.rmtree(directory)
 
     def _directory(self, number: int, config: RunConfig) -> Path:
-        """Where a fit's state is kept; another one's settings have another directory."""
+        """The folder of a fit's state; other settings have another folder."""
         return self._fits / f"trial-{number}-{config.fingerprint()}"
 
     def _dataset(self, config: RunConfig) -> Dataset:

@@ -1,4 +1,4 @@
-"""A run's TOML file with some settings changed, to be run from another folder."""
+"""Rewrite a run's TOML file: with some settings changed, and for another folder."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def moved(raw: Toml, source: Path, *, target: Path) -> Toml:
 
 
 def changed(raw: Toml, settings: Mapping[str, Any]) -> Toml:
-    """Set settings by their dotted names; None leaves one open, as if it were not there.
+    """Set settings by their dotted names; None removes a setting, so that its default counts.
 
-    `user.history` is the users' feature of that kind. Users without features have their history
-    alone, which is then written out.
+    `user.history` is the users' feature of kind history. Where the file declares no user features,
+    that feature is the default, and is written out here.
     """
     raw = copy.deepcopy(raw)
     for name, value in settings.items():
@@ -45,20 +45,20 @@ def changed(raw: Toml, settings: Mapping[str, Any]) -> Toml:
 
 
 def write_toml(path: Path, raw: Toml, *, comment: Sequence[str]) -> None:
-    """Write a TOML file below lines of comment, all of it or nothing."""
+    """Write a TOML file that begins with lines of comment."""
     lines = [f"# {line}\n" for line in comment]
     write_text_atomic(path, "".join(lines) + "\n" + tomli_w.dumps(raw))
 
 
 def _table(raw: Toml, path: Sequence[str]) -> Toml:
-    """Find a table, making it if need be."""
+    """The table at a path, made if it does not exist."""
     for name in path:
         raw = raw.setdefault(name, {})
     return raw
 
 
 def _history(raw: Toml) -> Toml:
-    """Find the history among the users' features."""
+    """The table of the users' feature of kind history."""
     user = raw.setdefault("user", {"features": [{"kind": "history"}]})
     found: Toml = next(feature for feature in user["features"] if feature["kind"] == "history")
     return found

@@ -1,4 +1,4 @@
-"""The search space of `tune`: which settings are searched, in which range, and why."""
+"""The search space: the hyperparameters, the range of each, and why it is searched."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from towers.errors import ConfigError
 Distribution = Real | Whole | Choice
 
 HARDEST = "training.negatives.hardest"
-"""The setting whose range is in multiples of what is chosen for the data."""
+"""The hyperparameter whose range is in multiples of its default for the data."""
 
 HISTORY = "user.history."
-"""How the names of the settings of the users' history feature begin."""
+"""The prefix of the hyperparameters of the users' history feature."""
 
 DIGITS = 3
-"""Significant digits of a searched number: enough to tell settings apart, and easy to read."""
+"""Significant digits to which sampled values are rounded, so that they are easy to read."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that is searched."""
+    """One hyperparameter."""
 
     name: str
-    """Its dotted name in the TOML file; `user.history` is the users' feature of that kind."""
+    """Its dotted name in the TOML file; `user.history` is the users' feature of kind history."""
     range: Distribution
     _: KW_ONLY
     why: str
     of_history: bool = False
-    """Whether it means nothing where users have no history."""
+    """Whether it has an effect only where users have a history."""
     on_request: bool = False
-    """Whether it is searched only where that is asked for."""
+    """Whether it is searched only on request."""
 
     def describe(self) -> str:
-        """Say the setting, its range and why in a line."""
+        """One line: the name, the range and the reason."""
         return f"{self.name}: {self.among}; {self.why}"
 
     @property
@@ -100,16 +100,16 @@ SPACE = (
         on_request=True,
     ),
 )
-"""Every setting that can be searched. To add one, add a line."""
+"""Every hyperparameter that can be searched."""
 
 
 def choose_dimensions(
     config: RunConfig, *, only: Sequence[str] = (), dims: bool = False
 ) -> tuple[Dimension, ...]:
-    """Choose what is searched: what `only` names, or else all that needs no asking.
+    """The hyperparameters to search: those that `only` names or, by default, all but on request.
 
     Args:
-        config: a setting that means nothing to it is not searched.
+        config: a hyperparameter without effect under it is not searched.
         only: dotted names.
         dims: whether to search the embedding dimension too.
 
@@ -133,9 +133,9 @@ def choose_dimensions(
 def settings_of(
     config: RunConfig, dimensions: Sequence[Dimension], *, hardest: int
 ) -> dict[str, Any]:
-    """The value of each searched setting in `config`, by its dotted name.
+    """The value of each hyperparameter in `config`, by its dotted name.
 
-    `hardest` is what `training.negatives.hardest` is for these data where it is left open.
+    `hardest` is the default of `training.negatives.hardest` for these data.
     """
     values = {dimension.name: _value(config, dimension.name) for dimension in dimensions}
     if HARDEST in values and values[HARDEST] is None:
@@ -146,9 +146,9 @@ def settings_of(
 def distributions(
     dimensions: Sequence[Dimension], start: Mapping[str, Any], *, hardest: int
 ) -> dict[str, Distribution]:
-    """Say where each setting is searched: in its range, widened to hold its value in `start`.
+    """The distribution of each hyperparameter: its range, widened to hold its value in `start`.
 
-    `hardest` is what the range of `training.negatives.hardest` is in multiples of.
+    The range of `training.negatives.hardest` is in multiples of `hardest`.
     """
     found: dict[str, Distribution] = {}
     for dimension in dimensions:
@@ -161,14 +161,14 @@ def distributions(
 
 
 def nearest(value: Any, distribution: Distribution) -> Any:
-    """The value of a distribution that is nearest to `value`, such as to 0 on a log scale."""
+    """The value nearest to `value` in the range of a distribution; a log scale excludes 0."""
     if isinstance(distribution, Choice):
         return value
     return min(max(value, distribution.low), distribution.high)
 
 
 def rounded(value: Any) -> Any:
-    """Round a searched number to a few significant digits; whole numbers are left alone."""
+    """Round a sampled float to a few significant digits; other values stay."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
@@ -180,7 +180,7 @@ def _value(config: RunConfig, name: str) -> Any:
 
 
 def _widened(distribution: Distribution, value: Any) -> Distribution:
-    """The distribution with `value` in its range, where its scale has it."""
+    """Widen the range of a distribution to hold `value`, where its scale can."""
     if isinstance(distribution, Choice):
         return Choice(list(dict.fromkeys([*distribution.choices, value])))
     if distribution.log and value <= 0:

@@ -1,7 +1,8 @@
-"""The study of a search: proposes settings, prunes hopeless trials, and keeps those that ended.
+"""The study of a search: samples settings, prunes trials, and keeps the trials that have ended.
 
-Only trials that have ended are kept, each in one line of a journal. A proposal follows from them,
-the seed and its number alone, so that an interrupted search proposes what it was trying again.
+A trial is kept when it has ended, as one line of a journal. Which settings are sampled depends only
+on the trials that are kept, the seed and the number of the trial, so an interrupted search samples
+the settings of its unfinished trial again.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ JOURNAL = "journal.log"
 """The file in a search's folder that keeps the trials that ended."""
 
 RANDOM_TRIALS = 5
-"""Trials before the sampler looks at their figures: a search of 20 has no more to spare."""
+"""Trials that are sampled at random, before the sampler (TPE) learns from their figures."""
 
 FEWEST_TO_PRUNE = 4
-"""Complete trials before one is pruned."""
+"""The number of complete trials before any trial is pruned."""
 
 KEPT_PERCENT = 70.0
-"""A trial is pruned where its best figure is below what this share of the complete trials had by
-the same epoch: they are the survivors, and a median of them would prune what only starts slowly."""
+"""A trial is pruned if, by the same epoch, this share of the complete trials had a better figure.
+Complete trials were not pruned themselves, so their median would prune what only starts slowly."""
 
 FEWEST_TO_JUDGE = 10
-"""Complete trials before the importance of settings is told from chance."""
+"""The number of complete trials before importances are estimated; fewer show only chance."""
 
 Watch = Callable[[int, float, float], None]
-"""Called after each epoch, in their order, with its number from 1, its figure and its seconds."""
+"""Called after each epoch, in order, with its number from 1, its validation figure and seconds."""
 
 Objective = Callable[[int, Mapping[str, Any], Watch], None]
-"""Fits the trial of a number (from 1) with some settings, and has it watched."""
+"""Fits the trial of a number (from 1) with some settings, and calls `Watch` after each epoch."""
 
 STATES: dict[TrialState, Any] = {
     TrialState.COMPLETE: "complete",
@@ -69,10 +70,10 @@ class Study:
         """Open the study in `folder`, or begin one.
 
         Args:
-            folder: where no other process works.
-            space: where each setting is searched.
+            folder: the folder of the search, which this process holds.
+            space: the distribution of each hyperparameter.
             start: the settings of the first trial.
-            seed: decides the proposals, given the trials so far.
+            seed: decides the sampled settings, given the trials so far.
             warmup: no trial is pruned before it has done so many epochs.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -90,7 +91,7 @@ class Study:
         return [self._trial(frozen) for frozen in self._frozen]
 
     def run_trial(self, objective: Objective) -> Trial:
-        """Run the next trial to its end and keep it; one with known settings is not run again."""
+        """Run the next trial and keep it; settings that a trial had before are not fitted again."""
         ended = self.trials
         number = len(ended) + 1
         study = self._replica(number)
@@ -108,7 +109,7 @@ class Study:
         return self.trials[-1]
 
     def importance(self) -> dict[str, float]:
-        """Estimate each setting's share of what made trials good; empty with too few to tell.
+        """Estimate the importance of each hyperparameter; empty with too few trials to tell.
 
         PED-ANOVA: Watanabe, Bansal and Hutter, 2023.
         """
@@ -123,7 +124,7 @@ class Study:
         return self._kept.get_trials(deepcopy=False)
 
     def _replica(self, number: int) -> optuna.Study:
-        """A study in memory with the trials so far, which proposes the trial of this number."""
+        """A study in memory with the trials so far, which samples the trial of this number."""
         seed = int(np.random.SeedSequence([self._seed, number]).generate_state(1)[0])
         study = optuna.create_study(
             direction="maximize",
@@ -138,7 +139,7 @@ class Study:
         return study
 
     def _settings(self, number: int, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that a trial is run with, which are rounded, but for the first."""
+        """The settings that a trial is fitted with; all but those of the first are rounded."""
         if number == 1:
             return dict(self._start)
         return {name: rounded(params[name]) for name in self._space}
@@ -158,7 +159,7 @@ class Study:
 def _run(
     objective: Objective, study: optuna.Study, trial: optuna.Trial, *, settings: Mapping[str, Any]
 ) -> None:
-    """Run a trial to its end, or until its figures are hopeless or no numbers."""
+    """Run a trial until it is complete, is pruned, or fails because training diverges."""
     figures: list[float] = []
     trial.set_user_attr("seconds", 0.0)
 
@@ -181,7 +182,7 @@ def _run(
 
 
 def _open_journal(path: Path) -> JournalStorage:
-    """Open a journal of which a killed process may have left a lock and half a line."""
+    """Open a journal, without the lock and the half line that a killed process may have left."""
     for lock in path.parent.glob(f"{path.name}.lock*"):
         lock.unlink()
     if path.exists():

@@ -1,4 +1,4 @@
-"""Trials: the fits of a search, as a person and a spreadsheet read them."""
+"""Trials: the fits of a search with their settings and figures, and the table of them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ BEST = "best.toml"
 """The file in a search's folder that holds the best settings."""
 
 TRIALS = "trials.csv"
-"""The file there with a row for every trial."""
+"""The file in a search's folder with a row for every trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One fit with settings of its own, which has ended."""
+    """A fit that has ended, with its settings and figures."""
 
     number: int
-    """From 1, which is the configuration as it stands."""
+    """From 1; trial 1 has the original configuration."""
     state: Literal["complete", "pruned", "failed"]
     settings: Mapping[str, Any]
-    """The searched settings, by their dotted names."""
+    """The values of the hyperparameters, by their dotted names."""
     curve: tuple[float, ...]
     """The validation figure after each epoch."""
     seconds: float
-    """How long its epochs took."""
+    """The time of its epochs."""
     note: str = ""
-    """Why it failed, or which trial it repeats."""
+    """Why it failed, or which trial had the same settings."""
 
     @property
     def value(self) -> float | None:
@@ -45,21 +45,21 @@ class Trial:
         return self.curve.index(max(self.curve)) + 1 if self.curve else 0
 
     def describe(self, metric: str) -> str:
-        """Say how it went, and for how long."""
+        """One line: its state, its best figure and its time."""
         text = f"trial {self.number}: {self.state}"
         if self.value is not None:
             text += f"  {metric} {self.value:.4f} at epoch {self.best_epoch} of {len(self.curve)}"
         return f"{text}  {self.seconds:.1f} s" + (f"  ({self.note})" if self.note else "")
 
     def describe_settings(self) -> str:
-        """Say the settings, by the last parts of their names."""
+        """One line: its settings, by the last part of each name."""
         return ", ".join(
             f"{name.rpartition('.')[2]} {shown(value)}" for name, value in self.settings.items()
         )
 
 
 def shown(value: Any) -> str:
-    """Write the value of a setting; one that is left open is None."""
+    """The value of a setting as text; None, which means the default, is `open`."""
     return f"{value:g}" if isinstance(value, float) else "open" if value is None else str(value)
 
 
@@ -74,11 +74,11 @@ class Searched:
     """What a search found."""
 
     metric: str
-    """The validation metric that was searched for."""
+    """The validation metric that was maximised."""
     trials: tuple[Trial, ...]
-    """All that ended, in their order; the first is the configuration as it stands."""
+    """All that have ended, in order; the first has the original configuration."""
     importance: Mapping[str, float]
-    """Each setting's share of what made trials good; empty where they are too few to tell."""
+    """The importance of each hyperparameter; empty where trials are too few to estimate it."""
     path: Path
     """The TOML file of the best."""
 
@@ -89,7 +89,7 @@ class Searched:
 
 
 def write_trials(path: Path, trials: Sequence[Trial], *, metric: str) -> None:
-    """Write every trial as a row of the CSV file `path`, all of it or nothing."""
+    """Write every trial as a row of the CSV file `path`."""
     rows = [
         {
             "trial": trial.number,

@@ -1,4 +1,4 @@
-"""Tune: search a run's settings on its validation split, and write the TOML file of the best."""
+"""Tune: search hyperparameters on the validation split, and write the TOML file of the best."""
 
 from __future__ import annotations
 
@@ -34,19 +34,18 @@ def tune(
     dims: bool = False,
     reporter: Reporter | None = None,
 ) -> Searched:
-    """Search the settings of the TOML file `path`, and keep the trials in the folder `out`.
+    """Search the hyperparameters of the run `path`, and keep the trials in the folder `out`.
 
-    The first trial is the configuration as it stands, so that the best is never worse than it.
+    The first trial has the configuration of the file, so that the best is never worse than it.
     Interrupted, the same call goes on from the last finished epoch; with more `trials`, it adds to
-    those that are there. Each trial is fitted as a run's round 0, without mined negatives.
+    those that exist. Each trial is fitted as round 0 of a run, without mined negatives.
 
     Args:
-        path: the run's TOML file; its tables are read once, and the test split is not looked at.
+        path: the run's TOML file; its tables are read once, and the test split is not used.
         out: a new folder, or that of the same search.
         trials: how many trials to have in the end.
-        minutes: after how long to stop, once the epoch under way is done; None: not before the
-            last trial.
-        only: dotted names of the settings to search; by default, all but the dimension.
+        minutes: stop after the epoch in which this time is over; None: after the last trial.
+        only: dotted names of the hyperparameters; by default, all but the embedding dimension.
         dims: whether to search the embedding dimension too.
         reporter: shows progress; silent by default.
 
@@ -78,7 +77,7 @@ def tune(
 
 
 def identify_search(config: RunConfig, dimensions: Sequence[Dimension]) -> Job:
-    """Say what the figures and the proposals of a search depend on."""
+    """What the figures of a search and the settings that it samples depend on."""
     searched = {dimension.name: dimension.among for dimension in dimensions}
     return identify(config, without=("name", "index", "export")) | {"search": searched}
 
@@ -115,11 +114,11 @@ def _prepare(config: RunConfig, reporter: Reporter) -> Prepared:
 
 
 class _OutOfTimeError(Exception):
-    """The time is up in the middle of a trial."""
+    """The time is over in the middle of a trial."""
 
 
 class Search:
-    """Runs the trials that a search still has to do."""
+    """Runs the trials of a search that are still missing."""
 
     def __init__(
         self,
@@ -131,7 +130,7 @@ class Search:
         fits: TrialFits,
         reporter: Reporter,
     ) -> None:
-        """Take the configuration, its TOML as it reads in the folder `out`, and what to search."""
+        """Take the configuration, its TOML with paths relative to `out`, and the search space."""
         self._raw, self._out, self._fits, self._reporter = raw, out, fits, reporter
         self._metric = config.evaluation.metric
         self._deadline = float("inf")
@@ -145,7 +144,7 @@ class Search:
         )
 
     def run(self, trials: int, *, minutes: float | None) -> Searched:
-        """Run trials until there are `trials`, or time is up.
+        """Run trials until there are `trials` of them, or the time is over.
 
         Raises:
             TrainingError: no trial is complete.
@@ -160,11 +159,11 @@ class Search:
                 self._run_trial()
         except _OutOfTimeError:
             number = len(self._study.trials) + 1
-            self._reporter.say(f"Time is up; the same command goes on with trial {number}")
+            self._reporter.say(f"The time is over; the same command goes on with trial {number}")
         return self._finish()
 
     def _run_trial(self) -> None:
-        """Run a trial, say how it went, and write what is known so far."""
+        """Run a trial, print its line, and write the results so far."""
         trial = self._study.run_trial(self._fit)
         self._fits.forget()
         best = self._write()
@@ -173,7 +172,7 @@ class Search:
         self._reporter.say(line)
 
     def _fit(self, number: int, settings: Mapping[str, Any], watch: Watch) -> None:
-        """Fit a trial; its epochs from before an interruption are watched again."""
+        """Fit a trial; the study first sees again the epochs from before an interruption."""
         config = parse_config(self._toml(number, settings), folder=self._out, where=BEST)
         records = self._fits.records(number, config)
         if records:
@@ -193,7 +192,7 @@ class Search:
             self._fits.fit(number, config, on_epoch=see_and_check_time)
 
     def _toml(self, number: int, settings: Mapping[str, Any]) -> Toml:
-        """The TOML of a trial, as it reads in the search's folder."""
+        """The TOML of a trial, with paths relative to the search's folder."""
         return self._raw if number == 1 else changed(self._raw, settings)
 
     def _check_time(self) -> None:
@@ -212,10 +211,14 @@ class Search:
         return best
 
     def _finish(self) -> Searched:
-        """Write what was found, if anything was."""
+        """Write and return the results.
+
+        Raises:
+            TrainingError: no trial is complete.
+        """
         trials = self._study.trials
         if not trials or self._write() is None:
-            why = "the time was up before the first ended"
+            why = "the time was over before the first ended"
             if trials:
                 why = f"all {len(trials)} failed, the first with this: {trials[0].note}"
             raise TrainingError(
@@ -231,7 +234,7 @@ class Search:
 
 
 def _comment(trials: Sequence[Trial], best: Trial, *, metric: str) -> list[str]:
-    """What the TOML file of the best says above its settings."""
+    """The comment above the settings in the TOML file of the best trial."""
     first, states = trials[0], Counter(trial.state for trial in trials)
     stood = f"{first.value:.4f}" if first.state == "complete" else first.state
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))

@@ -78,7 +78,7 @@ def test_worker_opens_a_table_once(job: CandidateJob, tmp_path: Path) -> None:
 
 
 def test_shards_that_are_left_are_not_taken_for_written(job: CandidateJob) -> None:
-    with pytest.raises(DataError, match="a shard is gone"):
+    with pytest.raises(DataError, match="a shard is missing"):
         write_candidates(job, engine=lambda missing, reporter: None)
 
 

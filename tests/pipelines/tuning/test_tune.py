@@ -249,13 +249,13 @@ def test_time_that_is_up_ends_a_trial_in_the_middle_and_the_next_call_goes_on(
     out, reporter = tmp_path / "out", Listening()
     clock = SimpleNamespace(monotonic=lambda: 60.0 * len(fits.fitted))  # an epoch takes a minute
     monkeypatch.setattr(tune, "time", clock)
-    with pytest.raises(TrainingError, match=r"none, for the time was up.*with more --trials or"):
+    with pytest.raises(TrainingError, match=r"none, for the time was over.*with more --trials or"):
         quick(path, out, 3, minutes=0.5)
     assert len(fits.fitted) == 1
     assert not (out / "best.toml").exists()
     found = quick(path, out, 3, minutes=2.5, reporter=reporter)
     assert len(fits.fitted) == 1 + EPOCHS
-    assert reporter.lines[-1] == "Time is up; the same command goes on with trial 2"
+    assert reporter.lines[-1] == "The time is over; the same command goes on with trial 2"
     assert found.trials == whole.trials[:1]
     found = quick(path, out, 3, minutes=10.0, reporter=reporter)
     assert "Going on with trial 2, epochs done: 1" in reporter.lines
