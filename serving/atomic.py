@@ -1,7 +1,7 @@
 """File operations that a reader sees whole or not at all, even where the writer is killed.
 
 What is being written has a hidden name that ends in `.partial` beside its final name. It is on disk
-before it is renamed, and the new name is on disk before the call returns.
+before it is renamed, and the new name is on disk before the call returns, except where that is said.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ PARTIAL = ".partial"
 
 
 @contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
+def replace_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a path to write to; the file there replaces `path` when the block ends without error.
 
-    Several writers may do so at the same time: the last one to end wins.
+    Several writers may do so at the same time: the last one to end wins. Without `durable`, which
+    is for files that a job can make again, nothing waits until the file is on disk.
     """
     partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
     try:
         yield partial
-        sync(partial)
+        if durable:
+            sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
 @contextmanager

@@ -71,6 +71,18 @@ def test_a_file_is_on_disk_before_it_has_its_name(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_can_be_made_again_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        pytest.fail("waited for the disk")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with replace_file(tmp_path / "chunk", durable=False) as partial:
+        partial.write_bytes(b"rows")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("chunk", b"rows")]
+
+
 def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     with replace_file(path) as first, replace_file(path) as second:

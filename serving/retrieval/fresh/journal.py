@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
-from serving.atomic import locked, sync
+from serving.atomic import locked, move_file, sync
 from serving.retrieval.fresh import database
 from serving.retrieval.fresh.entry import Entry
 from serving.retrieval.fresh.json_lines import read_json_lines
@@ -129,8 +129,7 @@ class Journal:
                 f"{old}: expected the changes that {FILE} has, but an earlier release has written "
                 f"others since {FILE} was made; move away the file that you can do without"
             )
-        old.rename(old.with_name(CONVERTED))
-        sync(old.parent)
+        move_file(old, old.with_name(CONVERTED))
         logger.warning("%s: converted to %s, and kept as %s", old, FILE, CONVERTED)
 
 
@@ -148,6 +147,5 @@ def _create(folder: Path) -> None:
         left.unlink(missing_ok=True)
     old = folder / OLD
     database.create(beside, read_json_lines(old) if old.exists() else [])
-    beside.rename(folder / FILE)
-    sync(folder)
+    move_file(beside, folder / FILE)
     sync(folder.parent)
