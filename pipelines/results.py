@@ -14,7 +14,7 @@ class AnnSetting(TypedDict):
     recall: float
     """The share of the exact neighbours that it finds."""
     latency_ms: float
-    """Of one query."""
+    """The latency of one query."""
     queries_per_second: float
     chosen: bool
 
@@ -29,7 +29,7 @@ class Round(TypedDict):
     """Each with `epoch` (from 1), `loss`, `seconds`, the validation metric under its own name
     where there is one, and maybe `learning_rate`."""
     sampling: dict[str, Any]
-    """Numbers about positives and negatives, in groups of groups: shares by source, popularity."""
+    """Figures of the sampled positives and negatives in named groups, such as shares by source."""
     evaluation: dict[str, Any]
     """`Evaluation.to_dict()` over the test interactions."""
     ann: list[AnnSetting]
@@ -59,7 +59,7 @@ class Results(TypedDict):
     created: str
     """ISO 8601, UTC."""
     config: dict[str, Any]
-    """The settings, flat: `training.epochs` to its value."""
+    """The settings by dotted name, such as `training.epochs`."""
     data: Data
     metric: str
     """The metric that decided when to stop and which round is current, such as `recall@20`."""

@@ -1,7 +1,8 @@
 """File operations that a reader sees whole or not at all, even where the writer is killed.
 
 What is being written has a hidden name that ends in `.partial` beside its final name. It is on disk
-before it is renamed, and the new name is on disk before the call returns, except where that is said.
+before it is renamed, and the new name is on disk before the call returns, unless `durable` is
+false.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ TEXT = (
     types.is_binary,
     types.is_large_binary,
 )
-"""Types of text; some engines write it as bytes."""
+"""Types of text columns; some engines write text as bytes."""
 
 
 def check_types(
     schema: pa.Schema, *, inputs: Mapping[str, Input], columns: Mapping[str, str]
 ) -> None:
-    """Refuse a table with a column of a type of which no value can be its feature's.
+    """Refuse a table with a column whose type its feature can never have.
 
     Args:
         schema: the table's.
@@ -114,12 +114,12 @@ def id_lists(
 
 
 def wrong_type(name: str, kind: pa.DataType, expected: str) -> DataError:
-    """The error of a column that is of another type."""
+    """The error for a column of the wrong type."""
     return DataError(f"column {name!r}: expected {expected}, received {kind}; convert the column")
 
 
 def _can_hold(kind: pa.DataType, input: Input) -> bool:
-    """Whether a column of a type may have values of an input."""
+    """Whether a column of this type can hold values of an input."""
     if types.is_dictionary(kind):
         kind = kind.value_type
     if types.is_null(kind):

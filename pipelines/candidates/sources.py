@@ -1,4 +1,4 @@
-"""Sources: the users or items of a batch, with their vectors; and the rows that cannot be any."""
+"""The queries of a batch: its users or items with their vectors, and the rows that are rejected."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from towers.schema import Side
 from towers.values import missing_marker
 
 LARGEST_BLOCK = 2**22
-"""Elements of a padded list feature that pass a tower at once; a long list goes with fewer."""
+"""The most elements of a padded list feature that the tower embeds at once."""
 
 REASONS = ("no id", "blocked", "unknown, and no features given", "a feature that cannot be read")
-"""Why a row is rejected; the first that holds counts."""
+"""Reasons to reject a row; the first that applies is reported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,22 +33,22 @@ class Sources:
     ids: NDArray[Any]
     """[n] int64 or str objects."""
     rows: Rows
-    """[n] -1 for one that the version does not know."""
+    """[n] rows of the version; -1 for an unknown id."""
     vectors: Vectors
     """[n, 1 + d]."""
     histories: Pairs
-    """Items that the input gives for users, by place and row, from old to new."""
+    """Items of the given histories, as pairs of a place and an item row, from old to new."""
     rejected: pa.Table
-    """`row` (the place in the batch), `id` and `reason` of the others."""
+    """`row` (the place in the batch), `id` and `reason` of the rejected rows."""
 
     @property
     def size(self) -> int:
-        """How many, n."""
+        """The number of users or items, n."""
         return len(self.ids)
 
 
 class SourceReader:
-    """Makes sources of batches of a table: an id a row and, if there are any, features."""
+    """Reads batches of a table with an id in each row and, maybe, features."""
 
     def __init__(
         self, parts: Parts, side: Side, *, schema: pa.Schema, prefer_features: bool
@@ -120,7 +120,7 @@ class SourceReader:
     def _vectors(
         self, rows: Rows, packed: Mapping[str, NDArray[Any]], *, described: Mask
     ) -> Vectors:
-        """Stored vectors, and those of the tower for the sources that are described."""
+        """The stored vectors, and those of the tower where a row gives features."""
         stored = self._catalogue.vectors
         vectors = stored[np.where(described, 0, rows)] if len(stored) else None
         places = np.flatnonzero(described)
@@ -133,7 +133,7 @@ class SourceReader:
         return vectors
 
     def _encode(self, packed: Mapping[str, NDArray[Any]], *, size: int) -> Vectors:
-        """The vectors of packed features; fewer at a time where lists are long."""
+        """Embed packed features, in smaller batches where lists are long."""
         longest = max(values[:1].size for values in packed.values())
         block = max(1, LARGEST_BLOCK // max(longest, 1))
         tower = self._parts.tower(self._side)
@@ -142,7 +142,7 @@ class SourceReader:
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _histories(self, table: pa.Table, *, keep: Mask) -> Pairs:
-        """The items of the histories given that the version knows, for the rows that are kept."""
+        """The known items of the given histories, for the rows that are kept."""
         if self._history is None:
             return no_pairs()
         items = self._parts.catalogue("item")
@@ -154,7 +154,7 @@ class SourceReader:
 
 
 def _rejected(ids: NDArray[Any], flags: tuple[Mask, ...]) -> pa.Table:
-    """List the rows that any flag is up for, with the reason of the first."""
+    """List the rows for which any flag is true, with the reason of the first such flag."""
     stacked = np.stack(flags)
     places = np.flatnonzero(stacked.any(axis=0))
     reasons = pa.array(REASONS).take(pa.array(stacked[:, places].argmax(axis=0)))

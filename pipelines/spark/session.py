@@ -27,18 +27,18 @@ INSTALL_JAVA = (
 )
 
 JAVA_FRAME = re.compile(r"[\w.$/<>]+\([\w ]+(\.java|\.scala)?(:\d+)?\)$")
-"""A line of a stack that is not indented."""
+"""A frame of a Java stack trace in a line without indentation."""
 
 N_LINES = 8
-"""The most lines of an error of Spark's that are shown; its log has them all."""
+"""The most lines of an error of Spark that are shown; the log of Spark has all of them."""
 
 
 @contextmanager
 def open_session(master: str | None) -> Iterator[SparkSession]:
     """Start Spark, or connect to a cluster, until the block ends.
 
-    Everything else is set as for any Spark job: in spark-defaults.conf, in the folder that
-    SPARK_CONF_DIR names. Workers run this Python, unless PYSPARK_PYTHON names another.
+    All other settings are those of Spark: spark-defaults.conf in the folder that SPARK_CONF_DIR
+    names. Workers run this Python, unless PYSPARK_PYTHON names another.
 
     Args:
         master: the URL of a cluster, or local[n]; None leaves it to Spark's own configuration.
@@ -53,7 +53,7 @@ def open_session(master: str | None) -> Iterator[SparkSession]:
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder.appName("fm-recall")
-    builder = builder.config("spark.ui.showConsoleProgress", "false")  # there is our own
+    builder = builder.config("spark.ui.showConsoleProgress", "false")  # the reporter shows progress
     if master is not None:
         builder = builder.master(master)
     try:
@@ -94,7 +94,7 @@ def check_spark() -> None:
 
 
 def find_java() -> str | None:
-    """The command java that Spark will run: that of JAVA_HOME or, without it, of PATH."""
+    """The path of the java that Spark runs: in JAVA_HOME or, without it, in PATH."""
     home = os.environ.get("JAVA_HOME")
     return shutil.which(str(Path(home, "bin", "java"))) if home else shutil.which("java")
 
@@ -110,7 +110,7 @@ def java_version(java: str) -> int | None:
 
 
 def first_lines(error: Exception) -> str:
-    """What went wrong in Java or in a worker, without the frames of the stack."""
+    """The first lines of an error of Java or of a worker, without stack frames."""
     lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line[0].isspace() and not JAVA_FRAME.match(line)]
     return "\n".join(told[:N_LINES])

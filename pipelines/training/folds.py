@@ -22,9 +22,9 @@ from towers.negatives import MinedNegatives, SharedSampler, keep_probability
 from towers.schema import Side
 
 SMALLEST_EPOCH = 100
-"""Steps that an epoch should have at least, by choice of the batch size."""
+"""The least steps of an epoch that the default batch size aims at."""
 BATCH_SIZES = (64, 256)
-"""The smallest and the largest batch size that are chosen unasked."""
+"""The smallest and the largest default batch size."""
 
 LEAST_DRAWS = 4
 """Draws of the uniform sample that cover the items at least, so that a small corpus is sampled too
@@ -47,7 +47,7 @@ class FoldBatches:
     sampler: SharedSampler
     mined: MinedNegatives | None
     keep: NDArray[np.float64]
-    """How likely a positive of each item is kept, [n_items]."""
+    """The probability to keep a positive of each item, [n_items]."""
     without_ids: Mapping[Side, NDArray[np.int64]]
     """The columns of the bags of sides that have ids to drop; see `Dataset.rows_without_ids`."""
     seed: int
@@ -96,7 +96,7 @@ class FoldBatches:
 
     @property
     def hardest(self) -> int:
-        """How many of a query's negatives the loss counts."""
+        """The number of hardest negatives of a query that the loss counts."""
         if self.config.negatives.hardest is not None:
             return self.config.negatives.hardest
         n_users, n_items = self.dataset.interactions.shape[0], len(self.sampler.candidates)
@@ -113,7 +113,7 @@ class FoldBatches:
 
     @property
     def _queries_of_users(self) -> NDArray[np.int64]:
-        """How many folds of a user have an item, [n_users]."""
+        """The number of folds of each user that are not empty, [n_users]."""
         return np.minimum(self.dataset.interactions.user_counts, self.config.folds)
 
     def epoch(self, epoch: int) -> Iterator[Arrays]:
@@ -178,19 +178,19 @@ class FoldBatches:
         }
 
     def _kept(self, item: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Decide which positives survive popularity suppression."""
+        """Draw which positives are kept under popularity suppression."""
         if self.config.positive_suppression == 0.0:
             return np.ones(len(item), dtype=np.bool_)
         return rng.random(len(item)) < self.keep[item]
 
     def _remembers(self, n_queries: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Decide which queries have their history, so that newcomers without one are learned."""
+        """Draw which queries keep their history; the others train as newcomers without one."""
         return rng.random(n_queries) >= self.config.history_dropout
 
     def _mined(
         self, users: NDArray[np.int64], shared: NDArray[np.int64], rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Draw mined negatives, without those that are among the shared ones already."""
+        """Draw mined negatives, without those that are among the shared negatives."""
         count = self.config.negatives.mined
         if self.mined is None or count == 0:
             return np.full((len(users), 1), -1, dtype=np.int64)

@@ -17,7 +17,7 @@ from towers.start import fit_map
 from towers.two_tower import TwoTower
 
 REFERENCE_DIM = 128
-"""The number of dimensions that a learning rate is given for."""
+"""The embedding dimension for which the configured learning rate is meant."""
 
 
 def build_model(
@@ -25,8 +25,8 @@ def build_model(
 ) -> TwoTower:
     """Make a model whose learning rate falls to zero over all epochs' batches.
 
-    It knows nothing, or what `parent` has learned; the dataset's vocabulary has then grown from the
-    parent's. The optimizer starts anew either way.
+    Its parameters start at initial values or, with a `parent`, at what the parent has learned; the
+    dataset's vocabulary then extends the parent's. The optimizer has no state in either case.
     """
     training = config.training
     features = FeatureTable(
@@ -41,7 +41,7 @@ def build_model(
         _inherit(features, batches.dataset, config=config, parent=parent)
     model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
     steps = batches.n_batches * training.epochs
-    # Adam moves every entry by about the rate, so a vector of k entries sqrt(k) times as far
+    # Adam moves each entry by about the rate, and so a vector of k entries by sqrt(k) times it
     rate = training.learning_rate * math.sqrt(REFERENCE_DIM / config.model.embedding_dim)
     rate = keras.optimizers.schedules.CosineDecay(rate, max(steps, 1))
     optimizer = LazyAdam(rate, rates={FIRST_ORDER: training.first_order_rate})
