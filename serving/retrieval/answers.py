@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from serving.retrieval.filtered import search_filtered
+from serving.retrieval.filtered_search import search_filtered
 from serving.retrieval.parts import Parts
 from serving.retrieval.questions import Hits, Question
 from serving.search.index import Pairs, Rows, Vectors, no_pairs, search_without

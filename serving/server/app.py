@@ -11,7 +11,7 @@ from serving.server.api.error_answers import handle_errors
 from serving.server.explorer import page
 from serving.server.explorer import routes as explorer_routes
 from serving.server.explorer.other_version import OtherVersion
-from serving.server.runtime.host import Host
+from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving import rest_predict
 from serving.version.manifest import installed_packages
 
@@ -38,8 +38,8 @@ ROUTERS = (
 )
 
 
-def build_app(host: Host) -> FastAPI:
-    """Put together the surfaces that answer by `host`, which is started and stopped elsewhere."""
+def build_app(core: ServerCore) -> FastAPI:
+    """Put together the surfaces that answer by `core`, which is started and stopped elsewhere."""
     app = FastAPIOffline(
         title="fm-recall",
         version=installed_packages().get("fm-recall", "unknown"),
@@ -48,12 +48,12 @@ def build_app(host: Host) -> FastAPI:
         redirect_slashes=False,
         swagger_ui_parameters={"validatorUrl": None},
     )
-    app.state.host = host
-    app.state.explorer = explorer_routes.Explorer(OtherVersion(host))
+    app.state.core = core
+    app.state.explorer = explorer_routes.Explorer(OtherVersion(core))
     for router in ROUTERS:
         app.include_router(router)
-    app.router.routes.extend([*rest_predict.routes(host), *page.routes()])
+    app.router.routes.extend([*rest_predict.routes(core), *page.routes()])
     handle_errors(app)
-    settings = host.settings
+    settings = core.settings
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_s)
     return app

@@ -14,8 +14,9 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServic
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 from serving.version.deployment import MOUNT
-from serving.version.saved_models.first_requests import BATCH_SIZES, RECORDS, read_warmup
+from serving.version.saved_models.first_requests import BATCH_SIZES, RECORDS
 from tests.serving.server.tf_serving.predict_support import grpc_channel
+from tests.serving.version.saved_models.warmup_support import read_warmup
 from towers.directions import DIRECTIONS
 
 pytestmark = pytest.mark.slow

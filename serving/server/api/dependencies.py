@@ -1,4 +1,4 @@
-"""What the functions of routes are given: the host, and the version that answers."""
+"""What the functions of routes are given: the core, and the version that answers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from serving.server.runtime.host import Host
 from serving.server.runtime.served_version import Served
+from serving.server.runtime.server_core import ServerCore
 
 
-async def _host(request: Request) -> Host:
-    """The host of the app that was asked."""
-    host: Host = request.app.state.host
-    return host
+async def _core(request: Request) -> ServerCore:
+    """The core of the app that was asked."""
+    core: ServerCore = request.app.state.core
+    return core
 
 
 async def _current(request: Request) -> Served:
@@ -22,10 +22,10 @@ async def _current(request: Request) -> Served:
     Raises:
         UnavailableError: none is loaded yet.
     """
-    return (await _host(request)).current()
+    return (await _core(request)).current()
 
 
-TheHost = Annotated[Host, Depends(_host)]
+TheCore = Annotated[ServerCore, Depends(_core)]
 
 
 Current = Annotated[Served, Depends(_current)]

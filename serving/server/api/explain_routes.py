@@ -15,11 +15,11 @@ from serving.retrieval.explanation.explain import Given
 from serving.retrieval.explanation.terms import Kind
 from serving.retrieval.parts import find_direction
 from serving.retrieval.retriever import Retriever
-from serving.server.api.dependencies import Current, TheHost
+from serving.server.api.dependencies import Current, TheCore
 from serving.server.api.error_answers import ERRORS
 from serving.server.api.json_route import JsonRoute
-from serving.server.api.json_values import MOST, Id, check_lists
 from serving.server.api.request_model import REQUEST, RequestModel
+from serving.server.api.request_values import MOST, Id, check_lists
 from serving.server.api.retrieve_models import DirectionName, Source
 from serving.server.errors import NotFoundError
 
@@ -91,7 +91,7 @@ class Explained:
 
 
 @router.post("/explain", summary="Why a target has its score", response_model=Explained)
-async def explain(query: ExplainQuery, host: TheHost, served: Current) -> dict[str, Any]:
+async def explain(query: ExplainQuery, core: TheCore, served: Current) -> dict[str, Any]:
     """Write a score as the sum over features and their pairs that it is, the largest parts first.
 
     - `first_order`: a feature of the item. `item_pair`: two of one item, the second in `other`.
@@ -105,7 +105,7 @@ async def explain(query: ExplainQuery, host: TheHost, served: Current) -> dict[s
     """
     check_lists([query.source.features or {}, query.target.features or {}])
     await asyncio.to_thread(_read_names, served.retriever)
-    return await host.compute(
+    return await core.compute(
         served,
         lambda: _explain(served.retriever, query),
         model="explain",

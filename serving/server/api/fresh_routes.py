@@ -10,15 +10,15 @@ from fastapi import APIRouter, Depends, Path, Request
 from pydantic import Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from serving.server.api.dependencies import Current, TheHost
+from serving.server.api.dependencies import Current, TheCore
 from serving.server.api.error_answers import ERRORS
 from serving.server.api.json_route import JsonRoute
-from serving.server.api.json_values import Id, Many, Values, check_lists
 from serving.server.api.request_model import REQUEST, RequestModel
+from serving.server.api.request_values import Id, Many, Values, check_lists
 from serving.server.api.table_json import plain_records
 from serving.server.errors import NotFoundError, TooLargeError
-from serving.server.runtime.host import Host
 from serving.server.runtime.served_version import Served
+from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
 from towers.schema import Side
 
@@ -96,38 +96,38 @@ PUT = (
 
 
 @items.post("", summary="Put items in, or others in their place", description=PUT)
-async def put_items(body: Items, host: TheHost) -> Upserted:
+async def put_items(body: Items, core: TheCore) -> Upserted:
     """Put items in, or others in their place."""
-    return await _put(host, "item", body.items)
+    return await _put(core, "item", body.items)
 
 
 @users.post("", summary="Put users in, or others in their place", description=PUT)
-async def put_users(body: Users, host: TheHost) -> Upserted:
+async def put_users(body: Users, core: TheCore) -> Upserted:
     """Put users in, or others in their place."""
-    return await _put(host, "user", body.users)
+    return await _put(core, "user", body.users)
 
 
 @items.post("/delete", summary="Take items out")
 @users.post("/delete", summary="Take users out")
-async def delete(body: Ids, side: ItsSide, host: TheHost) -> Deleted:
+async def delete(body: Ids, side: ItsSide, core: TheCore) -> Deleted:
     """Take several out, on disk before the answer.
 
     An id that is not there is remembered too, so that no later version brings it; putting it in
     again ends that.
     """
-    return await _delete(host, side, body.ids)
+    return await _delete(core, side, body.ids)
 
 
 @items.delete("/{id:path}", summary="Take one item out")
 @users.delete("/{id:path}", summary="Take one user out")
-async def delete_one(id: InPath, side: ItsSide, host: TheHost, served: Current) -> Deleted:
+async def delete_one(id: InPath, side: ItsSide, core: TheCore, served: Current) -> Deleted:
     """Take one out, as several are."""
-    return await _delete(host, side, [_parse(served, side, id)])
+    return await _delete(core, side, [_parse(served, side, id)])
 
 
 @items.get("/{id:path}", summary="What is known of one item")
 @users.get("/{id:path}", summary="What is known of one user")
-async def show(id: InPath, side: ItsSide, host: TheHost, served: Current) -> Shown:
+async def show(id: InPath, side: ItsSide, core: TheCore, served: Current) -> Shown:
     """Answer with the columns of the table, as published or as put in since."""
     catalogue = served.retriever.catalogue(side)
     parsed = _parse(served, side, id)
@@ -136,7 +136,7 @@ async def show(id: InPath, side: ItsSide, host: TheHost, served: Current) -> Sho
         raise NotFoundError(
             f"{catalogue.id_column}: version {served.version} has no {side} {parsed!r}"
         )
-    (columns,) = plain_records(await host.show(served, side, rows))
+    (columns,) = plain_records(await core.show(served, side, rows))
     return Shown(served.version, parsed, columns)
 
 
@@ -155,21 +155,21 @@ def _parse(served: Served, side: Side, text: str) -> int | str:
     return id
 
 
-async def _put(host: Host, side: Side, records: Sequence[dict[str, Any]]) -> Upserted:
-    _check_size(host, side, len(records))
+async def _put(core: ServerCore, side: Side, records: Sequence[dict[str, Any]]) -> Upserted:
+    _check_size(core, side, len(records))
     check_lists(records)
-    changed = await host.change(side, upsert=records)
+    changed = await core.change(side, upsert=records)
     return Upserted(changed.version, changed.inserted, changed.replaced)
 
 
-async def _delete(host: Host, side: Side, ids: Sequence[int | str]) -> Deleted:
-    _check_size(host, side, len(ids))
-    changed = await host.change(side, delete=ids)
+async def _delete(core: ServerCore, side: Side, ids: Sequence[int | str]) -> Deleted:
+    _check_size(core, side, len(ids))
+    changed = await core.change(side, delete=ids)
     return Deleted(changed.version, changed.deleted, changed.unknown)
 
 
-def _check_size(host: Host, side: Side, n: int) -> None:
-    largest = host.settings.max_batch
+def _check_size(core: ServerCore, side: Side, n: int) -> None:
+    largest = core.settings.max_batch
     if n > largest:
         raise TooLargeError(
             f"{side}s: expected at most {largest}, received {n}; send several requests"

@@ -46,7 +46,7 @@ class JsonRoute(APIRoute):
                 status = status_of(error)
                 raise
             finally:
-                request.app.state.host.metrics.count(
+                request.app.state.core.metrics.count(
                     surface="retrieve", model=_model_of(request), code=status.grpc.name
                 )
 

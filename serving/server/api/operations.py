@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
-from serving.server.api.dependencies import TheHost
+from serving.server.api.dependencies import TheCore
 
 router = APIRouter(include_in_schema=False)
 GET = ["GET", "HEAD"]
@@ -19,14 +19,14 @@ async def health() -> Response:
 
 
 @router.api_route("/readyz", methods=GET)
-async def ready(host: TheHost) -> Response:
+async def ready(core: TheCore) -> Response:
     """Answer 200 once a version is loaded."""
-    if not host.is_ready:
+    if not core.is_ready:
         return JSONResponse({"status": "no version is loaded"}, status_code=503)
-    return JSONResponse({"status": "ok", "version": host.current().version})
+    return JSONResponse({"status": "ok", "version": core.current().version})
 
 
 @router.api_route("/metrics", methods=GET)
-async def metrics(host: TheHost) -> Response:
+async def metrics(core: TheCore) -> Response:
     """Answer with all figures, for Prometheus."""
-    return Response(host.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(core.metrics.text(), media_type=CONTENT_TYPE_LATEST)

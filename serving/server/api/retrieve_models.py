@@ -11,8 +11,8 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from typing_extensions import TypedDict
 
 from serving.search.filters import MOST_CONDITIONS, Filter
-from serving.server.api.json_values import MOST, Id, Many, Values
 from serving.server.api.request_model import REQUEST, RequestModel
+from serving.server.api.request_values import MOST, Id, Many, Values
 
 DEEPEST = 32
 """Conditions of a filter within each other."""

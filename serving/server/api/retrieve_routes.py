@@ -15,10 +15,10 @@ from fastapi import APIRouter, Path
 from serving.retrieval.parts import find_direction
 from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
-from serving.server.api.dependencies import Current, TheHost
+from serving.server.api.dependencies import Current, TheCore
 from serving.server.api.error_answers import ERRORS
 from serving.server.api.json_route import JsonRoute
-from serving.server.api.json_values import check_lists
+from serving.server.api.request_values import check_lists
 from serving.server.api.retrieve_models import (
     Answer,
     Applied,
@@ -32,8 +32,8 @@ from serving.server.api.retrieve_models import (
 )
 from serving.server.api.table_json import plain_records
 from serving.server.errors import NotFoundError, TooLargeError
-from serving.server.runtime.host import Host
 from serving.server.runtime.served_version import Served
+from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
 from towers.schema import Side
 
@@ -61,29 +61,29 @@ class _Part:
 
 
 @router.post("/{direction}", summary="The best targets for one user or item")
-async def retrieve(direction: InPath, query: Query, host: TheHost, served: Current) -> Answer:
+async def retrieve(direction: InPath, query: Query, core: TheCore, served: Current) -> Answer:
     """Find the best targets for one source.
 
     An id that the version does not have is 404: ask by features instead.
     """
-    found, applied = await _find(host, served, direction, sources=[query], options=query)
+    found, applied = await _find(core, served, direction, sources=[query], options=query)
     return Answer(served.version, direction, found[0], applied)
 
 
 @router.post("/{direction}/batch", summary="The best targets for several users or items")
 async def retrieve_batch(
-    direction: InPath, query: BatchQuery, host: TheHost, served: Current
+    direction: InPath, query: BatchQuery, core: TheCore, served: Current
 ) -> BatchAnswer:
     """Find the best targets for each of several sources.
 
     If one id is unknown, the whole request is 404.
     """
-    found, applied = await _find(host, served, direction, sources=query.sources, options=query)
+    found, applied = await _find(core, served, direction, sources=query.sources, options=query)
     return BatchAnswer(served.version, direction, found, applied)
 
 
 async def _find(
-    host: Host, served: Served, direction: str, *, sources: Sequence[Source], options: Options
+    core: ServerCore, served: Served, direction: str, *, sources: Sequence[Source], options: Options
 ) -> tuple[list[list[Result]], Applied]:
     """Ask for all sources; answers the results of each, and what was applied.
 
@@ -92,22 +92,22 @@ async def _find(
         NotFoundError: an id is unknown.
         TooLargeError: k, the sources or the results are too many.
     """
-    _check_size(host, len(sources), k=options.k)
+    _check_size(core, len(sources), k=options.k)
     check_lists([source.features or {} for source in sources])
     parts = _ask(served.retriever, direction, sources, options)
     hits = await asyncio.gather(
-        *(host.answer(served, part.question, model=direction) for part in parts)
+        *(core.answer(served, part.question, model=direction) for part in parts)
     )
     found: list[list[Result]] = [[]] * len(sources)
     for part, answered in zip(parts, hits, strict=True):
-        results = await _results(host, served, part.question, answered, columns=options.columns)
+        results = await _results(core, served, part.question, answered, columns=options.columns)
         for place, of_source in zip(part.places, results, strict=True):
             found[place] = of_source
     return found, _applied(parts[0].question, options)
 
 
-def _check_size(host: Host, n_sources: int, *, k: int) -> None:
-    settings = host.settings
+def _check_size(core: ServerCore, n_sources: int, *, k: int) -> None:
+    settings = core.settings
     if k > settings.max_k:
         raise QueryError(f"k: expected at most {settings.max_k}, received {k}; ask for less")
     if n_sources > settings.max_batch:
@@ -123,14 +123,14 @@ def _check_size(host: Host, n_sources: int, *, k: int) -> None:
 
 
 async def _results(
-    host: Host, served: Served, question: Question, hits: Hits, *, columns: Sequence[str]
+    core: ServerCore, served: Served, question: Question, hits: Hits, *, columns: Sequence[str]
 ) -> list[list[Result]]:
     """Write the hits of each source as plain values, with the columns that are wanted."""
     found = hits.rows >= 0
     shown: Iterator[dict[str, Any]] = iter(())
     if columns:
         side = question.direction.target
-        table = await host.show(served, side, hits.rows[found], columns)
+        table = await core.show(served, side, hits.rows[found], columns)
         shown = iter(plain_records(table))
     answers = []
     finite = np.nan_to_num(hits.scores)  # JSON has no infinity

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import FailFast, Field
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from serving.server.api.json_values import Id
 from serving.server.api.request_model import REQUEST, RequestModel
+from serving.server.api.request_values import Id
 from serving.server.api.retrieve_models import ONE_OF, DirectionName, Query
 from towers.schema import Side
 

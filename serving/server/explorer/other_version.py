@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from serving.retrieval.retriever import Retriever
 from serving.server.errors import ConflictError, NotFoundError, OverloadedError, UnavailableError
-from serving.server.runtime.host import Host
+from serving.server.runtime.server_core import ServerCore
 from serving.version.store import Store
 from towers.errors import BundleError
 
@@ -27,9 +27,9 @@ MOST_WAITING = 8
 class OtherVersion:
     """Keeps the one version that was asked last; has a thread of its own."""
 
-    def __init__(self, host: Host) -> None:
-        """Open versions of the models directory of `host`."""
-        self._host = host
+    def __init__(self, core: ServerCore) -> None:
+        """Open versions of the models directory of `core`."""
+        self._core = core
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="other-version")
         self._room = BoundedSemaphore(MOST_WAITING)
         self._retriever: Retriever | None = None
@@ -55,7 +55,7 @@ class OtherVersion:
         running = self._thread.submit(self._ask, version, question)
         running.add_done_callback(lambda _: self._room.release())
         answered = asyncio.wrap_future(running)
-        await asyncio.wait([answered], timeout=self._host.settings.timeout_s)
+        await asyncio.wait([answered], timeout=self._core.settings.timeout_s)
         if not answered.done():
             answered.add_done_callback(lambda late: late.cancelled() or late.exception())
             raise UnavailableError(
@@ -74,13 +74,13 @@ class OtherVersion:
 
     def _open(self, version: int) -> Retriever:
         """Open a version, unless it is the one that was asked last, and bring it up to date."""
-        versions = Store(self._host.models).versions()
+        versions = Store(self._core.models).versions()
         if version not in versions:
             raise NotFoundError(f"other: expected one of {versions[-20:]}, received {version}")
         if self._retriever is None or self._retriever.version != version:
             self._retriever = None  # two at once would take the room of two
             gc.collect()
-            bundle = Store(self._host.models).open(version, verify=False)
+            bundle = Store(self._core.models).open(version, verify=False)
             self._retriever, self._replayed = Retriever(bundle), 0
-        self._replayed = self._host.catch_up(self._retriever, after=self._replayed)
+        self._replayed = self._core.catch_up(self._retriever, after=self._replayed)
         return self._retriever

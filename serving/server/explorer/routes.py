@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from serving.retrieval.find_text import find_text
 from serving.search.index import Rows
-from serving.server.api.dependencies import Current, TheHost
+from serving.server.api.dependencies import Current, TheCore
 from serving.server.api.error_answers import ERRORS
 from serving.server.api.fresh_routes import InPath
 from serving.server.api.json_route import JsonRoute
@@ -36,8 +36,8 @@ from serving.server.explorer.models import (
 from serving.server.explorer.other_version import OtherVersion
 from serving.server.explorer.published import list_versions, read_report
 from serving.server.explorer.side_thread import SideThread
-from serving.server.runtime.host import Host
 from serving.server.runtime.served_version import Served
+from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
 from towers.schema import Side
 
@@ -81,10 +81,10 @@ TheExplorer = Annotated[Explorer, Depends(_explorer)]
 
 
 @router.get("/schema", summary="The features and columns of users and items")
-async def schema(host: TheHost, served: Current, explorer: TheExplorer) -> ExplorerSchema:
+async def schema(core: TheCore, served: Current, explorer: TheExplorer) -> ExplorerSchema:
     """Describe the version that answers."""
     if served not in explorer.schemas:
-        max_k = host.settings.max_k
+        max_k = core.settings.max_k
         described = await explorer.side_thread.run(describe, served.retriever, max_k=max_k)
         explorer.schemas[served] = described
     return explorer.schemas[served]
@@ -94,7 +94,7 @@ async def schema(host: TheHost, served: Current, explorer: TheExplorer) -> Explo
     "/search/{side}", summary="Users or items by the start of their id, or by text in their columns"
 )
 async def search(
-    host: TheHost,
+    core: TheCore,
     served: Current,
     *,
     explorer: TheExplorer,
@@ -105,36 +105,36 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=MOST_FOUND)] = 20,
 ) -> Found:
     """Search, with the best first: this id, ids that start so, columns that do, and all others."""
-    snapshot = await host.look(served.retriever.catalogue(side).snapshot)
+    snapshot = await core.look(served.retriever.catalogue(side).snapshot)
     rows, total = await explorer.side_thread.run(find_text, snapshot, q, limit=limit)
-    return Found(served.version, side, total, await _rows(host, served, side, rows))
+    return Found(served.version, side, total, await _rows(core, served, side, rows))
 
 
 @router.post("/lookup/{side}", summary="What is known of several users or items")
-async def lookup(side: InSide, query: LookupQuery, host: TheHost, served: Current) -> Known:
+async def lookup(side: InSide, query: LookupQuery, core: TheCore, served: Current) -> Known:
     """Look several ids up; one that the version does not have is left out."""
     rows = served.retriever.catalogue(side).rows(query.ids)
-    return Known(served.version, side, await _rows(host, served, side, rows[rows >= 0]))
+    return Known(served.version, side, await _rows(core, served, side, rows[rows >= 0]))
 
 
 @router.get("/history/{id:path}", summary="The items that a user has")
 async def history(
     id: InPath,
-    host: TheHost,
+    core: TheCore,
     served: Current,
     limit: Annotated[int, Query(ge=1, le=MOST_PAST)] = 200,
 ) -> PastItems:
     """List the items of training, and those of the history that the user was put in with."""
     parsed = served.retriever.catalogue("user").parse_id(id)
-    rows = await host.look(partial(_past, served, parsed))
-    items = await _rows(host, served, "item", rows[:limit])
+    rows = await core.look(partial(_past, served, parsed))
+    items = await _rows(core, served, "item", rows[:limit])
     return PastItems(served.version, parsed, len(rows), items)
 
 
 @router.get("/versions", summary="The published versions with their figures")
-async def versions(host: TheHost, served: Current, explorer: TheExplorer) -> Versions:
+async def versions(core: TheCore, served: Current, explorer: TheExplorer) -> Versions:
     """List the published versions, the newest first."""
-    listed = await explorer.side_thread.run(list_versions, host.models, current=served.version)
+    listed = await explorer.side_thread.run(list_versions, core.models, current=served.version)
     return Versions(served.version, listed)
 
 
@@ -144,22 +144,22 @@ async def versions(host: TheHost, served: Current, explorer: TheExplorer) -> Ver
     response_class=Response,
     responses={200: {"content": {"text/html": {}}}},
 )
-async def report(version: Version, host: TheHost, explorer: TheExplorer) -> Response:
+async def report(version: Version, core: TheCore, explorer: TheExplorer) -> Response:
     """Answer with a page in which nothing runs, and which loads nothing."""
-    text = await explorer.side_thread.run(read_report, host.models, version)
+    text = await explorer.side_thread.run(read_report, core.models, version)
     return HTMLResponse(text, headers=REPORT_HEADERS)
 
 
 @router.post("/compare", summary="What the current version and another answer")
 async def compare_versions(
-    query: CompareQuery, host: TheHost, served: Current, explorer: TheExplorer
+    query: CompareQuery, core: TheCore, served: Current, explorer: TheExplorer
 ) -> Comparison:
     """Ask two versions the same.
 
     The other version is opened for this and kept until another one is asked for. While that takes
     long, the answer is 503: ask again.
     """
-    max_k = host.settings.max_k
+    max_k = core.settings.max_k
     if query.k > max_k:
         raise QueryError(f"k: expected at most {max_k}, received {query.k}; ask for less")
     if query.other == served.version:
@@ -167,29 +167,29 @@ async def compare_versions(
             f"other: expected another version than the one that answers, {served.version}"
         )
     reach = reach_of(query.k, max_k=max_k)
-    current = await _current(host, served, query, reach=reach)
+    current = await _current(core, served, query, reach=reach)
     other = await explorer.other.ask(query.other, partial(answer_by, query=query, reach=reach))
     return compare(query, current, other, version=served.version, reach=reach)
 
 
-async def _current(host: Host, served: Served, query: CompareQuery, *, reach: int) -> Listed:
+async def _current(core: ServerCore, served: Served, query: CompareQuery, *, reach: int) -> Listed:
     """Let the version that serves answer, in a batch with others."""
     question = ask(served.retriever, query, reach=reach)
-    hits = await host.answer(served, question, model=query.direction)
+    hits = await core.answer(served, question, model=query.direction)
     rows = hits.rows[0][hits.rows[0] >= 0]
     columns: list[dict[str, Any]] = []
     if query.columns:
         side = question.direction.target
-        table = await host.show(served, side, rows[: query.k], query.columns)
+        table = await core.show(served, side, rows[: query.k], query.columns)
         columns = plain_records(table[query.columns])
     scores = np.nan_to_num(hits.scores[0][: len(rows)]).tolist()
     return Listed(hits.ids[0][: len(rows)].tolist(), scores, columns)
 
 
-async def _rows(host: Host, served: Served, side: Side, rows: Rows) -> list[Row]:
+async def _rows(core: ServerCore, served: Served, side: Side, rows: Rows) -> list[Row]:
     """The ids and columns of rows."""
     id_column = served.retriever.catalogue(side).id_column
-    records = plain_records(await host.show(served, side, rows))
+    records = plain_records(await core.show(served, side, rows))
     return [Row(record[id_column], record) for record in records]
 
 

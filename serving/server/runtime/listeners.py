@@ -17,7 +17,7 @@ from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from serving.server.app import build_app
-from serving.server.runtime.host import Host
+from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.grpc_predict import add_services
 from towers.errors import ConfigError
@@ -46,10 +46,10 @@ class RestListener:
         self.port: int = self._socket.getsockname()[1]
         """The port, also where a free one was asked for."""
 
-    async def start(self, host: Host) -> None:
+    async def start(self, core: ServerCore) -> None:
         """Accept requests."""
         config = uvicorn.Config(
-            build_app(host),
+            build_app(core),
             http="httptools",
             ws="none",
             lifespan="off",
@@ -103,14 +103,14 @@ class GrpcListener:
         except RuntimeError:
             raise _not_bound("grpc_port", settings.host, settings.grpc_port) from None
 
-    async def start(self, host: Host) -> None:
+    async def start(self, core: ServerCore) -> None:
         """Accept requests; the health service says `SERVING` once a version is loaded."""
         self._health = health.HealthServicer()
-        add_services(self._server, host)
+        add_services(self._server, core)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._health.set("", NOT_SERVING)
         await self._server.start()
-        self._telling = asyncio.create_task(self._tell(host))
+        self._telling = asyncio.create_task(self._tell(core))
 
     async def stop(self) -> None:
         """Accept no more, and finish what has come within `shutdown_s`."""
@@ -120,8 +120,8 @@ class GrpcListener:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.shutdown_s)
 
-    async def _tell(self, host: Host) -> None:
-        await host.ready()
+    async def _tell(self, core: ServerCore) -> None:
+        await core.ready()
         for service in ("", SERVICE_NAME, "tensorflow.serving.PredictionService"):
             await self._health.set(service, SERVING)
 

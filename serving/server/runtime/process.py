@@ -15,8 +15,8 @@ import uvloop
 
 from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.parts import OpenIndex
-from serving.server.runtime.host import Host
 from serving.server.runtime.listeners import GrpcListener, RestListener, bracketed
+from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 
 LOG = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ async def serve(
         if kept is not None:
             held.enter_context(kept)
         stop = _stop_signal()
-        async with Host(models, settings=settings, journal=kept, index=index) as host:
-            await rest.start(host)
-            await grpc.start(host)
+        async with ServerCore(models, settings=settings, journal=kept, index=index) as core:
+            await rest.start(core)
+            await grpc.start(core)
             addresses = Addresses(
                 f"http://{bracketed(settings.host)}:{rest.port}",
                 f"{bracketed(settings.host)}:{grpc.port}",

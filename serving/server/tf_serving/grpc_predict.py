@@ -21,14 +21,14 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.server.errors import INTERNAL, shortened, status_of
-from serving.server.runtime.host import Host
+from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
-from serving.server.tf_serving.predict_codec import (
+from serving.server.tf_serving.predictor import (
     Predictor,
     UnknownSignatureError,
     check_inputs,
 )
-from serving.server.tf_serving.tensor_codec import read_tensor, write_tensor
+from serving.server.tf_serving.proto_tensors import read_tensor, write_tensor
 from towers.errors import QueryError, RecallError
 
 SIGNATURE_DEF = "signature_def"
@@ -48,9 +48,9 @@ class UnimplementedError(QueryError):
     """A method that this server does not have."""
 
 
-def add_services(server: grpc.aio.Server, host: Host) -> None:
-    """Register both services, which answer by `host`."""
-    service = _Services(host)
+def add_services(server: grpc.aio.Server, core: ServerCore) -> None:
+    """Register both services, which answer by `core`."""
+    service = _Services(core)
     methods: dict[str, dict[str, tuple[type[Message], Answer]]] = {
         "PredictionService": {
             "Predict": (PredictRequest, service.predict),
@@ -65,20 +65,20 @@ def add_services(server: grpc.aio.Server, host: Host) -> None:
         },
     }
     for name, answers in methods.items():
-        handlers = {method: _handler(host, *answer) for method, answer in answers.items()}
+        handlers = {method: _handler(core, *answer) for method, answer in answers.items()}
         server.add_registered_method_handlers(f"tensorflow.serving.{name}", handlers)
 
 
 class _Services:
     """What the methods answer."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self._predictor = Predictor(host)
+    def __init__(self, core: ServerCore) -> None:
+        self._core = core
+        self._predictor = Predictor(core)
 
     async def predict(self, request: PredictRequest) -> PredictResponse:
         """Answer raw features with vectors or candidates."""
-        spec, settings = request.model_spec, self._host.settings
+        spec, settings = request.model_spec, self._core.settings
         target = self._predictor.find(spec.name, spec.signature_name, **_choice(spec))
         specs = target.signature.inputs
         check_inputs(target.signature, request.inputs)
@@ -103,7 +103,7 @@ class _Services:
             if field != SIGNATURE_DEF:
                 raise QueryError(f"Metadata field {field} is not supported")
         spec = request.model_spec
-        found, signatures = model_metadata(self._host, spec.name, **_choice(spec))
+        found, signatures = model_metadata(self._core, spec.name, **_choice(spec))
         response = GetModelMetadataResponse(model_spec=found)
         response.metadata[SIGNATURE_DEF].Pack(signatures)
         return response
@@ -111,7 +111,7 @@ class _Services:
     async def status(self, request: GetModelStatusRequest) -> Message:
         """Say what has become of the versions of a model."""
         spec = request.model_spec
-        return model_statuses(self._host, spec.name, **_choice(spec))
+        return model_statuses(self._core, spec.name, **_choice(spec))
 
     async def classify(self, request: ClassificationRequest) -> Message:
         """Refuse: no signature is for this."""
@@ -138,7 +138,7 @@ class _Services:
         return refuse_method(method, target.signature)
 
 
-def _handler(host: Host, kind: type[Message], answer: Answer) -> grpc.RpcMethodHandler:
+def _handler(core: ServerCore, kind: type[Message], answer: Answer) -> grpc.RpcMethodHandler:
     """Make a method of an answer: it ends with the status of an error, and is counted."""
 
     async def call(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
@@ -155,7 +155,7 @@ def _handler(host: Host, kind: type[Message], answer: Answer) -> grpc.RpcMethodH
             LOG.exception("a gRPC request failed")
             code, message = INTERNAL.grpc, "internal error"
         finally:
-            host.metrics.count(surface="grpc", model=model, code=code.name)
+            core.metrics.count(surface="grpc", model=model, code=code.name)
         await context.abort(code, shortened(message))
         return b""
 

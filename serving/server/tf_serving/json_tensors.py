@@ -11,8 +11,8 @@ import orjson
 from numpy.typing import NDArray
 from tensorflow.core.framework.types_pb2 import DT_FLOAT, DT_INT32, DT_INT64, DT_STRING
 
-from serving.server.tf_serving.signatures import Shape, TensorSpec, dtype_name
-from serving.server.tf_serving.tensor_codec import not_text
+from serving.server.tf_serving.proto_tensors import not_text
+from serving.server.tf_serving.tensor_specs import Shape, TensorSpec, dtype_name
 from towers.errors import QueryError
 
 Format = Literal["row", "column"]

@@ -7,15 +7,15 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 from tensorflow_serving.apis.get_model_status_pb2 import GetModelStatusResponse, ModelVersionStatus
 from tensorflow_serving.apis.model_pb2 import ModelSpec
 
-from serving.server.runtime.host import Host
-from serving.server.tf_serving.signatures import Signature
+from serving.server.runtime.server_core import ServerCore
+from serving.server.tf_serving.tensor_specs import Signature
 from towers.errors import QueryError
 
 _METHODS = {"classify": "classification", "regress": "regression"}
 
 
 def model_statuses(
-    host: Host, model: str, *, version: int | None = None, label: str | None = None
+    core: ServerCore, model: str, *, version: int | None = None, label: str | None = None
 ) -> GetModelStatusResponse:
     """Say what has become of the versions of a model, or of one of them.
 
@@ -24,7 +24,7 @@ def model_statuses(
         QueryError: no such label.
     """
     response = GetModelStatusResponse()
-    for found in host.statuses(model, version=version, label=label):
+    for found in core.statuses(model, version=version, label=label):
         status = response.model_version_status.add(
             version=found.version, state=ModelVersionStatus.State.Value(found.state)
         )
@@ -34,7 +34,7 @@ def model_statuses(
 
 
 def model_metadata(
-    host: Host, model: str, *, version: int | None = None, label: str | None = None
+    core: ServerCore, model: str, *, version: int | None = None, label: str | None = None
 ) -> tuple[ModelSpec, SignatureDefMap]:
     """Describe the signatures of a model, and say of which version.
 
@@ -42,7 +42,7 @@ def model_metadata(
         NotFoundError: no such model, or no such version of it.
         QueryError: no such label.
     """
-    served = host.find(model, version=version, label=label)
+    served = core.find(model, version=version, label=label)
     spec = ModelSpec(name=model)
     spec.version.value = served.version
     signatures = SignatureDefMap()

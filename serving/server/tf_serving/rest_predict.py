@@ -14,11 +14,11 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from serving.server.errors import OK, status_of
-from serving.server.runtime.host import Host
-from serving.server.tf_serving.json_codec import JsonRequest
+from serving.server.runtime.server_core import ServerCore
+from serving.server.tf_serving.json_request import JsonRequest
 from serving.server.tf_serving.json_tensors import dump
 from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
-from serving.server.tf_serving.predict_codec import (
+from serving.server.tf_serving.predictor import (
     Predictor,
     UnknownSignatureError,
 )
@@ -36,9 +36,9 @@ _NO_MODEL = re.compile(r"(?i:/v1/models(/(versions|labels)/[^/:]+)?(/metadata)?)
 _LARGEST_VERSION = 2**63 - 1
 
 
-def routes(host: Host) -> list[BaseRoute]:
-    """Answer everything below `/v1/models`, by `host`."""
-    route = Route("/v1/models{rest:path}", ModelsEndpoint(host))
+def routes(core: ServerCore) -> list[BaseRoute]:
+    """Answer everything below `/v1/models`, by `core`."""
+    route = Route("/v1/models{rest:path}", ModelsEndpoint(core))
     route.path_regex = re.compile(route.path_regex.pattern, re.IGNORECASE)
     return [route]
 
@@ -46,10 +46,10 @@ def routes(host: Host) -> list[BaseRoute]:
 class ModelsEndpoint:
     """An ASGI application."""
 
-    def __init__(self, host: Host) -> None:
-        """Answer by `host`."""
-        self._host = host
-        self._predictor = Predictor(host)
+    def __init__(self, core: ServerCore) -> None:
+        """Answer by `core`."""
+        self._core = core
+        self._predictor = Predictor(core)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request.
@@ -67,7 +67,7 @@ class ModelsEndpoint:
             status = status_of(error)
             raise
         finally:
-            self._host.metrics.count(surface="rest", model=model, code=status.grpc.name)
+            self._core.metrics.count(surface="rest", model=model, code=status.grpc.name)
         await response(scope, receive, send)
 
     async def _respond(self, address: _Address, request: Request) -> Response:
@@ -92,19 +92,19 @@ class ModelsEndpoint:
             raise QueryError(
                 f'Serving signature name: "{error.name}" not found in signature def'
             ) from None
-        form, inputs = document.read(target.signature, settings=self._host.settings)
+        form, inputs = document.read(target.signature, settings=self._core.settings)
         outputs = await self._predictor.predict(target, inputs)
         return _json(dump(outputs, form=form), version=target.served.version)
 
     def _status(self, address: _Address) -> Response:
         """Say what has become of the versions of a model."""
-        statuses = model_statuses(self._host, address.model, **address.choice)
+        statuses = model_statuses(self._core, address.model, **address.choice)
         text = json_format.MessageToJson(statuses, always_print_fields_with_no_presence=True)
         return _json(text.encode())
 
     def _metadata(self, address: _Address) -> Response:
         """Describe the signatures of a model."""
-        spec, signatures = model_metadata(self._host, address.model, **address.choice)
+        spec, signatures = model_metadata(self._core, address.model, **address.choice)
         document = {
             "model_spec": _fields(spec),
             "metadata": {"signature_def": _fields(signatures)},

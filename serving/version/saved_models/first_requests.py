@@ -6,17 +6,13 @@ replays these records, which belong to each model, when it loads a version.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-
-from towers.errors import BundleError
 
 RECORDS = Path("assets.extra", "tf_serving_warmup_requests")
 """The file, below a SavedModel's folder."""
@@ -47,25 +43,6 @@ def write_warmup(
                 for name, values in inputs.items():
                     request.inputs[name].CopyFrom(_tensor(values[:size]))
                 writer.write(log.SerializeToString(deterministic=True))
-
-
-def read_warmup(folder: Path) -> Iterator[PredictRequest]:
-    """Read the requests for the SavedModel in `folder`; none where there is no file of them.
-
-    Raises:
-        BundleError: the file is damaged.
-    """
-    path = folder / RECORDS
-    if not path.exists():
-        return
-    try:
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            yield PredictionLog.FromString(record).predict_log.request
-    except (tf.errors.OpError, DecodeError) as error:
-        raise BundleError(
-            f"{path}: expected a TFRecord file of PredictionLog, received {error}; publish again, "
-            "or roll back to another version"
-        ) from None
 
 
 def _tensor(values: NDArray[Any]) -> Any:

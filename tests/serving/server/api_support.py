@@ -1,4 +1,4 @@
-"""A host and its app on an event loop of their own, for tests that are no coroutines."""
+"""A core and its app on an event loop of their own, for tests that are no coroutines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from serving.retrieval.fresh.journal import Journal
 from serving.server.app import build_app
-from serving.server.runtime.host import Host
+from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 
 
@@ -25,7 +25,7 @@ class Api:
 
     portal: BlockingPortal
     client: httpx.AsyncClient
-    host: Host
+    core: ServerCore
     app: FastAPI
 
     def request(self, method: str, path: str, **given: Any) -> httpx.Response:
@@ -45,18 +45,20 @@ def running_api(
     """Serve a models directory in this process, without a port."""
 
     @asynccontextmanager
-    async def serving() -> AsyncIterator[tuple[Host, FastAPI, httpx.AsyncClient]]:
+    async def serving() -> AsyncIterator[tuple[ServerCore, FastAPI, httpx.AsyncClient]]:
         async with AsyncExitStack() as stack:
             kept = stack.enter_context(Journal(journal)) if journal else None
             chosen = ServerSettings(**{"poll_s": 0.05} | settings)
-            host = await stack.enter_async_context(Host(models, settings=chosen, journal=kept))
+            core = await stack.enter_async_context(
+                ServerCore(models, settings=chosen, journal=kept)
+            )
             if wait:
-                await host.ready()
-            app = build_app(host)
+                await core.ready()
+            app = build_app(core)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://server", timeout=30)
-            yield host, app, await stack.enter_async_context(client)
+            yield core, app, await stack.enter_async_context(client)
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving()) as served:
-        host, app, client = served
-        yield Api(portal, client, host, app)
+        core, app, client = served
+        yield Api(portal, client, core, app)

@@ -1,4 +1,4 @@
-"""A models directory for the server's tests, and a host on it."""
+"""A models directory for the server's tests, and a core on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from serving.atomic import symlink_atomic
 from serving.retrieval.fresh.journal import Journal
-from serving.server.runtime.host import Host
+from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 from serving.version.bundle import Bundle
 from serving.version.embeddings import Embeddings
@@ -26,7 +26,7 @@ from tests.made_once import made_once
 if TYPE_CHECKING:
     from tests.serving.conftest import Publish, World
 
-Running = Callable[..., AbstractAsyncContextManager[Host]]
+Running = Callable[..., AbstractAsyncContextManager[ServerCore]]
 Shifted = Callable[..., int]
 
 
@@ -43,16 +43,16 @@ def published(publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def running(published: Path) -> Running:
-    """`async with running(max_k=5) as host`: a host on `published`, or on `models=`."""
+    """`async with running(max_k=5) as core`: a core on `published`, or on `models=`."""
 
     @asynccontextmanager
     async def running(
         models: Path = published, *, journal: Journal | None = None, **settings: Any
-    ) -> AsyncIterator[Host]:
+    ) -> AsyncIterator[ServerCore]:
         quick: dict[str, Any] = {"poll_s": 0.05, "port": 0, "grpc_port": 0, **settings}
-        async with Host(models, settings=ServerSettings(**quick), journal=journal) as host:
-            await host.settled()
-            yield host
+        async with ServerCore(models, settings=ServerSettings(**quick), journal=journal) as core:
+            await core.settled()
+            yield core
 
     return running
 

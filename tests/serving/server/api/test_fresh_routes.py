@@ -129,7 +129,7 @@ def test_one_record_that_does_not_fit_refuses_all(api: Api) -> None:
     answer = api.post("/v1/items", {"items": [NEW, {"item_id": "b", "price": "cheap"}]})
     assert "price" in message(answer, 400)
     assert api.get(PATH).status_code == 404
-    assert api.host._changes._journal.entries() == []  # type: ignore[union-attr]
+    assert api.core._changes._journal.entries() == []  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_overload_is_429_and_lateness_504(published: Path) -> None:
             async def refuse(*_: Any, error: Exception = error, **__: Any) -> None:
                 raise error
 
-            patched.setattr(api.host, "answer", refuse)
+            patched.setattr(api.core, "answer", refuse)
             response = api.post("/v1/retrieve/u2i", {"id": USER})
             assert response.status_code == status
             assert response.json()["error"]["message"] == str(error)
@@ -235,7 +235,7 @@ def test_what_is_no_clients_fault_is_500_without_details(published: Path) -> Non
         raise RuntimeError("/secret/path")
 
     with running_api(published) as api, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(api.host, "answer", fail)
+        patched.setattr(api.core, "answer", fail)
         response = api.post("/v1/retrieve/u2i", {"id": USER})
     assert response.status_code == 500
     assert response.json()["error"]["code"] == "INTERNAL"

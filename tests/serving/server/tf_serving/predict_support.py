@@ -19,10 +19,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.server.app import build_app
-from serving.server.runtime.host import Host
+from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.grpc_predict import add_services
-from serving.server.tf_serving.predict_codec import Predictor
+from serving.server.tf_serving.predictor import Predictor
 from towers.directions import DIRECTIONS
 
 Arrays = dict[str, NDArray[Any]]
@@ -31,10 +31,10 @@ MODELS = ("user_tower", "item_tower", *DIRECTIONS)
 
 
 class Asker:
-    """Asks a predictor on a host's loop."""
+    """Asks a predictor on a core's loop."""
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
-        self.predictor = Predictor(host)
+    def __init__(self, core: ServerCore, loop: asyncio.AbstractEventLoop) -> None:
+        self.predictor = Predictor(core)
         self._loop = loop
 
     def ask(
@@ -54,11 +54,11 @@ def asker(models: Path, **limits: Any) -> Iterator[Asker]:
 
 
 class RestClient:
-    """Calls the REST API of a host on another thread; a server's fault is raised."""
+    """Calls the REST API of a core on another thread; a server's fault is raised."""
 
-    def __init__(self, host: Host, loop: asyncio.AbstractEventLoop) -> None:
-        transport = httpx.ASGITransport(build_app(host))
-        self.host = host
+    def __init__(self, core: ServerCore, loop: asyncio.AbstractEventLoop) -> None:
+        transport = httpx.ASGITransport(build_app(core))
+        self.core = core
         self._loop = loop
         self._client = httpx.AsyncClient(transport=transport, base_url="http://server")
 
@@ -79,23 +79,23 @@ class RestClient:
 @contextmanager
 def rest_client(models: Path, **limits: Any) -> Iterator[RestClient]:
     """A client of the REST API."""
-    with hosted(models, **limits) as (host, loop):
-        yield RestClient(host, loop)
+    with hosted(models, **limits) as (core, loop):
+        yield RestClient(core, loop)
 
 
 @contextmanager
 def grpc_channel(models: Path, **limits: Any) -> Iterator[grpc.Channel]:
     """A channel to a server with both services."""
 
-    async def start(host: Host) -> tuple[grpc.aio.Server, str]:
+    async def start(core: ServerCore) -> tuple[grpc.aio.Server, str]:
         server = grpc.aio.server()
-        add_services(server, host)
+        add_services(server, core)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         return server, f"127.0.0.1:{port}"
 
-    with hosted(models, **limits) as (host, loop):
-        server, address = asyncio.run_coroutine_threadsafe(start(host), loop).result(60)
+    with hosted(models, **limits) as (core, loop):
+        server, address = asyncio.run_coroutine_threadsafe(start(core), loop).result(60)
         try:
             with grpc.insecure_channel(address) as channel:
                 yield channel
@@ -104,8 +104,8 @@ def grpc_channel(models: Path, **limits: Any) -> Iterator[grpc.Channel]:
 
 
 @contextmanager
-def hosted(models: Path, **limits: Any) -> Iterator[tuple[Host, asyncio.AbstractEventLoop]]:
-    """A host on a loop that runs on a thread of its own."""
+def hosted(models: Path, **limits: Any) -> Iterator[tuple[ServerCore, asyncio.AbstractEventLoop]]:
+    """A core on a loop that runs on a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -114,11 +114,11 @@ def hosted(models: Path, **limits: Any) -> Iterator[tuple[Host, asyncio.Abstract
         return asyncio.run_coroutine_threadsafe(work, loop).result(60)
 
     try:
-        host = Host(models, settings=_settings(**limits))
-        run(host.__aenter__())
-        run(host.settled())
-        yield host, loop
-        run(host.__aexit__(None, None, None))
+        core = ServerCore(models, settings=_settings(**limits))
+        run(core.__aenter__())
+        run(core.settled())
+        yield core, loop
+        run(core.__aexit__(None, None, None))
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

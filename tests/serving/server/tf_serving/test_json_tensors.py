@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tensorflow.core.framework.types_pb2 import DT_FLOAT
 
 from serving.server.tf_serving.json_tensors import dump, flatten, to_array
-from serving.server.tf_serving.signatures import TensorSpec
+from serving.server.tf_serving.tensor_specs import TensorSpec
 
 PRICE = TensorSpec("price", "f_price:0", DT_FLOAT, (-1,))
 

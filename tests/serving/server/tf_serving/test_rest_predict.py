@@ -103,7 +103,7 @@ def test_metadata(rest: RestClient, where: str) -> None:
         "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
     }
     described = json_format.ParseDict(found["metadata"]["signature_def"], SignatureDefMap())
-    served = rest.host.current().signature_defs("u2i")
+    served = rest.core.current().signature_defs("u2i")
     assert dict(described.signature_def) == dict(served)
 
 
@@ -212,7 +212,7 @@ def test_errors_are_short(rest: RestClient) -> None:
 def test_requests_are_counted(rest: RestClient) -> None:
     def counted() -> dict[tuple[str, str], float]:
         return {
-            (model, code): rest.host.metrics.registry.get_sample_value(
+            (model, code): rest.core.metrics.registry.get_sample_value(
                 "fm_recall_requests_total", {"surface": "rest", "model": model, "code": code}
             )
             or 0.0

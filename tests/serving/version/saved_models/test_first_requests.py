@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.version.saved_models.first_requests import RECORDS, read_warmup, write_warmup
-from towers.errors import BundleError
+from serving.version.saved_models.first_requests import write_warmup
+from tests.serving.version.saved_models.warmup_support import read_warmup
 
 TEXTS = np.array([["弦楽", ""], ["a", "b"], ["", ""], ["c", ""], ["d", "e"]], dtype=object)
 AGES = np.linspace(20, 60, 5, dtype=np.float32)
@@ -39,20 +38,3 @@ def test_requests_hold_the_first_rows_in_several_sizes(tmp_path: Path) -> None:
                 received = np.vectorize(bytes.decode, otypes=[object])(received)
             assert received.dtype == expected[name].dtype
             np.testing.assert_array_equal(received, expected[name][:size])
-
-
-def test_model_without_requests_has_none(tmp_path: Path) -> None:
-    assert list(read_warmup(tmp_path)) == []
-
-
-@pytest.mark.parametrize("damage", ["truncated", "other records"])
-def test_damaged_file_is_refused_by_name(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / RECORDS
-    write_warmup(tmp_path, model="u2i", signatures={"serving_default": FEATURES})
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:-3])
-    else:
-        with tf.io.TFRecordWriter(str(path)) as writer:
-            writer.write(b"\xff\xff no PredictionLog")
-    with pytest.raises(BundleError, match=r"tf_serving_warmup_requests: expected a TFRecord"):
-        list(read_warmup(tmp_path))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from serving.server.errors import TooLargeError
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.json_tensors import Format, flatten, is_object, show, to_array
-from serving.server.tf_serving.signatures import Shape, Signature, TensorSpec, show_shape
+from serving.server.tf_serving.tensor_specs import Shape, Signature, TensorSpec, show_shape
 from towers.errors import QueryError
 
 _LONGEST_REASON = 200

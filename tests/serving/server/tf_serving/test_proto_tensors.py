@@ -14,8 +14,8 @@ from tensorflow.core.framework.types_pb2 import DT_FLOAT, DT_INT32, DT_INT64, DT
 
 from serving.server.errors import TooLargeError
 from serving.server.runtime.settings import ServerSettings
-from serving.server.tf_serving.signatures import TensorSpec
-from serving.server.tf_serving.tensor_codec import read_tensor, write_tensor
+from serving.server.tf_serving.proto_tensors import read_tensor, write_tensor
+from serving.server.tf_serving.tensor_specs import TensorSpec
 from towers.errors import QueryError
 
 SETTINGS = ServerSettings(max_batch=4, max_list=4)

@@ -11,8 +11,8 @@ from tensorflow.core.framework.types_pb2 import DT_FLOAT, DT_INT32, DT_INT64, DT
 
 from serving.server.errors import TooLargeError
 from serving.server.runtime.settings import ServerSettings
-from serving.server.tf_serving.json_codec import JsonRequest
-from serving.server.tf_serving.signatures import Signature, TensorSpec
+from serving.server.tf_serving.json_request import JsonRequest
+from serving.server.tf_serving.tensor_specs import Signature, TensorSpec
 from towers.errors import QueryError
 
 SETTINGS = ServerSettings(max_batch=3, max_list=5)

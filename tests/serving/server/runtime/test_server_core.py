@@ -15,9 +15,9 @@ import pytest
 from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.questions import Hits
 from serving.server.errors import DeadlineError, NotFoundError, OverloadedError, UnavailableError
-from serving.server.runtime.host import Host
+from serving.server.runtime.change_queue import MOST_WAITING
 from serving.server.runtime.served_version import Served
-from serving.server.runtime.writes import MOST_WAITING
+from serving.server.runtime.server_core import ServerCore
 from serving.version.store import Store
 from towers.errors import QueryError
 
@@ -33,10 +33,10 @@ Best = Callable[..., list[str]]
 Spoil = Callable[[Path, int], None]
 
 
-async def ask(host: Host, served: Served | None = None, *, k: int = 10) -> Hits:
+async def ask(core: ServerCore, served: Served | None = None, *, k: int = 10) -> Hits:
     """The items for the user, by the current version or another."""
-    served = served or host.current()
-    return await host.answer(served, served.retriever.ask("u2i", ids=[USER], k=k), model="u2i")
+    served = served or core.current()
+    return await core.answer(served, served.retriever.ask("u2i", ids=[USER], k=k), model="u2i")
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -46,27 +46,27 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-def is_current(host: Host, version: int) -> Callable[[], bool]:
-    return lambda: host.is_ready and host.current().version == version
+def is_current(core: ServerCore, version: int) -> Callable[[], bool]:
+    return lambda: core.is_ready and core.current().version == version
 
 
-def has_state(host: Host, version: int, state: str) -> bool:
-    return states(host).get(version) == state
+def has_state(core: ServerCore, version: int, state: str) -> bool:
+    return states(core).get(version) == state
 
 
-def states(host: Host) -> dict[int, str]:
-    return {status.version: status.state for status in host.statuses("u2i")}
+def states(core: ServerCore) -> dict[int, str]:
+    return {status.version: status.state for status in core.statuses("u2i")}
 
 
 def test_answers_are_those_of_the_version(running: Running, best: Best, world: World) -> None:
     async def test() -> None:
-        async with running() as host:
-            hits = await ask(host)
+        async with running() as core:
+            hits = await ask(core)
             assert hits.ids.tolist() == [best(ROW)]
-            packed = host.current().retriever.tower("user").pack({"city": ["a", "b"]}, size=2)
-            vectors = await host.encode(host.current(), "user", packed, model="user_tower")
-            np.testing.assert_array_equal(vectors, host.current().retriever.encode("user", packed))
-            sample = host.metrics.registry.get_sample_value
+            packed = core.current().retriever.tower("user").pack({"city": ["a", "b"]}, size=2)
+            vectors = await core.encode(core.current(), "user", packed, model="user_tower")
+            np.testing.assert_array_equal(vectors, core.current().retriever.encode("user", packed))
+            sample = core.metrics.registry.get_sample_value
             told = {"model": "u2i", "direction": "u2i"}
             assert sample("fm_recall_answer_seconds_count", told) == 1
             assert sample("fm_recall_batch_sources_count") == 2
@@ -81,8 +81,8 @@ def test_answers_are_those_of_the_version(running: Running, best: Best, world: W
 
 def test_encoding_is_batched_and_each_client_gets_its_own_vectors(running: Running) -> None:
     async def test() -> None:
-        async with running() as host:
-            served = host.current()
+        async with running() as core:
+            served = core.current()
             tower = served.retriever.tower("user")
             histories: list[list[list[str]]] = [
                 [["item 1"], ["item 2", "item 3"]],
@@ -91,12 +91,12 @@ def test_encoding_is_batched_and_each_client_gets_its_own_vectors(running: Runni
             ]
             batches = [tower.pack({"history": lists}, size=len(lists)) for lists in histories]
             found = await asyncio.gather(
-                *(host.encode(served, "user", packed, model="user_tower") for packed in batches)
+                *(core.encode(served, "user", packed, model="user_tower") for packed in batches)
             )
             for packed, vectors in zip(batches, found, strict=True):
                 expected = served.retriever.encode("user", packed)
                 np.testing.assert_allclose(vectors, expected, rtol=1e-6)
-            count = host.metrics.registry.get_sample_value("fm_recall_batch_sources_count")
+            count = core.metrics.registry.get_sample_value("fm_recall_batch_sources_count")
             assert count is not None
             assert count <= 2  # the first at once, the others together
 
@@ -107,15 +107,15 @@ def test_a_directory_without_a_version_is_waited_for(
     running: Running, shifted: Shifted, tmp_path: Path, best: Best
 ) -> None:
     async def test() -> None:
-        async with running(tmp_path) as host:
-            assert not host.is_ready
+        async with running(tmp_path) as core:
+            assert not core.is_ready
             with pytest.raises(UnavailableError, match="none is yet"):
-                host.current()
+                core.current()
             with pytest.raises(NotFoundError, match="Could not find any versions of model u2i"):
-                host.statuses("u2i")
+                core.statuses("u2i")
             shifted(tmp_path, 5)
-            await asyncio.wait_for(host.ready(), 20)
-            assert (await ask(host)).ids.tolist() == [best(ROW, shift=5)]
+            await asyncio.wait_for(core.ready(), 20)
+            assert (await ask(core)).ids.tolist() == [best(ROW, shift=5)]
 
     asyncio.run(test())
 
@@ -126,12 +126,12 @@ def test_a_damaged_version_at_the_start_leaves_the_host_unready_until_there_is_a
     async def test() -> None:
         shifted(tmp_path, 0)
         damage(tmp_path, shifted(tmp_path, 1, activate=False))
-        async with running(tmp_path) as host:
-            assert not host.is_ready
-            assert states(host) == {2: "END"}
+        async with running(tmp_path) as core:
+            assert not core.is_ready
+            assert states(core) == {2: "END"}
             Store(tmp_path).rollback()
-            await until(is_current(host, 1))
-            assert states(host) == {2: "END", 1: "AVAILABLE"}
+            await until(is_current(core, 1))
+            assert states(core) == {2: "END", 1: "AVAILABLE"}
 
     asyncio.run(test())
 
@@ -140,26 +140,26 @@ def test_models_are_found_by_version_and_label_and_else_not_in_the_words_of_tf_s
     running: Running,
 ) -> None:
     async def test() -> None:
-        async with running() as host:
+        async with running() as core:
             for named in ({}, {"version": 1}, {"label": "current"}):
-                assert host.find("u2i", **named) is host.current()
-                assert [status.version for status in host.statuses("u2i", **named)] == [1]
+                assert core.find("u2i", **named) is core.current()
+                assert [status.version for status in core.statuses("u2i", **named)] == [1]
             calls: list[tuple[Callable[[], object], str]] = [
-                (lambda: host.find("x"), r"^Servable not found for request: Latest\(x\)$"),
+                (lambda: core.find("x"), r"^Servable not found for request: Latest\(x\)$"),
                 (
-                    lambda: host.find("u2i", version=7),
+                    lambda: core.find("u2i", version=7),
                     r"^Servable not found for request: Specific\(u2i, 7\)$",
                 ),
-                (lambda: host.statuses("x"), "^Could not find any versions of model x$"),
+                (lambda: core.statuses("x"), "^Could not find any versions of model x$"),
                 (
-                    lambda: host.statuses("u2i", version=7),
+                    lambda: core.statuses("u2i", version=7),
                     "^Could not find version 7 of model u2i$",
                 ),
             ]
             for call, words in calls:
                 with pytest.raises(NotFoundError, match=words):
                     call()
-            for method in (host.find, host.statuses):
+            for method in (core.find, core.statuses):
                 with pytest.raises(QueryError, match=r"^Unrecognized servable version label: new$"):
                     method("u2i", label="new")
 
@@ -171,21 +171,21 @@ def test_a_new_version_is_swapped_in_and_the_old_one_answers_who_asked_it_and_is
 ) -> None:
     async def test() -> None:
         shifted(tmp_path, 0)
-        async with running(tmp_path) as host:
-            old = host.current()
+        async with running(tmp_path) as core:
+            old = core.current()
             retriever = weakref.ref(old.retriever)
             shifted(tmp_path, 7)
-            await until(is_current(host, 2))
-            assert states(host) == {1: "UNLOADING", 2: "AVAILABLE"}
-            assert (await ask(host)).ids.tolist() == [best(ROW, shift=7)]
-            assert (await ask(host, old)).ids.tolist() == [best(ROW)]
+            await until(is_current(core, 2))
+            assert states(core) == {1: "UNLOADING", 2: "AVAILABLE"}
+            assert (await ask(core)).ids.tolist() == [best(ROW, shift=7)]
+            assert (await ask(core, old)).ids.tolist() == [best(ROW)]
             with pytest.raises(NotFoundError):
-                host.find("u2i", version=1)
-            assert host.metrics.registry.get_sample_value("fm_recall_versions_in_memory") == 2
+                core.find("u2i", version=1)
+            assert core.metrics.registry.get_sample_value("fm_recall_versions_in_memory") == 2
             del old
             await until(lambda: retriever() is None)
-            await until(lambda: states(host) == {1: "END", 2: "AVAILABLE"})
-            assert host.metrics.registry.get_sample_value("fm_recall_versions_in_memory") == 1
+            await until(lambda: states(core) == {1: "END", 2: "AVAILABLE"})
+            assert core.metrics.registry.get_sample_value("fm_recall_versions_in_memory") == 1
 
     asyncio.run(test())
 
@@ -195,17 +195,17 @@ def test_a_refused_version_leaves_the_one_that_answers(
 ) -> None:
     async def test() -> None:
         shifted(tmp_path, 0)
-        async with running(tmp_path) as host:
+        async with running(tmp_path) as core:
             for spoil in (damage, outdate):
                 version = shifted(tmp_path, 1, activate=False)
                 spoil(tmp_path, version)
-                await until(partial(has_state, host, version, "END"))
-                assert host.current().version == 1
-                assert (await ask(host)).ids.tolist() == [best(ROW)]
-            sample = host.metrics.registry.get_sample_value
+                await until(partial(has_state, core, version, "END"))
+                assert core.current().version == 1
+                assert (await ask(core)).ids.tolist() == [best(ROW)]
+            sample = core.metrics.registry.get_sample_value
             assert sample("fm_recall_refused_versions_total") == 2
             version = shifted(tmp_path, 2)
-            await until(is_current(host, version))
+            await until(is_current(core, version))
 
     asyncio.run(test())
 
@@ -214,15 +214,15 @@ def test_a_slow_answer_is_given_up_and_the_host_answers_the_next(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test() -> None:
-        async with running(timeout_s=0.1) as host:
-            retriever, go = host.current().retriever, threading.Event()
+        async with running(timeout_s=0.1) as core:
+            retriever, go = core.current().retriever, threading.Event()
             answer = retriever.answer
             with monkeypatch.context() as patch:
                 patch.setattr(retriever, "answer", lambda q: go.wait(10) and answer(q))
                 with pytest.raises(DeadlineError):
-                    await ask(host)
+                    await ask(core)
                 go.set()
-            await ask(host)
+            await ask(core)
 
     asyncio.run(test())
 
@@ -232,27 +232,27 @@ def test_a_change_is_visible_at_once_and_kept_across_a_restart_and_by_the_next_v
 ) -> None:
     gone = best(ROW)[0]
 
-    async def found(host: Host) -> set[str]:
-        return set((await ask(host, k=121)).ids[0])
+    async def found(core: ServerCore) -> set[str]:
+        return set((await ask(core, k=121)).ids[0])
 
     async def test() -> None:
         models = tmp_path / "models"
         shifted(models, 0)
         with Journal(tmp_path / "journal") as journal:
-            async with running(models, journal=journal) as host:
-                assert gone in await found(host)
-                changed = await host.change("item", upsert=[FRESH], delete=[gone])
+            async with running(models, journal=journal) as core:
+                assert gone in await found(core)
+                changed = await core.change("item", upsert=[FRESH], delete=[gone])
                 assert (changed.version, changed.inserted, changed.deleted) == (1, 1, 1)
-                assert "fresh" in await found(host)
-                assert gone not in await found(host)
+                assert "fresh" in await found(core)
+                assert gone not in await found(core)
                 version = shifted(models, 1)
-                await until(is_current(host, version))
-                assert "fresh" in await found(host)
-                assert gone not in await found(host)
+                await until(is_current(core, version))
+                assert "fresh" in await found(core)
+                assert gone not in await found(core)
         with Journal(tmp_path / "journal") as journal:
-            async with running(models, journal=journal) as host:
-                assert "fresh" in await found(host)
-                assert gone not in await found(host)
+            async with running(models, journal=journal) as core:
+                assert "fresh" in await found(core)
+                assert gone not in await found(core)
 
     asyncio.run(test())
 
@@ -264,17 +264,17 @@ def test_no_change_is_lost_while_versions_are_swapped(
         models = tmp_path / "models"
         shifted(models, 0)
         with Journal(tmp_path / "journal") as journal:
-            async with running(models, journal=journal) as host:
+            async with running(models, journal=journal) as core:
                 added: list[str] = []
                 for shift in range(1, 4):
                     version = shifted(models, shift)
-                    while host.current().version != version:
+                    while core.current().version != version:
                         name = f"fresh {len(added)}"
-                        changed = await host.change("item", upsert=[{**FRESH, "item_id": name}])
+                        changed = await core.change("item", upsert=[{**FRESH, "item_id": name}])
                         added.append(name)
                         assert changed.version in {version - 1, version}
                         await asyncio.sleep(0.005)
-                        rows = host.current().retriever.catalogue("item").rows(added)
+                        rows = core.current().retriever.catalogue("item").rows(added)
                         assert (rows >= 0).all()
                 assert len(added) > 3
 
@@ -284,12 +284,12 @@ def test_no_change_is_lost_while_versions_are_swapped(
 def test_a_change_is_made_though_its_client_goes_away(running: Running, tmp_path: Path) -> None:
     async def test() -> None:
         with Journal(tmp_path) as journal:
-            async with running(journal=journal) as host:
-                asking = asyncio.create_task(host.change("item", upsert=[FRESH]))
+            async with running(journal=journal) as core:
+                asking = asyncio.create_task(core.change("item", upsert=[FRESH]))
                 await asyncio.sleep(0)
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
-                catalogue = host.current().retriever.catalogue("item")
+                catalogue = core.current().retriever.catalogue("item")
                 await until(lambda: bool((catalogue.rows(["fresh"]) >= 0).all()))
             assert [entry.id for entry in journal.entries()] == ["fresh"]
 
@@ -299,13 +299,13 @@ def test_a_change_is_made_though_its_client_goes_away(running: Running, tmp_path
 def test_a_change_that_does_not_fit_changes_nothing(running: Running, tmp_path: Path) -> None:
     async def test() -> None:
         with Journal(tmp_path) as journal:
-            async with running(journal=journal) as host:
+            async with running(journal=journal) as core:
                 with pytest.raises(QueryError, match="colour"):
-                    await host.change("item", upsert=[{**FRESH, "colour": "red"}])
+                    await core.change("item", upsert=[{**FRESH, "colour": "red"}])
                 assert not journal.entries()
-        async with running() as host:
+        async with running() as core:
             with pytest.raises(UnavailableError, match="journal"):
-                await host.change("item", upsert=[FRESH])
+                await core.change("item", upsert=[FRESH])
 
     asyncio.run(test())
 
@@ -319,29 +319,29 @@ def test_changes_that_the_disk_cannot_keep_up_with_are_refused(
         with Journal(tmp_path) as journal:
             append = journal.append
             monkeypatch.setattr(journal, "append", lambda *a, **b: go.wait(10) and append(*a, **b))
-            async with running(journal=journal) as host:
+            async with running(journal=journal) as core:
                 waiting = [
-                    asyncio.create_task(host.change("item", upsert=[FRESH]))
+                    asyncio.create_task(core.change("item", upsert=[FRESH]))
                     for _ in range(MOST_WAITING)
                 ]
                 await asyncio.sleep(0)
                 with pytest.raises(OverloadedError, match="changes: expected at most 64"):
-                    await host.change("item", upsert=[FRESH])
-                await ask(host)  # questions do not wait for the disk
+                    await core.change("item", upsert=[FRESH])
+                await ask(core)  # questions do not wait for the disk
                 go.set()
                 await asyncio.gather(*waiting)
-                await host.change("item", upsert=[FRESH])
+                await core.change("item", upsert=[FRESH])
 
     asyncio.run(test())
 
 
 def test_a_closed_host_keeps_nothing_and_refuses(running: Running) -> None:
-    async def test() -> weakref.ref[Host]:
-        async with running() as host:
+    async def test() -> weakref.ref[ServerCore]:
+        async with running() as core:
             pass
         with pytest.raises(UnavailableError):
-            host.current()
-        return weakref.ref(host)
+            core.current()
+        return weakref.ref(core)
 
     closed = asyncio.run(test())
     gc.collect()
@@ -351,22 +351,22 @@ def test_a_closed_host_keeps_nothing_and_refuses(running: Running) -> None:
 def test_what_waits_together_is_answered_in_one_batch_each_client_its_own(
     running: Running, best: Best
 ) -> None:
-    async def client(host: Host, row: int) -> None:
-        served = host.current()
+    async def client(core: ServerCore, row: int) -> None:
+        served = core.current()
         question = served.retriever.ask("u2i", ids=[2**40 + row], k=10)
-        hits = await host.answer(served, question, model="u2i")
+        hits = await core.answer(served, question, model="u2i")
         assert hits.ids.tolist() == [best(row)]
 
     async def test() -> None:
-        async with running() as host:
-            sample = host.metrics.registry.get_sample_value
+        async with running() as core:
+            sample = core.metrics.registry.get_sample_value
             for _ in range(20):
                 go = threading.Event()
                 async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-                    tasks.create_task(host.compute(host.current(), go.wait, model="u2i"))
+                    tasks.create_task(core.compute(core.current(), go.wait, model="u2i"))
                     await asyncio.sleep(0)
                     for row in range(40):
-                        tasks.create_task(client(host, row))
+                        tasks.create_task(client(core, row))
                     while sample("fm_recall_queue_sources") != 40:
                         await asyncio.sleep(0.001)
                     go.set()

@@ -1,4 +1,4 @@
-"""Host: the version that answers, and what is asked of it."""
+"""ServerCore: the version that answers, and what is asked of it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from serving.retrieval.retriever import Retriever
 from serving.search.index import Rows, Vectors
 from serving.server.errors import NotFoundError, UnavailableError
 from serving.server.runtime.batcher import Batcher
+from serving.server.runtime.change_queue import Changed, ChangeQueue, Id, Record
 from serving.server.runtime.loader import Loader
 from serving.server.runtime.metrics import Metrics
 from serving.server.runtime.served_version import MODELS, Encode, Packed, Served
 from serving.server.runtime.settings import ServerSettings
 from serving.server.runtime.statuses import Statuses, VersionStatus
-from serving.server.runtime.writes import Changed, Changes, Id, Record
 from towers.errors import QueryError
 from towers.schema import Side
 
@@ -42,14 +42,14 @@ CURRENT = "current"
 """The label of the version that answers."""
 
 
-class Host:
+class ServerCore:
     """One models directory, and the version of it that is loaded.
 
-        async with Host(Path("models"), settings=ServerSettings()) as host:
-            await host.settled()
-            served = host.current()
+        async with ServerCore(Path("models"), settings=ServerSettings()) as core:
+            await core.settled()
+            served = core.current()
             question = served.retriever.ask("u2i", ids=[7], k=10)
-            hits = await host.answer(served, question, model="u2i")
+            hits = await core.answer(served, question, model="u2i")
 
     Its methods are called on the event loop that entered it.
     """
@@ -79,7 +79,7 @@ class Host:
         self._settled = asyncio.Event()
         self._ready = asyncio.Event()
 
-    async def __aenter__(self) -> Host:
+    async def __aenter__(self) -> ServerCore:
         """Start to watch the models directory."""
         settings = self.settings
         self._loop = asyncio.get_running_loop()
@@ -90,7 +90,7 @@ class Host:
             timeout_s=settings.timeout_s,
             observe=self.metrics.computed,
         )
-        self._changes = Changes(self._journal, batcher=self._batcher, current=self.current)
+        self._changes = ChangeQueue(self._journal, batcher=self._batcher, current=self.current)
         self._loader = Loader(
             self.models,
             replay=self._changes.replay,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from serving.server.errors import NotFoundError, TooLargeError
-from serving.server.tf_serving.predict_codec import UnknownSignatureError
+from serving.server.tf_serving.predictor import UnknownSignatureError
 from tests.serving.server.tf_serving.predict_support import (
     MODELS,
     Arrays,

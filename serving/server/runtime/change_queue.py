@@ -1,4 +1,4 @@
-"""Changes: users and items that come, change and go between two versions."""
+"""ChangeQueue: users and items that come, change and go between two versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serving.server.runtime.served_version import Served
 from towers.schema import Side
 
 MOST_WAITING = 64
-"""Changes that wait for the disk, or to be applied, at most."""
+"""ChangeQueue that wait for the disk, or to be applied, at most."""
 
 Id = int | str
 Record = Mapping[str, Any]
@@ -40,7 +40,7 @@ class Changed:
     unknown: int
 
 
-class Changes:
+class ChangeQueue:
     """Writes changes ahead and applies them, in one order for the journal and for every version.
 
     A version that is being prepared has the journal replayed, and what was written meanwhile just

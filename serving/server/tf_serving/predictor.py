@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.server.errors import TooLargeError
-from serving.server.runtime.host import Host
 from serving.server.runtime.served_version import Served
-from serving.server.tf_serving.signatures import Signature
+from serving.server.runtime.server_core import ServerCore
+from serving.server.tf_serving.tensor_specs import Signature
 from serving.version.saved_models.names import EXCLUDE, FEATURES, K
 from towers.errors import QueryError
 from towers.schema import Side
@@ -50,11 +50,11 @@ class Target:
 
 
 class Predictor:
-    """Answers as the SavedModels do, by the host's retriever."""
+    """Answers as the SavedModels do, by the core's retriever."""
 
-    def __init__(self, host: Host) -> None:
-        """Answer by `host`."""
-        self.host = host
+    def __init__(self, core: ServerCore) -> None:
+        """Answer by `core`."""
+        self.core = core
         self._signatures: WeakKeyDictionary[Served, dict[tuple[str, str], Signature]] = (
             WeakKeyDictionary()
         )
@@ -74,7 +74,7 @@ class Predictor:
             UnknownSignatureError: the model has no such signature.
             QueryError: no such label.
         """
-        served = self.host.find(model, version=version, label=label)
+        served = self.core.find(model, version=version, label=label)
         name = signature or DEFAULT_SIGNATURE
         known = self._signatures.setdefault(served, {})
         found = known.get((model, name))
@@ -103,12 +103,12 @@ class Predictor:
             QueryError: an input is lacking or unknown, the rows differ or there are none, k is out
                 of range, or an output is unknown.
             TooLargeError: there are too many rows.
-            as `Host.answer`.
+            as `ServerCore.answer`.
         """
         wanted = _wanted(target.signature, outputs)
         check_inputs(target.signature, inputs.keys())
         is_large = target.signature.name == FEATURES
-        limit = self.host.settings.max_batch
+        limit = self.core.settings.max_batch
         _check_batch(inputs, limit=min(limit, MOST_BAGS) if is_large else limit)
         if target.model in TOWERS:
             found = await self._encode(target, inputs)
@@ -121,10 +121,10 @@ class Predictor:
         side = TOWERS[target.model]
         if target.signature.name == FEATURES:
             tower = target.served.retriever.tower(side)
-            return await self.host.compute(
+            return await self.core.compute(
                 target.served, partial(tower.active_features, inputs), model=target.model
             )
-        vectors = await self.host.encode(target.served, side, inputs, model=target.model)
+        vectors = await self.core.encode(target.served, side, inputs, model=target.model)
         return {"vector": vectors}
 
     async def _retrieve(self, target: Target, inputs: Arrays) -> Arrays:
@@ -137,7 +137,7 @@ class Predictor:
             k=self._checked(inputs[K]) if K in inputs else np.full(size, _default_k(target)),
             exclude=inputs.get(EXCLUDE),
         )
-        hits = await self.host.answer(target.served, question, model=target.model)
+        hits = await self.core.answer(target.served, question, model=target.model)
         return {"ids": hits.ids, "scores": hits.scores}
 
     def _checked(self, ks: NDArray[Any]) -> NDArray[Any]:
@@ -146,7 +146,7 @@ class Predictor:
         Raises:
             QueryError: one is.
         """
-        limit = self.host.settings.max_k
+        limit = self.core.settings.max_k
         wrong = ks[(ks < 1) | (ks > limit)]
         if wrong.size:
             raise QueryError(f"{K}: expected at least 1 and at most {limit}, received {wrong[0]}")

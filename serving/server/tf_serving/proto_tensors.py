@@ -11,7 +11,7 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.framework.types_pb2 import DT_FLOAT, DT_INT32, DT_INT64, DT_STRING
 
 from serving.server.runtime.settings import ServerSettings
-from serving.server.tf_serving.signatures import TensorSpec
+from serving.server.tf_serving.tensor_specs import TensorSpec
 from towers.errors import QueryError
 
 _FIELDS: dict[int, tuple[str, type[Any]]] = {
