@@ -15,9 +15,9 @@ from pipelines.progress import Reporter
 from pipelines.run import run
 from serving.atomic import write_text_atomic
 from serving.retrieval.retriever import Retriever
+from serving.server.process import Addresses
+from serving.server.process import run as run_server
 from serving.server.runtime.logs import configure
-from serving.server.runtime.process import Addresses
-from serving.server.runtime.process import run as run_server
 from serving.server.runtime.settings import ServerSettings
 from towers.typed import parse
 

@@ -57,8 +57,8 @@ def serve(
 
     What `run`, or `rollback`, makes current meanwhile is loaded and swapped in.
     """
+    from serving.server.process import Addresses, run
     from serving.server.runtime.logs import configure
-    from serving.server.runtime.process import Addresses, run
     from serving.server.runtime.settings import MIB, ServerSettings
     from towers.typed import parse
 

@@ -1,16 +1,22 @@
-"""Answers: questions of one direction share a pass of the tower and a search of the index."""
+"""Answers several questions together, so that they share the costly steps.
+
+Questions of one direction are stacked: the tower encodes the sources of all of them in one pass,
+and the index searches for all of them at once. A row of the stacked arrays is one source, and each
+question has consecutive rows.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
 from serving.retrieval.filtered_search import search_filtered
 from serving.retrieval.parts import Parts
 from serving.retrieval.questions import Hits, Question
-from serving.search.index import Pairs, Rows, Vectors, no_pairs, search_without
+from serving.search.index import Found, Pairs, Vectors, no_pairs, search_without
 from serving.version.saved_models.tower import join_packed
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import QueryError
@@ -18,102 +24,130 @@ from towers.schema import Side
 
 
 def answer(parts: Parts, questions: Sequence[Question]) -> list[Hits]:
-    """Answer questions about one version, in their order."""
+    """Answer questions about one version, in the order of the questions.
+
+    Raises:
+        QueryError: the features of a source give a vector that is not finite.
+    """
     by_direction: dict[str, list[int]] = defaultdict(list)
     for number, question in enumerate(questions):
         by_direction[question.direction.name].append(number)
     answers: dict[int, Hits] = {}
     for name, numbers in by_direction.items():
-        found = _answer_alike(parts, DIRECTIONS[name], [questions[number] for number in numbers])
+        found = _answer_direction(parts, DIRECTIONS[name], [questions[n] for n in numbers])
         answers |= zip(numbers, found, strict=True)
     return [answers[number] for number in range(len(questions))]
 
 
-def _answer_alike(parts: Parts, direction: Direction, questions: Sequence[Question]) -> list[Hits]:
-    """Answer questions of one direction: one pass of the tower, one search."""
-    vectors = _vectors(parts, direction.source, questions)
-    queries = direction.project(vectors)
-    offset = direction.offset(vectors)
+def _answer_direction(
+    parts: Parts, direction: Direction, questions: Sequence[Question]
+) -> list[Hits]:
+    """Answer questions that are all of one direction."""
+    vectors = _encode_sources(parts, direction.source, questions)
+    queries, offset = direction.project(vectors), direction.offset(vectors)
     if not np.isfinite(offset).all():
         raise QueryError(
             "source vectors: expected finite numbers, received NaN or infinity; check the values "
             "of the numeric features"
         )
-    unwanted = _unwanted(parts, direction, questions)
-    index = parts.index(direction.name)
+    excluded = _list_excluded(parts, direction, questions)
     rows, scores = search_without(
-        index,
+        parts.index(direction.name),
         queries,
+        # A question with a filter has a search of its own below, and here asks for nothing.
         k=np.concatenate([q.k if q.where is None else np.zeros_like(q.k) for q in questions]),
         width=max(question.width for question in questions),
-        unwanted=unwanted,
+        unwanted=excluded,
     )
-    answers, start = [], 0
-    for question in questions:
-        mine = slice(start, start + question.size)
-        start = mine.stop
-        found = rows[mine, : question.width], scores[mine, : question.width]
+    answers = []
+    ends = accumulate(question.size for question in questions)
+    for question, end in zip(questions, ends, strict=True):
+        its = slice(end - question.size, end)
+        found = rows[its, : question.width], scores[its, : question.width]
         if question.where is not None:
-            targets = parts.catalogue(direction.target)
-            inside = (unwanted[0] >= mine.start) & (unwanted[0] < mine.stop)
             found = search_filtered(
-                index,
+                parts.index(direction.name),
                 direction,
-                targets,
-                queries[mine],
+                parts.catalogue(direction.target),
+                queries[its],
                 k=question.k,
                 width=question.width,
                 where=question.where,
-                unwanted=(unwanted[0][inside] - mine.start, unwanted[1][inside]),
+                unwanted=_within(excluded, its),
             )
-        answers.append(_hits(parts, question, *found, offset=offset[mine]))
+        answers.append(_to_hits(parts, question, found, offset=offset[its]))
     return answers
 
 
-def _hits(
-    parts: Parts, question: Question, rows: Rows, scores: Vectors, *, offset: Vectors
-) -> Hits:
-    """Name what was found, less what scores too low; `offset` [n] is what the scores lack."""
+def _to_hits(parts: Parts, question: Question, found: Found, *, offset: Vectors) -> Hits:
+    """Turn the rows that a search found into ids, and its scores into match scores.
+
+    A row whose score is below the question's minimum is padded as if it had not been found.
+
+    Args:
+        parts: of the version.
+        question: what was asked.
+        found: rows [n, k] of targets and their scores.
+        offset: [n] what is added to every score of a source; the index does not know it.
+    """
+    rows, scores = found
     scores = scores + offset[:, np.newaxis]
     if question.min_score is not None:
-        low = scores < question.min_score
-        rows, scores = np.where(low, -1, rows), np.where(low, np.float32(-np.inf), scores)
+        is_low = scores < question.min_score
+        rows, scores = np.where(is_low, -1, rows), np.where(is_low, np.float32(-np.inf), scores)
     return Hits(parts.catalogue(question.direction.target).ids(rows), scores, rows)
 
 
-def _vectors(parts: Parts, side: Side, questions: Sequence[Question]) -> Vectors:
-    """The sources' vectors: stored, or by one pass of the tower for all that are described."""
-    described = [q.packed for q in questions if q.packed is not None]
+def _encode_sources(parts: Parts, side: Side, questions: Sequence[Question]) -> Vectors:
+    """The vectors of all sources, [n, 1 + d], in the order of the questions.
+
+    Sources that are given by id have the vector that is stored; the tower encodes the others.
+    """
+    described = [question.packed for question in questions if question.packed is not None]
+    stored: Vectors = parts.catalogue(side).vectors
     if not described:
-        stored: Vectors = parts.catalogue(side).vectors[np.concatenate([q.rows for q in questions])]
-        return stored
+        return stored[np.concatenate([question.rows for question in questions])]
     encoded = parts.tower(side)(join_packed(described))
     if len(described) == len(questions):
         return encoded
     vectors, start = [], 0
     for question in questions:
         if question.packed is None:
-            vectors.append(parts.catalogue(side).vectors[question.rows])
+            vectors.append(stored[question.rows])
         else:
             vectors.append(encoded[start : start + question.size])
             start += question.size
     return np.concatenate(vectors)
 
 
-def _unwanted(parts: Parts, direction: Direction, questions: Sequence[Question]) -> Pairs:
-    """List the targets that are not wanted, with the numbers of the sources they are not for."""
+def _list_excluded(parts: Parts, direction: Direction, questions: Sequence[Question]) -> Pairs:
+    """List the targets that each source must not be answered with.
+
+    These are the ids to exclude, in i2i and u2u the source itself and, where `exclude_seen` is set,
+    what the source has in training or in the history given.
+
+    Returns:
+        The rows of sources among all those stacked, and the row of one such target for each.
+    """
     pairs, start = [no_pairs()], 0
     for question in questions:
-        wide = [question.exclude]
+        padded = [question.exclude]
         if direction.is_similarity:
-            wide.append(question.rows[:, np.newaxis])
+            padded.append(question.rows[:, np.newaxis])
         if question.exclude_seen:
-            wide.append(question.histories)
-            places, rows = parts.seen.pairs(direction.source, question.rows)
-            pairs.append((start + places, rows))
-        for rows in wide:
-            places, columns = np.nonzero(rows >= 0)
-            if len(places):
-                pairs.append((start + places, rows[places, columns]))
+            padded.append(question.histories)
+            sources, targets = parts.seen.pairs(direction.source, question.rows)
+            pairs.append((start + sources, targets))
+        for rows in padded:
+            sources, columns = np.nonzero(rows >= 0)
+            if len(sources):
+                pairs.append((start + sources, rows[sources, columns]))
         start += question.size
-    return np.concatenate([p for p, _ in pairs]), np.concatenate([r for _, r in pairs])
+    return np.concatenate([s for s, _ in pairs]), np.concatenate([t for _, t in pairs])
+
+
+def _within(pairs: Pairs, its: slice) -> Pairs:
+    """Those pairs whose sources are rows of one question, counted from its first row."""
+    sources, targets = pairs
+    inside = (sources >= its.start) & (sources < its.stop)
+    return sources[inside] - its.start, targets[inside]

@@ -1,4 +1,4 @@
-"""Changes to what a version can find: fresh users and items, and those that are gone."""
+"""Changes of the users and items that a loaded version can find."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search among the targets that match a filter, by an index that knows of filters or by any."""
+"""Searches among the targets that match a filter."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from towers.directions import Direction
 
 @runtime_checkable
 class FilteringIndex(Protocol):
-    """An index that can leave out by itself what does not match."""
+    """An index that evaluates filters itself, as one in Milvus does."""
 
     def filtered(self, where: Filter) -> Index | None:
-        """The index of what matches, whose lists -1 pads; None where the filter is beyond it."""
+        """The index of the targets that match; None where it cannot evaluate the filter.
+
+        Its lists are padded with -1.
+        """
         ...
 
 

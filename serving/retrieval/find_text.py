@@ -1,4 +1,4 @@
-"""Find text: users or items by the start of their id, or by what their columns of text hold."""
+"""Finds users or items by a text: by the start of their id, or by what their text columns hold."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from serving.retrieval.catalogue import Snapshot
 from serving.search.index import Rows
 
 NO_MATCH, HOLDS, STARTS, ID_STARTS, IS_ID = range(5)
-"""How well a row matches, from not at all to best."""
+"""How well a row matches a text: not at all, a column holds it, a column starts with it, the id
+starts with it, the id is the text."""
 
 
 def find_text(snapshot: Snapshot, text: str, *, limit: int) -> tuple[Rows, int]:
-    """Find the rows that match a text best: its id, then ids and then columns that start with it.
+    """Find the rows that match a text best.
 
-    Case does not count in columns. No text matches every row.
+    Upper and lower case are the same in columns, and differ in ids. Every row matches the empty
+    text.
 
     Returns:
-        The rows of the best, at most `limit`, and how many match.
+        The rows that match best, at most `limit`, and how many rows match in all.
     """
-    published = snapshot.published
+    published, fresh = snapshot.published, snapshot.fresh
     grades = np.zeros(len(snapshot.is_present), dtype=np.int8)
     grades[: len(published.vectors)] = _grades(
         published.column, published.id_column, published.columns, text=text
     )
-    fresh = snapshot.fresh
     grades[snapshot.put] = _grades(
         lambda name: fresh[name].combine_chunks(),
         published.id_column,
@@ -37,22 +38,21 @@ def find_text(snapshot: Snapshot, text: str, *, limit: int) -> tuple[Rows, int]:
         text=text,
     )
     grades[~snapshot.is_present] = NO_MATCH
-    found: list[Rows] = []
-    for grade in (IS_ID, ID_STARTS, STARTS, HOLDS):
-        room = limit - sum(map(len, found))
-        found.append(np.flatnonzero(grades == grade)[:room])
-    return np.concatenate(found), int(np.count_nonzero(grades))
+    best = np.concatenate(
+        [np.flatnonzero(grades == grade)[:limit] for grade in (IS_ID, ID_STARTS, STARTS, HOLDS)]
+    )
+    return best[:limit], int(np.count_nonzero(grades))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column holds text."""
+    """Whether the values of a column are text."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _grades(
     column: Callable[[str], pa.Array], id_column: str, names: list[str], *, text: str
 ) -> NDArray[np.int8]:
-    """Grade every row of a table, [n]."""
+    """Grade how well each row of a table matches, [n]."""
     ids = column(id_column).cast(pa.string())
     if not text:
         return np.full(len(ids), HOLDS, dtype=np.int8)
@@ -70,6 +70,6 @@ def _grades(
 
 
 def _flags(found: pa.Array) -> NDArray[np.bool_]:
-    """Null counts as no match."""
+    """Turn Arrow's booleans into NumPy's, with null as False."""
     flags: NDArray[np.bool_] = pc.fill_null(found, False).to_numpy(zero_copy_only=False)
     return flags

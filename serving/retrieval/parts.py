@@ -1,4 +1,4 @@
-"""Parts: what a version consists of, each read when it is first needed."""
+"""Parts: the catalogues, towers and indexes of a version, each read when it is first needed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def find_direction(name: str) -> Direction:
     """The direction called `name`.
 
     Raises:
-        QueryError: there is none.
+        QueryError: there is no such direction.
     """
     if name not in DIRECTIONS:
         raise QueryError(f"direction: expected one of {list(DIRECTIONS)}, received {name!r}")

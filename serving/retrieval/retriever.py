@@ -103,8 +103,7 @@ class Retriever:
             The targets, best first: their id, `score`, and the other columns of their table.
 
         Raises:
-            QueryError: the direction, the id, a feature, k or the filter is none that can be
-                answered.
+            QueryError: the direction, the id, a feature, k or the filter is unknown or wrong.
         """
         question = self.ask(
             direction,
@@ -252,7 +251,7 @@ class Retriever:
             target: likewise.
 
         Raises:
-            QueryError: the direction, an id or a feature is none that can be explained.
+            QueryError: the direction, an id or a feature is unknown or wrong.
             BundleError: the version was published before towers could tell, or what it keeps of a
                 user or an item does not give its vector.
         """
@@ -263,7 +262,7 @@ class Retriever:
 
         Args:
             n_users: how many users to draw.
-            k: how many items each is shown, none that it has seen.
+            k: how many items each user is shown, without those that the user has seen.
             seed: decides the draw.
 
         Raises:
@@ -332,7 +331,7 @@ class Retriever:
     ) -> tuple[Mapping[str, NDArray[Any]], Rows]:
         """Pack raw features, among which may be the id, and find the rows of those that are known.
 
-        No features at all describe one source of which nothing is known.
+        Without any feature there is one source, about which nothing is known.
         """
         size = next((len(values) for values in columns.values()), 1)
         packed = self.tower(side).pack(columns, size=size)

@@ -30,7 +30,7 @@ class TooLargeError(ServerError):
 
 
 class OverloadedError(ServerError):
-    """More requests wait than the server lets wait."""
+    """So many requests wait that the server takes no more."""
 
 
 class UnavailableError(ServerError):
@@ -51,7 +51,7 @@ class Status:
 
 OK = Status(200, grpc.StatusCode.OK)
 INTERNAL = Status(500, grpc.StatusCode.INTERNAL)
-"""Of an error that nobody caused on purpose."""
+"""The status of every error that is not listed below: a fault of the server."""
 _INVALID = Status(400, grpc.StatusCode.INVALID_ARGUMENT)
 
 _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
@@ -85,9 +85,9 @@ def shortened(message: str) -> str:
 
 
 def status_of(error: BaseException) -> Status:
-    """The status of an error; `INTERNAL` for one that is no client's doing, which is to be logged.
+    """The status of an error; `INTERNAL` where the fault is the server's.
 
-    A message of the latter may name files of the server: tell the client no more than the status.
+    Log such an error, and tell the client the status only: the message may name files.
     """
     if isinstance(error, HTTPException):
         return Status(error.status_code, _OF_HTTP.get(error.status_code, _INVALID.grpc))

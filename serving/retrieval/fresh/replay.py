@@ -1,4 +1,4 @@
-"""Replay: what of a journal of fresh users and items counts in a version that is loaded.
+"""Replay: applies the entries of a journal to a version that is loaded, as far as they count in it.
 
 - A delete counts in every version that has the id, until the id is upserted again.
 - An upsert counts in every version that was published without the id. In one that was published
@@ -32,10 +32,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What of a journal a version was given; each id counts once."""
+    """How many entries of a journal were applied to a version, and how many were not."""
 
     seq: int
-    """The last entry that was looked at."""
+    """The number of the last entry that was read."""
     upserted: int = 0
     deleted: int = 0
     superseded: int = 0
@@ -45,7 +45,13 @@ class Replayed:
 
 
 def replay(retriever: Retriever, entries: Sequence[Entry], *, after: int = 0) -> Replayed:
-    """Apply what counts of `entries`, one an id and in order, which follow the entry `after`."""
+    """Apply those of `entries` that count in the version.
+
+    Args:
+        retriever: the version.
+        entries: at most one for each id, in the order of their numbers.
+        after: the number of the entry before the first.
+    """
     seq = entries[-1].seq if entries else after
     totals = dict.fromkeys(("upserted", "deleted", "superseded", "skipped"), 0)
     sides: tuple[Side, ...] = ("user", "item")
@@ -58,7 +64,7 @@ def replay(retriever: Retriever, entries: Sequence[Entry], *, after: int = 0) ->
 
 
 def _replay(retriever: Retriever, side: Side, entries: Sequence[Entry]) -> dict[str, int]:
-    """Apply what counts of some entries of one side, one an id; answers how many did what."""
+    """Apply some entries of one side; answers the numbers of `Replayed` but for `seq`."""
     created = datetime.fromisoformat(retriever.bundle.manifest.created)
     catalogue = retriever.catalogue(side)
     fit = [entry for entry in entries if isinstance(entry.id, type(catalogue.missing_id))]
@@ -90,7 +96,10 @@ def _replay(retriever: Retriever, side: Side, entries: Sequence[Entry]) -> dict[
 
 
 def _upsert(retriever: Retriever, side: Side, records: Sequence[Record]) -> list[str]:
-    """Put the records that fit, as many at once as can be; says what is wrong with the others."""
+    """Put in the records that fit the version; answers what is wrong with each of the others.
+
+    They are tried together and, where that fails, in halves.
+    """
     try:
         retriever.apply(retriever.change(side, upsert=records))
         return []

@@ -12,14 +12,14 @@ from serving.server.api.error_answers import answer_error
 from serving.server.errors import DeadlineError, TooLargeError
 
 LONGEST_NUMBER = 18
-"""Digits of a Content-Length that is worth reading."""
+"""A Content-Length of more digits is too large, and is not even converted to an integer."""
 
 
 class LimitBody:
-    """ASGI middleware that refuses a body that is too large, or that does not come to its end.
+    """ASGI middleware that refuses a body that is too large or too slow.
 
-    A Content-Length that is too large is refused without reading the body. A body that does not
-    say its length is counted while it comes; once it is too large, whoever reads it gets the error.
+    Where the Content-Length is too large, the body is not read. A body of unknown length is counted
+    while it comes; once it is too large, reading it raises the error.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, timeout_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What the functions of routes are given: the core, and the version that answers."""
+"""What FastAPI gives to the functions of routes: the core, and the version that answers."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class ErrorBody:
 
 
 _DESCRIPTIONS: dict[int | str, str] = {
-    400: "The request is none that can be answered; the message says why.",
+    400: "The request cannot be answered; the message says why.",
     404: "There is no such id.",
     413: "The body, or what it asks for, is larger than the server allows.",
     429: "Too many requests wait. Try again after `Retry-After` seconds.",

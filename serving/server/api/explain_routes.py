@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["retrieval"], resp
 
 @checked_dataclass(frozen=True, kw_only=True, config=REQUEST)
 class ExplainQuery(RequestModel):
-    """A source and a target, of which the direction says what they are."""
+    """A source and a target; the direction says which of them is a user or an item."""
 
     direction: DirectionName
     source: Source
@@ -141,5 +141,5 @@ def _explain(retriever: Retriever, query: ExplainQuery) -> dict[str, Any]:
 
 
 def _given(end: Source) -> Given:
-    """The one of both that is given."""
+    """The id or the features, whichever is given."""
     return {"features": end.features} if end.id is None else {"id": end.id}

@@ -27,7 +27,7 @@ users = APIRouter(prefix="/v1/users", route_class=JsonRoute, tags=["users"], res
 
 
 async def _side(request: Request) -> Side:
-    """Which of both a path is of."""
+    """Whether a path is about items or users."""
     return "item" if request.url.path.startswith(items.prefix) else "user"
 
 
@@ -144,7 +144,7 @@ def _parse(served: Served, side: Side, text: str) -> int | str:
     """Read an id in a path, written as JSON writes it: 10, not 010 or 1_0.
 
     Raises:
-        QueryError: it is none.
+        QueryError: the text is not such an id.
     """
     catalogue = served.retriever.catalogue(side)
     id = catalogue.parse_id(text)

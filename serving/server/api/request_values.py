@@ -1,7 +1,7 @@
 """Ids and the values of records as a request brings them: checked, and described for OpenAPI.
 
-A fault is named by its first place. pydantic's own unions name one a member and an element, which
-takes seconds where a hostile request has a million.
+Only the first fault is named. pydantic would name every fault of every element, which takes seconds
+where a hostile request has a million.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The retrieval API: what TF Serving's protocol has no words for."""
+"""The retrieval API: ids or features in, the best targets out, with options TF Serving lacks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ router = APIRouter(
 
 @dataclass(frozen=True)
 class _Part:
-    """Those sources of a request that one question can ask about."""
+    """Sources of a request that one question asks about: all with an id, or all with features."""
 
     places: Sequence[int]
     """Where they are among the sources of the request."""
@@ -88,7 +88,7 @@ async def _find(
     """Ask for all sources; answers the results of each, and what was applied.
 
     Raises:
-        QueryError: a source or an option is none that can be answered.
+        QueryError: a source or an option cannot be answered.
         NotFoundError: an id is unknown.
         TooLargeError: k, the sources or the results are too many.
     """
@@ -151,7 +151,7 @@ def _ask(
     """Make the questions: one about the sources with an id, one about those with features.
 
     Raises:
-        QueryError: a source or an option is none that can be answered.
+        QueryError: a source or an option cannot be answered.
         NotFoundError: an id is unknown.
     """
     ask = partial(

@@ -1,4 +1,4 @@
-"""What two versions answer to one question: both lists, and the ranks of each in the other."""
+"""Asks two versions one question, and finds the rank of each result in the other's list."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from serving.server.explorer.models import Compared, CompareQuery, Comparison
 from towers.errors import QueryError
 
 DEEPER, LEAST_REACH = 5, 100
-"""How much deeper than k both are asked, so that a rank in the other list is known."""
+"""Both versions are asked for `DEEPER` times k results, at least `LEAST_REACH`, so that results
+which one ranks just below k have a rank in the comparison."""
 
 
 @dataclass(frozen=True)

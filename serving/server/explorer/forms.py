@@ -1,4 +1,4 @@
-"""What the explorer's forms are made of: the features and the columns of users and items."""
+"""Describes the features and columns of users and items, for the explorer's forms."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from towers.directions import DIRECTIONS
 from towers.schema import MultiValued, Side
 
 SAMPLED = 100_000
-"""Rows that examples are taken from, at even distances."""
+"""The most rows that examples are taken from. They are at even distances in the table."""
 EXAMPLES, LONGEST_EXAMPLE = 50, 80
-"""Examples of one column at most, and the characters of one."""
+"""The most examples of a column, and the most characters of an example."""
 DISTINCT = 0.5
-"""The share of different values above which a column of text names its rows."""
+"""A text column whose share of different values is larger is taken for the names of rows."""
 
 Type = Literal["integer", "number", "text", "boolean", "other"]
 Kind = Literal["history", "categorical", "multi_valued", "numeric", "weights"]
@@ -194,7 +194,7 @@ def _sample(values: pa.Array) -> pa.Array:
 
 
 def _examples(values: pa.Array) -> list[Any]:
-    """The most frequent values; none of those that are too long to choose from."""
+    """The most frequent values, without those that are too long for a list of choices."""
     counts = pc.value_counts(values.drop_null())
     frequent = pc.select_k_unstable(
         pa.table({"count": counts.field("counts"), "value": counts.field("values")}),
@@ -206,7 +206,7 @@ def _examples(values: pa.Array) -> list[Any]:
 
 
 def _plain(value: pa.Scalar) -> Any:
-    """A value as JSON has it; None for NaN and infinity too."""
+    """A value for JSON; None for NaN and infinity, which JSON does not have."""
     plain = value.as_py()
     if isinstance(plain, date):
         return plain.isoformat()

@@ -1,4 +1,4 @@
-"""OtherVersion: a published version that does not answer, to compare with the one that does."""
+"""OtherVersion: opens another published version, to compare it with the one that answers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_WAITING = 8
 
 
 class OtherVersion:
-    """Keeps the one version that was asked last; has a thread of its own."""
+    """Keeps the version that was asked last open. Works on a thread of its own."""
 
     def __init__(self, core: ServerCore) -> None:
         """Open versions of the models directory of `core`."""
@@ -36,9 +36,10 @@ class OtherVersion:
         self._replayed = 0
 
     async def ask(self, version: int, question: Callable[[Retriever], A]) -> A:
-        """Ask a version a question, once it is opened; fresh users and items are in it.
+        """Open a version, unless it is open, and ask it a question. It has fresh users and items.
 
-        What takes longer than a request may goes on, so that the next one finds it done.
+        Where this takes longer than a request may take, it goes on after the request has failed,
+        so that a later request finds the version open.
 
         Raises:
             NotFoundError: there is no such version.

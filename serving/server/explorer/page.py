@@ -1,4 +1,4 @@
-"""The explorer's page: static files, which may load nothing that is not theirs."""
+"""The explorer's page: static files, which load nothing from other servers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADERS = {
 
 
 def routes() -> list[BaseRoute]:
-    """`/`: the page; `/explorer/...`: what it is made of."""
+    """Serve the page at `/`, and its scripts and styles at `/explorer/...`."""
 
     async def page(_: Request) -> Response:
         return FileResponse(FOLDER / "index.html", headers=HEADERS)

@@ -26,7 +26,7 @@ def read_report(models: Path, version: int) -> str:
     """Read the HTML report of a version.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such version, or it has no report.
     """
     try:
         bundle = Store(models).open(version, verify=False)

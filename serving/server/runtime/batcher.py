@@ -1,4 +1,4 @@
-"""Batcher: one thread that computes, and what waits for it.
+"""Batcher: computes the answers of all requests on one thread, in batches.
 
 While the thread is idle, work is done at once. While it is busy, work waits, and the next batch is
 all that waits for the same function. So batches grow with the load, and nothing waits for a batch
@@ -202,7 +202,7 @@ def _attempt(function: Function, questions: Sequence[Any]) -> list[_Outcome]:
     """Ask all at once and, if that fails, the two halves."""
     try:
         return [_Outcome(answer) for answer in function(questions)]
-    except Exception as error:  # noqa: BLE001 - whoever asked gets it
+    except Exception as error:  # noqa: BLE001 - the one who asked gets it
         if len(questions) == 1:
             return [_Outcome(error=error)]
     middle = len(questions) // 2

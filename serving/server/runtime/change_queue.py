@@ -1,4 +1,4 @@
-"""ChangeQueue: users and items that come, change and go between two versions."""
+"""ChangeQueue: takes changes of users and items, and makes them one after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from serving.server.runtime.served_version import Served
 from towers.schema import Side
 
 MOST_WAITING = 64
-"""ChangeQueue that wait for the disk, or to be applied, at most."""
+"""The most changes that wait to be written or applied."""
 
 Id = int | str
 Record = Mapping[str, Any]
@@ -41,10 +41,10 @@ class Changed:
 
 
 class ChangeQueue:
-    """Writes changes ahead and applies them, in one order for the journal and for every version.
+    """Writes each change to the journal, and then applies it to the version that answers.
 
-    A version that is being prepared has the journal replayed, and what was written meanwhile just
-    before it is swapped in.
+    The order is the same in the journal and in every version. A version that is being loaded gets
+    the changes that the journal has and, just before it starts to answer, those written since.
     """
 
     def __init__(
@@ -58,7 +58,9 @@ class ChangeQueue:
         self._replayed = 0
 
     async def make(self, side: Side, *, upsert: Sequence[Record], delete: Sequence[Id]) -> Changed:
-        """Check a change, write it, apply it; once it is written, whoever asked may go away.
+        """Check a change, write it, and apply it.
+
+        Once it is written it is applied, even where the client does not wait for the answer.
 
         Raises:
             QueryError: it does not fit the version that answers.

@@ -20,7 +20,7 @@ from towers.errors import IndexUnavailableError, RecallError
 LOG = logging.getLogger(__name__)
 
 AGAIN_S = 10.0
-"""How long after an index on another machine was not to be had it is looked for again."""
+"""Seconds until a version is tried again whose index, on another machine, did not answer."""
 
 Identity = tuple[int, int, int]
 """Which `current` it is: the version, and the link's inode and time, which any switch changes."""
@@ -77,7 +77,7 @@ class Loader:
         return self._load(identity[0], loaded)
 
     def _identify(self) -> Identity | None:
-        """Read `current`; None where there is none, or none that can be read."""
+        """Read which version is current; None where there is none, or where that cannot be read."""
         try:
             version = self._store.current()
             link = (self._store.root / "current").lstat() if version is not None else None

@@ -23,7 +23,7 @@ COUNTED = {*MODELS, "explain", "explorer"}
 
 
 class Metrics:
-    """The figures of one core, in a registry of their own. Any thread may call it."""
+    """The figures of one server, in a registry of their own. Any thread may call it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

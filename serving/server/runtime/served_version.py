@@ -33,8 +33,8 @@ Signatures = Mapping[str, SignatureDef]
 class Served:
     """A version that answers.
 
-    It lives for as long as anything refers to it, so whoever asked it is answered by it, whatever
-    is loaded in the meantime.
+    It stays in memory while a request refers to it, so a request is answered by one version, even
+    if another is loaded in the meantime.
     """
 
     version: int

@@ -1,4 +1,4 @@
-"""ServerCore: the version that answers, and what is asked of it."""
+"""ServerCore: holds the version that answers, and takes all that is asked of it."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class ServerCore:
         return served
 
     def find(self, name: str, *, version: int | None = None, label: str | None = None) -> Served:
-        """The loaded version of a model, in TF Serving's words where it is none.
+        """The loaded version of a model; refusals are in TF Serving's words.
 
         Raises:
             NotFoundError: no such model, or that version of it is not loaded.
@@ -199,7 +199,7 @@ class ServerCore:
         """Compute the vectors [n, 1 + d] of packed features, in a batch with others.
 
         Raises:
-            as `answer`.
+            OverloadedError, DeadlineError, UnavailableError: as `answer`.
         """
         began = time.perf_counter()
         size = len(next(iter(packed.values())))
@@ -214,7 +214,8 @@ class ServerCore:
         """Call a function of a version between two batches, as changes are made there too.
 
         Raises:
-            as `answer`, and whatever `function` does.
+            OverloadedError, DeadlineError, UnavailableError: as `answer`.
+            Exception: whatever `function` raises.
         """
         began = time.perf_counter()
         found = await self._batcher.run(lambda several: [function() for _ in several], None)
@@ -228,7 +229,7 @@ class ServerCore:
 
         Raises:
             QueryError: there is no such column.
-            as `answer`.
+            OverloadedError, DeadlineError, UnavailableError: as `answer`.
         """
         catalogue = served.retriever.catalogue(side)
         return await self._batcher.run(
@@ -305,7 +306,7 @@ class ServerCore:
         return await self._loop.run_in_executor(self._background, function, argument)
 
     def _swap(self, served: Served) -> None:
-        """Let another version answer; on the batcher's thread, so no change comes between."""
+        """Let another version answer; on the batcher's thread, where no change can come between."""
         self._changes.catch_up(served.retriever)
         before, self._served = self._served, served
         if before is not None:
@@ -318,7 +319,7 @@ class ServerCore:
         LOG.info("version swapped in", extra={"version": served.version})
 
     def _unloaded(self, version: int) -> None:
-        """Note that nothing refers to a version any more; called wherever the last one let go."""
+        """Note that nothing refers to a version any more. Any thread may call it."""
         if not self._closed:
             self._loop.call_soon_threadsafe(self._free, version)
 

@@ -16,7 +16,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ServerSettings:
-    """What an operator decides; every limit is there so that no request can starve the others."""
+    """What the operator decides. The limits keep one client from taking all of the server."""
 
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 and :: are all of the machine's."""
@@ -31,7 +31,7 @@ class ServerSettings:
     max_list: PositiveInt = 4096
     """The longest list of one source, such as a history; a batch is as wide as its longest."""
     max_body_bytes: PositiveInt = 16 * MIB
-    """The largest request, as it comes."""
+    """The largest body of a request, in bytes."""
     max_queue: PositiveInt = 4096
     """The most sources that wait for their answer; a request above it is refused at once."""
     timeout_s: PositiveFloat = 10.0

@@ -1,4 +1,4 @@
-"""Statuses: what has become of each version that the server has met."""
+"""Statuses: the state of each version that the server has tried to load."""
 
 from __future__ import annotations
 

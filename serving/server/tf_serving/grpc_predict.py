@@ -166,7 +166,7 @@ def _parse(kind: type[Message], raw: bytes) -> Any:
     """Read a request.
 
     Raises:
-        QueryError: it is none.
+        QueryError: the bytes are not such a request.
     """
     try:
         return kind.FromString(raw)
@@ -175,7 +175,7 @@ def _parse(kind: type[Message], raw: bytes) -> Any:
 
 
 def _choice(spec: ModelSpec) -> dict[str, Any]:
-    """The version or the label that a request names, if any.
+    """The version or the label that a request names; empty where it names neither.
 
     Raises:
         QueryError: it names no model.

@@ -1,4 +1,4 @@
-"""Requests as JSON: the rows and columns of TF Serving's REST API, by its rules, in its words."""
+"""Reads the JSON requests of TF Serving's REST API, and refuses what it refuses in its words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_REASON = 200
 
 @dataclass(frozen=True)
 class JsonRequest:
-    """A request's document, of which only the outermost level has been looked at."""
+    """The JSON of a request. Only its outermost level has been checked."""
 
     signature: str
     """Empty where none is named."""
@@ -34,7 +34,7 @@ class JsonRequest:
         """Read a body.
 
         Raises:
-            QueryError: it is no JSON object, or `signature_name` is no text.
+            QueryError: it is not a JSON object, or `signature_name` is not text.
         """
         document = _parse(body)
         if not isinstance(document, dict):
@@ -174,10 +174,10 @@ def _refuse_shape(shape: Shape, expected: Shape) -> None:
 
 
 def _parse(body: bytes) -> Any:
-    """Parse JSON, in which NaN and infinities may stand as numbers.
+    """Parse JSON. NaN and infinities are numbers here, as in TF Serving.
 
     Raises:
-        QueryError: it is none.
+        QueryError: it is not JSON.
     """
     if not body:
         raise QueryError("JSON Parse error: The document is empty")

@@ -1,4 +1,4 @@
-"""Tensors as JSON: nested lists of a type's values, as TF Serving reads and writes them."""
+"""Converts nested lists of JSON to NumPy arrays and back, as TF Serving does."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from towers.errors import QueryError
 Format = Literal["row", "column"]
 
 LARGEST_EXACT = 2**24 - 1
-"""The largest integer that a 32-bit float is sure to hold."""
+"""Up to here every integer is a 32-bit float exactly."""
 
 _BEYOND_FLOAT = 2.0**128 - 2.0**103
-"""From here on a number is rounded to infinity."""
+"""From here on a 32-bit float is infinite."""
 
 _INTEGERS: dict[int, type[np.signedinteger[Any]]] = {DT_INT32: np.int32, DT_INT64: np.int64}
 _KINDS = {type(None): "Null", dict: "Object", list: "Array", str: "String"}

@@ -36,7 +36,7 @@ def model_statuses(
 def model_metadata(
     core: ServerCore, model: str, *, version: int | None = None, label: str | None = None
 ) -> tuple[ModelSpec, SignatureDefMap]:
-    """Describe the signatures of a model, and say of which version.
+    """Describe the signatures of a model, and name the version that they are of.
 
     Raises:
         NotFoundError: no such model, or no such version of it.

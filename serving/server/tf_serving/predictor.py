@@ -1,4 +1,4 @@
-"""Predictor: what TF Serving's Predict does, from a request's arrays to those of its answer."""
+"""Predictor: answers TF Serving's Predict, from the arrays of a request to those of the answer."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DEFAULT_SIGNATURE = "serving_default"
 """The signature of a request that names none."""
 
 MOST_BAGS = 64
-"""Rows of a request for what vectors are made of, where each answers with a vector a feature; as
-many as a warm-up request has."""
+"""The most rows of a request for the features that vectors are sums of. The answer has one vector
+for each feature of each row. The largest warm-up request has as many rows."""
 
 TOWERS: Mapping[str, Side] = {"user_tower": "user", "item_tower": "item"}
 """The models that answer with vectors."""
@@ -42,7 +42,7 @@ class UnknownSignatureError(QueryError):
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What a request asks: a signature of a model of a version."""
+    """What a request asks for: a version, a model of it, and a signature of the model."""
 
     served: Served
     model: str
@@ -100,8 +100,8 @@ class Predictor:
             `scores` [b, k] float32.
 
         Raises:
-            QueryError: an input is lacking or unknown, the rows differ or there are none, k is out
-                of range, or an output is unknown.
+            QueryError: an input is missing or unknown, the inputs have different numbers of rows
+                or no rows, k is out of range, or an output is unknown.
             TooLargeError: there are too many rows.
             as `ServerCore.answer`.
         """
@@ -117,7 +117,7 @@ class Predictor:
         return {name: found[name] for name in wanted}
 
     async def _encode(self, target: Target, inputs: Arrays) -> Arrays:
-        """Ask for vectors, or for what they are made of."""
+        """Ask for vectors, or for the features that they are sums of."""
         side = TOWERS[target.model]
         if target.signature.name == FEATURES:
             tower = target.served.retriever.tower(side)
@@ -154,7 +154,7 @@ class Predictor:
 
 
 def _check_batch(inputs: Arrays, *, limit: int) -> None:
-    """Refuse no rows, too many, and inputs that differ in theirs."""
+    """Refuse inputs without rows, with too many, or with different numbers of rows."""
     sizes = {name: len(values) for name, values in inputs.items() if values.ndim}
     size = next(iter(sizes.values()), 0)
     if any(other != size for other in sizes.values()):
@@ -213,7 +213,7 @@ def _wanted(signature: Signature, outputs: Iterable[str]) -> list[str]:
 
 
 def _default_k(target: Target) -> int:
-    """The number of results that was fixed at the export."""
+    """The number of results that the SavedModel was exported with."""
     return int(target.served.retriever.bundle.manifest.config["export"]["k"])
 
 

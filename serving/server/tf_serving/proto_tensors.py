@@ -1,4 +1,4 @@
-"""Tensors as protos: `TensorProto` to NumPy arrays and back, without TensorFlow's own tensors."""
+"""Converts `TensorProto` to NumPy arrays and back, without TensorFlow's own tensors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ _FIELDS: dict[int, tuple[str, type[Any]]] = {
     DT_INT32: ("int_val", np.int32),
     DT_INT64: ("int64_val", np.int64),
 }
-"""Where a type's values are, and what NumPy calls it; text is apart."""
+"""The field of a proto that holds the values of a type, and NumPy's name of the type."""
 
 
 def read_tensor(proto: TensorProto, spec: TensorSpec, *, settings: ServerSettings) -> NDArray[Any]:
     """Turn a proto into an array of its shape: int32, int64, float32, or str objects.
 
-    As in TensorFlow, the last of too few values stands for the rest, and 0 or `""` for none.
+    As in TensorFlow, where a proto has too few values, the last one is repeated; where it has no
+    value at all, they are 0 or `""`.
 
     Raises:
         QueryError: the type or the shape is not that of `spec`, the values are damaged, or a text

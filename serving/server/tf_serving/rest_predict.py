@@ -55,7 +55,7 @@ class ModelsEndpoint:
         """Answer one request.
 
         Raises:
-            QueryError: it is at fault; the app answers it with `{"error": ...}`.
+            RecallError: the request is refused; the app then answers `{"error": ...}`.
         """
         request = Request(scope, receive)
         model, status = "", OK
@@ -127,7 +127,7 @@ class _Address:
         """Read a request's first line.
 
         Raises:
-            QueryError: there is no such method or path.
+            QueryError: the server has no such method or path.
         """
         path = request.scope["path"]
         patterns = {"POST": _POST, "GET": _GET}
@@ -151,7 +151,7 @@ def _version(digits: str) -> int:
     """Read a version.
 
     Raises:
-        QueryError: it is no 64-bit integer.
+        QueryError: it is not a 64-bit integer.
     """
     if len(digits) > len(str(_LARGEST_VERSION)) or int(digits) > _LARGEST_VERSION:
         raise QueryError(f"Failed to convert version: {digits} to numeric.")
@@ -159,7 +159,7 @@ def _version(digits: str) -> int:
 
 
 def _fields(message: Any) -> Any:
-    """A proto as TF Serving writes it: by its fields' own names, with the empty ones."""
+    """A proto as TF Serving writes it as JSON: fields have the proto's names, empty ones too."""
     return json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )

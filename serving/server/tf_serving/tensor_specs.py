@@ -1,4 +1,4 @@
-"""Signature: what one signature of a SavedModel takes and answers."""
+"""TensorSpec and Signature: the inputs and outputs of one signature of a SavedModel."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class TensorSpec:
 
     name: str
     feed: str
-    """What the graph calls it."""
+    """Its name in the graph."""
     dtype: int
     """Of `types.proto`."""
     shape: Shape | None
-    """-1 is any size, None any shape."""
+    """-1 stands for any size; None stands for any shape."""
 
     @classmethod
     def of(cls, name: str, info: TensorInfo) -> TensorSpec:
@@ -40,7 +40,7 @@ class TensorSpec:
         """Refuse a tensor of another type, in TF Serving's words.
 
         Raises:
-            QueryError: it is of another type.
+            QueryError: the tensor is of another type.
         """
         if dtype != self.dtype:
             raise QueryError(

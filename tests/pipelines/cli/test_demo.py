@@ -16,7 +16,7 @@ from pipelines.cli import demo
 from pipelines.cli.demo import NEWCOMER, QUERIES, run_demo, serve_demo
 from pipelines.config import RunConfig, load_config
 from pipelines.progress import Reporter
-from serving.server.runtime.process import Addresses
+from serving.server.process import Addresses
 from serving.server.runtime.settings import ServerSettings
 from serving.version.store import Store
 from towers.directions import DIRECTIONS

@@ -1,4 +1,4 @@
-"""Serve: the server as a process, from its start to a signal."""
+"""The server as a process, from its start until a signal stops it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import uvloop
 
 from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.parts import OpenIndex
-from serving.server.runtime.listeners import GrpcListener, RestListener, bracketed
+from serving.server.listeners import GrpcListener, RestListener, bracketed
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 
@@ -43,7 +43,7 @@ def run(
     index: OpenIndex | None = None,
     ready: Callable[[Addresses], None] = lambda addresses: None,
 ) -> None:
-    """Be the process that serves a models directory, until SIGTERM or SIGINT; see `serve`."""
+    """Serve a models directory with this process until SIGTERM or SIGINT; see `serve`."""
     # What is loaded by now stays: looking for garbage among it would only halt requests.
     gc.collect()
     gc.freeze()
@@ -64,12 +64,12 @@ async def serve(
         models: the models directory.
         settings: addresses and limits.
         journal: the folder that keeps changes; by default `journal` in the models directory if
-            that can be written, or else there are none.
+            that can be written; if it cannot, changes are refused.
         index: opens indexes that are not in a bundle.
         ready: told where the server listens, once it does. A version may still be loading.
 
     Raises:
-        ConfigError: a port is not to be had.
+        ConfigError: the server cannot listen on a port.
         BundleError: another server uses the journal, or it is damaged.
     """
     with ExitStack() as held:

@@ -39,7 +39,7 @@ class RestListener:
         """Bind the port.
 
         Raises:
-            ConfigError: it is not to be had.
+            ConfigError: the server cannot listen on it.
         """
         self._settings = settings
         self._socket = _bind(settings.host, settings.port)
@@ -84,7 +84,7 @@ class GrpcListener:
         """Bind the port.
 
         Raises:
-            ConfigError: it is not to be had.
+            ConfigError: the server cannot listen on it.
         """
         self._settings = settings
         self._server = grpc.aio.server(

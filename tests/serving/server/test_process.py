@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from serving.retrieval.retriever import Retriever
-from serving.server.runtime.process import Addresses, serve
+from serving.server.process import Addresses, serve
 from serving.server.runtime.settings import ServerSettings
 from towers.errors import ConfigError
 
@@ -160,7 +160,7 @@ def test_a_directory_that_cannot_be_written_is_served_without_a_journal(
         answer = await rest.post("/v1/items", json={"items": [{"item_id": "fresh"}]})
         assert answer.status_code == 503, answer.text
 
-    monkeypatch.setattr("serving.server.runtime.process.Journal", refuse)
+    monkeypatch.setattr("serving.server.process.Journal", refuse)
     with_server(published, client)
 
 
