@@ -104,9 +104,10 @@ def _encode_sources(parts: Parts, side: Side, questions: Sequence[Question]) -> 
     Sources that are given by id have the vector that is stored; the tower encodes the others.
     """
     described = [question.packed for question in questions if question.packed is not None]
-    stored: Vectors = parts.catalogue(side).vectors
+    stored = parts.catalogue(side).vectors
     if not described:
-        return stored[np.concatenate([question.rows for question in questions])]
+        chosen: Vectors = stored[np.concatenate([question.rows for question in questions])]
+        return chosen
     encoded = parts.tower(side)(join_packed(described))
     if len(described) == len(questions):
         return encoded
