@@ -76,7 +76,8 @@ class Rounds:
             self.reporter.say(f"  {group}: {shown}")
         with self.reporter.stage(f"round {number}: evaluate"):
             fitted = fitted.without_optimizer()
-            vectors = embed(fitted.model, self._fits.final_data)
+            dataset = self._fits.final_data.scale_unknown_items(fitted.unknown_item_scale)
+            vectors = embed(fitted.model, dataset)
             evaluation = self._measure(match_scorer(vectors))
         with (
             self.reporter.stage(f"round {number}: export, check against exact, publish"),
@@ -85,7 +86,7 @@ class Rounds:
             version = self.store.version_of(staged)
             exported = export_bundle(
                 fitted,
-                self._fits.final_data,
+                dataset,
                 vectors=vectors,
                 prepared=self.prepared,
                 config=self.config,

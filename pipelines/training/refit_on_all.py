@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from pipelines.data.blocks import Part, sample_users
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import AnyPrepared
 from pipelines.progress import Reporter
+from pipelines.training.calibrate import calibrate
 from pipelines.training.fit import Fit, Fitted, Record, fit
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.parent import Parent
@@ -74,7 +76,7 @@ class RoundFits:
         """
         training = self._config.training
         if not self._prepared.counts["validation"]:
-            fitted = self._fit_final(number, epochs=training.epochs, versions=versions)
+            fitted = self._fit_final(number, epochs=training.epochs, versions=versions, scale=1.0)
             return fitted, fitted.records
         self._reporter.say("  with validation held out")
         searched = self._search(number, versions=versions)
@@ -83,9 +85,11 @@ class RoundFits:
         if not training.refit_on_all:
             return searched, searched.records
         epochs, records = searched.best_epoch, searched.records
+        scale = searched.unknown_item_scale
         del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
-        return self._fit_final(number, epochs=epochs, versions=versions), records
+        fitted = self._fit_final(number, epochs=epochs, versions=versions, scale=scale)
+        return fitted, records
 
     def _search(self, number: int, *, versions: Sequence[int]) -> Fitted:
         """Fit with validation held out, which decides the number of epochs."""
@@ -105,9 +109,26 @@ class RoundFits:
             logs=self._logs(number, "search"),
             parent=self._parent,
         )
-        return fit(job, self._reporter)
+        fitted = fit(job, self._reporter)
+        return dataclasses.replace(fitted, unknown_item_scale=self._calibrate(fitted, job))
 
-    def _fit_final(self, number: int, *, epochs: int, versions: Sequence[int]) -> Fitted:
+    def _calibrate(self, fitted: Fitted, job: Fit) -> float:
+        """Choose on validation how strongly the features of unknown items count."""
+        if job.validation is None:
+            return 1.0
+        scale = calibrate(
+            fitted.model,
+            job.dataset,
+            validation=job.validation,
+            known=job.known,
+            config=self._config,
+        )
+        self._reporter.say(f"  features of items with unknown ids count {scale:g} times")
+        return scale
+
+    def _fit_final(
+        self, number: int, *, epochs: int, versions: Sequence[int], scale: float
+    ) -> Fitted:
         """Fit on everything but the test interactions."""
         job = Fit(
             dataset=self.final_data,
@@ -119,7 +140,7 @@ class RoundFits:
             logs=self._logs(number, "final"),
             parent=self._parent,
         )
-        return fit(job, self._reporter)
+        return dataclasses.replace(fit(job, self._reporter), unknown_item_scale=scale)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the previous round's model that was fitted without validation, too."""

@@ -36,7 +36,11 @@ def write_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
         pq.write_table(
             pa.table({"token": tokens, "row": space.rows, "count": space.counts}), folder / file
         )
-    body = {"n_rows": vocabulary.n_rows, "spaces": spaces}
+    body = {
+        "n_rows": vocabulary.n_rows,
+        "unknown_item_scale": vocabulary.unknown_item_scale,
+        "spaces": spaces,
+    }
     (folder / "vocabulary.json").write_text(json.dumps(body, indent=2), encoding="utf-8")
 
 
@@ -50,7 +54,8 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         spaces = {name: _read_space(raw, folder) for name, raw in body["spaces"].items()}
-        return Vocabulary(spaces=spaces, n_rows=body["n_rows"])
+        scale = float(body.get("unknown_item_scale", 1.0))  # none in versions of before
+        return Vocabulary(spaces=spaces, n_rows=body["n_rows"], unknown_item_scale=scale)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
         raise BundleError(
             f"{path}: expected a vocabulary, received something else: {error}; publish again"
