@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class AnnSetting(TypedDict):
@@ -70,6 +70,8 @@ class Results(TypedDict):
     """The version that the run left to be served, if any."""
     baseline: dict[str, Any]
     """`Evaluation.to_dict()` of the popularity baseline."""
+    content_baseline: NotRequired[dict[str, Any]]
+    """The same of the TF-IDF of item features, where items have other features than their id."""
     timings: list[Timing]
 
 
@@ -84,6 +86,14 @@ def served_round(results: Results) -> Round:
     if not found:
         raise ValueError(f"current_version: expected that of a round, received {current}")
     return found[0]
+
+
+def baselines(results: Results) -> dict[str, dict[str, Any]]:
+    """The evaluations that need no training, by name: popularity, and maybe content."""
+    found = {"popularity": results["baseline"]}
+    if "content_baseline" in results:
+        found["TF-IDF of item features"] = results["content_baseline"]
+    return found
 
 
 def metric_names(cutoffs: Iterable[int]) -> list[str]:

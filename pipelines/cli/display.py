@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.results import Results
+from pipelines.results import Results, baselines
 from pipelines.tuning.trials import TRIALS, Searched, shown
 from serving.retrieval.explanation.explain import Explanation
 from serving.retrieval.explanation.feature_names import FeatureName
@@ -40,7 +40,7 @@ SHOWN_TRIALS = 3
 
 
 def show_results(console: Console, results: Results) -> None:
-    """Print the test figures of every round beside the popularity baseline."""
+    """Print the test figures of every round beside the baselines."""
     if not results["baseline"]["segments"]["all"]["n_users"]:
         console.print("No test interactions were held out, so there are no test figures.")
         return
@@ -49,7 +49,7 @@ def show_results(console: Console, results: Results) -> None:
     table.add_column("segment (users)", no_wrap=True)
     for name in FIGURES:
         table.add_column(name, justify="right")
-    found = {"popularity": results["baseline"]}
+    found = baselines(results)
     found |= {f"round {r['round']} (v{r['version']})": r["evaluation"] for r in results["rounds"]}
     for segment, baseline in results["baseline"]["segments"].items():
         if not baseline["n_users"]:

@@ -21,6 +21,9 @@ from towers.errors import ConfigError, DataError, TrainingError
 Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """Answers user rows [batch] with the scores [batch, n_items] of every item."""
 
+HISTORY_LENGTHS = ((1, 4), (5, 19), (20, None))
+"""The first and the last number of train interactions of the users of a segment."""
+
 LARGEST_BLOCK = 2**26
 """Scores held at once (256 MiB in float32); a large corpus is scored for fewer users at a time."""
 
@@ -30,8 +33,10 @@ class Evaluation:
     """What a scorer achieves, for all users and for warm and cold users and items."""
 
     segments: Mapping[str, Segment]
-    """`all`; `warm_users` and `cold_users`, with and without a train interaction; `warm_items` and
-    `cold_items`, with at least and with fewer than `cold_item_interactions` of them."""
+    """`all`; `warm_users` and `cold_users`, with and without a train interaction, and users by how
+    many they have; `warm_items` and `cold_items`, with at least and with fewer than
+    `cold_item_interactions` of them, and `new_items`, with none. Lists rank the full corpus, but
+    for `cold_items_alone` and `new_items_alone`, where these items are ranked among themselves."""
     deciles: tuple[Decile, ...]
     """By popularity of the test items, least popular first: see `segments.popularity_deciles`."""
     decile_k: int
@@ -106,6 +111,7 @@ def evaluate(
     train, test = _positives(train), _positives(test)
     popularity = train.sum(axis=0) if item_counts is None else item_counts
     segments = _segments(train, test, popularity=popularity, config=config)
+    alone = _segments_alone(test, popularity=popularity, config=config)
     deciles = DecileTally(test, popularity=popularity, k=int(config.metric.partition("@")[2]))
     users = np.flatnonzero(np.diff(test.indptr))
     batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(train.shape[1], 1)))
@@ -116,11 +122,14 @@ def evaluate(
         found = _found(ranked, test[batch])
         for segment in segments.values():
             segment.add(batch, ranked, found)
+        for segment in alone.values():
+            ranked_alone = segment.rank_alone(scores, max(config.k), exclude=train[batch])
+            segment.add(batch, ranked_alone, _found(ranked_alone, test[batch]))
         deciles.add(batch, ranked, found)
         if advance is not None:
             advance(len(batch))
     return Evaluation(
-        segments={name: tally.result() for name, tally in segments.items()},
+        segments={name: tally.result() for name, tally in (segments | alone).items()},
         deciles=deciles.result(),
         decile_k=deciles.k,
     )
@@ -165,19 +174,38 @@ def _segments(
     config: EvaluationConfig,
 ) -> dict[str, SegmentTally]:
     """One empty tally a segment."""
-    warm_users = np.diff(train.indptr) > 0
+    history = np.diff(train.indptr)
     warm_items = popularity >= config.cold_item_interactions
-    any_user, any_item = np.ones_like(warm_users), np.ones_like(warm_items)
+    any_user, any_item = np.ones_like(history, dtype=np.bool_), np.ones_like(warm_items)
     members = {
         "all": (any_user, any_item),
-        "warm_users": (warm_users, any_item),
-        "cold_users": (~warm_users, any_item),
+        "warm_users": (history > 0, any_item),
+        "cold_users": (history == 0, any_item),
         "warm_items": (any_user, warm_items),
         "cold_items": (any_user, ~warm_items),
+        "new_items": (any_user, popularity == 0),
     }
+    for first, last in HISTORY_LENGTHS:
+        name = f"users_with_{first}_to_{last}" if last else f"users_with_{first}_or_more"
+        members[name] = ((history >= first) & (history <= (last or np.inf)), any_item)
     return {
         name: SegmentTally(test, users=users, items=items, popularity=popularity, cutoffs=config.k)
         for name, (users, items) in members.items()
+    }
+
+
+def _segments_alone(
+    test: scipy.sparse.csr_array, *, popularity: NDArray[np.int64], config: EvaluationConfig
+) -> dict[str, SegmentTally]:
+    """One empty tally for each kind of items that are ranked among themselves."""
+    users = np.ones(test.shape[0], dtype=np.bool_)
+    members = {
+        "cold_items_alone": popularity < config.cold_item_interactions,
+        "new_items_alone": popularity == 0,
+    }
+    return {
+        name: SegmentTally(test, users=users, items=items, popularity=popularity, cutoffs=config.k)
+        for name, items in members.items()
     }
 
 

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from pipelines.evaluation import metrics
 from pipelines.evaluation.metrics import Flags, Floats, Rows
+from pipelines.evaluation.ranking import rank_items
 from pipelines.results import metric_names
+
+Scores = NDArray[np.float32]
 
 N_DECILES = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """The figures of a segment, from lists that rank the full corpus."""
+    """The figures of a segment."""
 
     n_users: int
     """Users of the segment with at least one of its test items; every mean is over them."""
@@ -85,6 +89,12 @@ class SegmentTally:
         self._n_relevant: Rows = np.where(users, test @ items.astype(np.int64), 0)
         self._sums: dict[str, float] = defaultdict(float)
         self._covered = {k: np.zeros(len(items), dtype=np.bool_) for k in cutoffs}
+
+    def rank_alone(self, scores: Scores, k: int, *, exclude: scipy.sparse.csr_array) -> Rows:
+        """List each user's best items of the segment, as `rank_items` does of all."""
+        rows = np.flatnonzero(self._items)
+        ranked = rank_items(scores[:, rows], k, exclude=scipy.sparse.csr_array(exclude[:, rows]))
+        return np.where(ranked >= 0, np.append(rows, -1)[ranked], -1)
 
     def add(self, users: Rows, ranked: Rows, found: Flags) -> None:
         """Count the lists `ranked` of `users` [batch]; `found` flags their test items."""

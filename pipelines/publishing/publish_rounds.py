@@ -16,6 +16,7 @@ from scipy import sparse
 from pipelines.config import RunConfig
 from pipelines.data.blocks import sample_users
 from pipelines.data.prepare import AnyPrepared
+from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
 from pipelines.publishing.export import Exported, export_bundle
@@ -197,7 +198,7 @@ class Rounds:
         with self.reporter.stage("measure popularity"):
             popularity = popularity_scorer(self._fits.final_data.interactions.item_counts)
             baseline = self._measure(popularity).to_dict()
-        return Results(
+        results = Results(
             name=self.config.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             config=settings,
@@ -209,6 +210,12 @@ class Rounds:
             baseline=baseline,
             timings=[],
         )
+        content, _ = self._fits.final_data.content_bags("item")
+        if content.nnz:
+            with self.reporter.stage("measure TF-IDF of the item features"):
+                scorer = content_scorer(content, known=self._known)
+                results["content_baseline"] = self._measure(scorer).to_dict()
+        return results
 
     def _is_published(self, publishing: Path) -> bool:
         """Whether the last round of `publishing` was published before the run was interrupted."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.results import Results, Round
+from pipelines.results import Results, Round, baselines
 
 SEGMENTS = {
     "all": ("All", "every user with test items"),
@@ -15,6 +15,12 @@ SEGMENTS = {
     "cold_users": ("Cold users", "users without a train interaction"),
     "warm_items": ("Warm items", "test items that training saw often enough"),
     "cold_items": ("Cold items", "test items that training saw rarely or never"),
+    "cold_items_alone": ("Cold items alone", "the same, ranked among themselves only"),
+    "new_items": ("New items", "test items that training never saw"),
+    "new_items_alone": ("New items alone", "the same, ranked among themselves only"),
+    "users_with_1_to_4": ("Users with 1 to 4", "users with so many train interactions"),
+    "users_with_5_to_19": ("Users with 5 to 19", "users with so many train interactions"),
+    "users_with_20_or_more": ("Users with 20 or more", "users with so many train interactions"),
 }
 """Title and explanation of each segment of an evaluation, in the order of the report."""
 
@@ -139,9 +145,10 @@ def pair_table(values: Mapping[str, Any], *, columns: tuple[str, str]) -> Table:
 
 
 def _evaluations(results: Results) -> dict[str, Mapping[str, Any]]:
-    """The evaluations by column heading: popularity, then the rounds."""
+    """The evaluations by column heading: the baselines, then the rounds."""
     rounds = {_title(found): found["evaluation"] for found in results["rounds"]}
-    return {"Popularity": results["baseline"], **rounds}
+    known = {name[0].upper() + name[1:]: found for name, found in baselines(results).items()}
+    return known | rounds
 
 
 def _title(found: Round) -> str:

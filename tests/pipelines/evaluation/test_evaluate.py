@@ -43,14 +43,21 @@ def recommended(scores: Scores, seen: Table) -> list[int]:
 
 
 def naive_figures(
-    scores: Scores, train: Table, test: Table, users: list[int], items: list[int], k: int
+    scores: Scores,
+    train: Table,
+    test: Table,
+    users: list[int],
+    items: list[int],
+    k: int,
+    *,
+    hidden: Table,
 ) -> dict[str, float]:
-    """The definitions, one user at a time."""
+    """The definitions, one user at a time; what is `hidden` is in no list."""
     totals = dict.fromkeys(("recall", "ndcg", "hit_rate", "mrr", "popularity"), 0.0)
     covered: set[int] = set()
     for user in users:
         wanted = {item for item in items if test[user, item]}
-        listed = recommended(scores[user], train[user])[:k]
+        listed = recommended(scores[user], hidden[user])[:k]
         ranks = [rank for rank, item in enumerate(listed, start=1) if item in wanted]
         ideal = sum(1 / math.log2(1 + rank) for rank in range(1, min(k, len(wanted)) + 1))
         totals["recall"] += len(ranks) / len(wanted)
@@ -96,9 +103,15 @@ def test_agrees_with_the_definitions_one_user_at_a_time(
         "cold_users": (~warm_user, everything),
         "warm_items": (everybody, warm_item),
         "cold_items": (everybody, ~warm_item),
+        "new_items": (everybody, ~train.any(axis=0)),
+        "users_with_1_to_4": (warm_user & (train.sum(axis=1) <= 4), everything),
+        "users_with_5_to_19": (train.sum(axis=1) >= 5, everything),
+        "users_with_20_or_more": (~everybody, everything),
     }
+    members |= {f"{name}_alone": members[name] for name in ("cold_items", "new_items")}
     assert set(segments) == set(members)
     for name, (of_users, of_items) in members.items():
+        unlisted = ~of_items if name.endswith("_alone") else ~everything
         found = segments[name]
         users = np.flatnonzero(of_users & (test & of_items).any(axis=1)).tolist()
         items = np.flatnonzero(of_items).tolist()
@@ -106,7 +119,8 @@ def test_agrees_with_the_definitions_one_user_at_a_time(
         assert found.n_positives == test[np.ix_(users, items)].sum()
         expected: dict[str, float] = {}
         for k in CONFIG.k if users else ():
-            expected |= naive_figures(scores, train, test, users, items, k)
+            hidden = train | unlisted
+            expected |= naive_figures(scores, train, test, users, items, k, hidden=hidden)
         assert found.figures == pytest.approx(expected)
 
 
@@ -123,7 +137,7 @@ def test_decile_recall_is_that_of_its_own_test_items(
         users = np.flatnonzero(test[:, items].any(axis=1)).tolist()
         assert (decile.n_items, decile.n_users) == (len(items), len(users))
         if users:
-            expected = naive_figures(scores, train, test, users, items, 3)["recall@3"]
+            expected = naive_figures(scores, train, test, users, items, 3, hidden=train)["recall@3"]
             assert decile.recall == pytest.approx(expected)
         else:
             assert decile.recall is None

@@ -114,6 +114,10 @@ class Page(HTMLParser):
         return [attributes[name] or "" for _, attributes in self.tags if name in attributes]
 
 
+NO_USERS = {"users_with_1_to_4", "users_with_20_or_more"}
+"""Segments that none of these users belongs to."""
+
+
 def test_every_segment_has_every_figure_of_every_evaluation() -> None:
     results = make_results()
     page = render(results)
@@ -122,7 +126,8 @@ def test_every_segment_has_every_figure_of_every_evaluation() -> None:
     cells = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr>.*?</tr>", page)]
     for name, segment in results["baseline"]["segments"].items():
         model = results["rounds"][0]["evaluation"]["segments"][name]
-        assert segment["n_users"] > 0
+        if name not in NO_USERS:
+            assert segment["n_users"] > 0
         for metric, value in segment["figures"].items():
             pattern = "{:,.1f}" if metric.startswith("popularity") else "{:.4f}"
             others = [pattern.format(model["figures"][metric])] * 2
