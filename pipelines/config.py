@@ -181,7 +181,7 @@ class TrainingConfig:
     all others. Default: `past` where the interactions have timestamps."""
     history_dropout: Fraction = 0.1
     """The share of queries that are trained without their history, as a newcomer comes."""
-    id_dropout: Fraction = 0.1
+    id_dropout: Fraction = 0.3
     """The share of users and items that a step trains as if their id were unknown, where they have
     other features: so that these carry weight, and unknown ids have a vector."""
     learning_rate: PositiveFloat = 8e-4

@@ -148,7 +148,7 @@ def _evaluations(results: Results) -> dict[str, Mapping[str, Any]]:
     """The evaluations by column heading: the baselines, then the rounds."""
     rounds = {_title(found): found["evaluation"] for found in results["rounds"]}
     known = {name[0].upper() + name[1:]: found for name, found in baselines(results).items()}
-    return known | rounds
+    return {**known, **rounds}
 
 
 def _title(found: Round) -> str:
