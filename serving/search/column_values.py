@@ -48,6 +48,8 @@ def read_cell(value: Any, kind: pa.DataType) -> Any:
         found = value if is_integer else integer_of(value)
     elif types.is_floating(kind):
         found = None if isinstance(value, bool) else number_of(value)
+    elif types.is_date(kind):
+        found = text_of(value)
     elif types.is_decimal(kind):
         found = None if number_of(value) is None else Decimal(str(value))
     else:

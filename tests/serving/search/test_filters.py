@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ COLUMNS = {
     "new": pa.array([True, False, None, True]),
     "sold": pa.array(["True", "false", "35", "TRUE"]),
     "price": pa.array([0.5, 1.0, None, float("nan")]),
+    "born": pa.array([datetime.date(2020, 1, day) for day in (1, 2, 3, 4)]),
+    "tax": pa.array([Decimal("1.50"), Decimal("2.00"), None, Decimal("3.25")]),
     "day": pa.array([datetime.datetime(2020, 1, day) for day in (1, 2, 3, 4)]),
 }
 
@@ -61,6 +64,10 @@ def rows(raw: Any) -> list[int]:
         ({"column": "new", "equals": True}, [0, 3]),
         ({"column": "price", "range": {"lt": 1}}, [0]),
         ({"column": "day", "range": {"gte": "2020-01-03"}}, [2, 3]),
+        ({"column": "born", "range": {"gte": "2020-01-03"}}, [2, 3]),
+        ({"column": "born", "equals": "2020-01-02 00:00:00"}, [1]),
+        ({"column": "tax", "equals": 2}, [1]),
+        ({"column": "tax", "range": {"gt": 1.5}}, [1, 3]),
         ({"not": {"column": "year", "equals": 1999}}, [0, 2, 3]),
         ({"and": [{"column": "new", "equals": True}, {"column": "year", "equals": 2005}]}, [3]),
         ({"or": [{"column": "title", "equals": "z"}, {"column": "year", "equals": 1990}]}, [0, 2]),
