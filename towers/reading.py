@@ -87,8 +87,10 @@ class Lists:
         shape = len(self.lengths), self.lengths.max(initial=0)
         padded = np.full(shape, marker, dtype=read.values.dtype)
         padded[np.arange(padded.shape[1]) < self.lengths[:, np.newaxis]] = read.values
-        faulty = self.faulty.copy()
-        faulty[np.repeat(np.arange(len(self.lengths)), self.lengths)[read.faulty]] = True
+        faulty = self.faulty
+        if read.faulty.any():
+            rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
+            faulty = faulty | np.isin(np.arange(len(faulty)), rows[read.faulty])
         return padded, faulty
 
 
@@ -110,10 +112,9 @@ def token_kind(column: Column) -> Kind:
 
 def read_tokens(column: Column, kind: Kind) -> Read:
     """Read tokens, as int64 or as str objects."""
-    plain = _plain(column, kind)
+    plain = _plain(column, kind, each=text_of if kind == "text" else None)
     if plain is not None:
-        texts = [text_of(text) for text in plain] if kind == "text" else plain
-        return _all_read(np.array(texts, dtype=plain.dtype))
+        return _all_read(plain)
     array = simple_array(column)
     if array is None:
         return _one_by_one(column, integer_of if kind == "integer" else text_of, kind)
@@ -161,7 +162,9 @@ def read_numbers(column: Column, *, largest: float = LARGEST_FLOAT) -> Read:
     else:
         faulty = np.isinf(values)
     faulty = faulty | (np.abs(values) > largest)
-    return Read(values=np.where(faulty, np.nan, values), faulty=faulty)
+    if faulty.any():
+        values = np.where(faulty, np.nan, values)
+    return Read(values=values, faulty=faulty)
 
 
 def cut_lists(column: Column, separator: str | None) -> Lists:
@@ -264,15 +267,25 @@ _PLAIN: dict[str, tuple[Any, set[type]]] = {
 """By what is read, its type in NumPy, and the types of Python's that need no look at each value."""
 
 
-def _plain(column: Column, kind: Literal["integer", "text", "number"]) -> NDArray[Any] | None:
-    """The values of a list that are all of such a type, or None; None if they are not."""
+def _plain(
+    column: Column,
+    kind: Literal["integer", "text", "number"],
+    *,
+    each: Callable[[Any], Any] | None = None,
+) -> NDArray[Any] | None:
+    """The values of a list that are all of such a type, or None; None if they are not.
+
+    `each` is done to each of them.
+    """
     if not isinstance(column, list):
         return None
     dtype, plain = _PLAIN[kind]
     kinds = {*map(type, column)}
     if not kinds <= plain | {type(None)}:
         return None
-    if type(None) in kinds:
+    if each is not None:
+        column = [each(value) for value in column]
+    elif type(None) in kinds:
         marker = missing_marker(dtype)
         column = [marker if value is None else value for value in column]
     try:
