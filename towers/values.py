@@ -26,6 +26,9 @@ MISSING_STRING = ""
 INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 """An integer as Python writes it, so that text that looks different, like 007, stays text."""
 
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A text that makes a column one of numbers if all others do; 007 does not."""
+
 TRUTH = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 """Other spellings of the two booleans."""
 

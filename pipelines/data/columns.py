@@ -28,12 +28,10 @@ from towers.reading import (
     simple_array,
     token_kind,
 )
-from towers.values import INT64, is_integer_text
+from towers.values import INT64, NUMBER, is_integer_text
 
 Kind = Literal["integer", "float", "boolean", "text", "empty", "other"]
 
-NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
-"""A text that is a number; 007 is none."""
 EXACT_DIGITS = 16
 """A float holds every number that is written with fewer characters and no exponent."""
 DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
@@ -227,7 +225,7 @@ def _look_like(column: pd.Series, tokens: NDArray[Any]) -> pd.Series:
     if distinct.isin(["true", "false"]).all():
         truth = pd.Series(tokens).map({"true": True, "false": False})
         return truth.astype("boolean").set_axis(column.index)
-    if distinct.str.fullmatch(NUMBER).all() and all(map(_is_exact, distinct)):
+    if all(NUMBER.fullmatch(text) and _is_exact(text) for text in distinct):
         return pd.Series(read_numbers(column, largest=np.inf).values, index=column.index)
     if distinct.str.fullmatch(DAY).all():
         try:

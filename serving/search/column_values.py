@@ -11,6 +11,7 @@ from pyarrow import types
 from towers.reading import simple_array
 from towers.values import (
     MISSING_INTEGER,
+    NUMBER,
     TRUTH,
     integer_of,
     is_missing,
@@ -79,7 +80,8 @@ def spellings(value: Any, kind: pa.DataType) -> list[Any]:
 
 
 def first_text(values: pa.Array) -> str | None:
-    """The first text that is no number; None if there is none."""
+    """The first text for which a column is none of numbers, such as 007; None if there is none."""
     array = simple_array(values)
     given = [] if array is None else array.to_pylist()
-    return next((text for text in given if isinstance(text, str) and number_of(text) is None), None)
+    texts = (text for text in given if isinstance(text, str) and text)
+    return next((text for text in texts if NUMBER.fullmatch(text) is None), None)

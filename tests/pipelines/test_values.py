@@ -221,7 +221,9 @@ def test_a_filter_finds_what_the_table_called_true(retriever: Retriever, wanted:
 def test_a_range_on_text_is_refused_with_the_remedy(retriever: Retriever) -> None:
     where = {"column": "serial", "range": {"lt": LARGE + 2}}
     assert len(retriever.retrieve("u2i", features={}, k=40, where=where)) == 1
-    with pytest.raises(QueryError, match=r"Book-Author.* read as text.*publish again"):
+    with pytest.raises(
+        QueryError, match=r"Book-Author.* read as text, with values such as '00\d'; .*publish again"
+    ):
         retriever.retrieve(
             "u2i", features={}, where={"column": "Book-Author", "range": {"lt": "001"}}
         )
