@@ -12,12 +12,11 @@ from scipy import sparse
 
 from benchmarks.ablation_cells import METRICS, SEGMENTS, Cell, settings_of
 from benchmarks.ablation_variants import VARIANTS, Variant
-from benchmarks.final import final_parts
+from benchmarks.final import final_parts, prepared_tables
 from pipelines.config import RunConfig
 from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
-from pipelines.data.interactions import read_tables
-from pipelines.data.prepare import Prepared, prepare
+from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
@@ -40,7 +39,8 @@ class Bench:
     @classmethod
     def read(cls, name: str, config: RunConfig) -> Bench:
         """Read the tables that `config` names."""
-        return cls.build(name, config, prepared=prepare(read_tables(config), config))
+        with prepared_tables(config) as prepared:
+            return cls.build(name, config, prepared=prepared)
 
     @classmethod
     def build(cls, name: str, config: RunConfig, *, prepared: Prepared) -> Bench:

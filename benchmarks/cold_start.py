@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import sparse
 
+from benchmarks.final import final_parts, prepared_tables
 from pipelines.config import RunConfig, load_config
-from pipelines.data.blocks import HeldInteractions, every_positive, interaction_matrix
+from pipelines.data.blocks import PARTS, HeldInteractions, every_positive, interaction_matrix
 from pipelines.data.dataset import Dataset, build_dataset
-from pipelines.data.interactions import read_tables
-from pipelines.data.prepare import Prepared, prepare
+from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
 from pipelines.training.embed import Vectors, embed, match_scorer
@@ -69,8 +69,7 @@ def recall(
 
 def new_users(prepared: Prepared, config: RunConfig) -> None:
     """Print the curve of users that training has not seen."""
-    likes = pd.concat([prepared.everything_but_test, prepared.test], ignore_index=True)
-    likes = likes.sort_values("timestamp", kind="stable", ignore_index=True)
+    likes = prepared.frame(*PARTS)
     place, count = (
         likes.groupby("user_id").cumcount(),
         likes.groupby("user_id")["item_id"].transform("size"),
@@ -104,13 +103,7 @@ def new_users(prepared: Prepared, config: RunConfig) -> None:
 
 def new_items(prepared: Prepared, config: RunConfig) -> None:
     """Print what it costs the others to show items that training has hardly seen."""
-    data = build_dataset(
-        config.schema,
-        users=prepared.users,
-        items=prepared.items,
-        interactions=prepared.everything_but_test,
-    )
-    test = every_positive(prepared.interactions("test"))
+    data, test = final_parts(config, prepared)
     vectors = embed(fit_model(data, config), data)
     is_cold = data.interactions.item_counts < FEW
     show_items("as they score", vectors, data, test, config)
@@ -157,9 +150,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, default=CONFIG)
     config = load_config(parser.parse_args().config)
-    prepared = prepare(read_tables(config), config)
-    new_users(prepared, config)
-    new_items(prepared, config)
+    with prepared_tables(config) as prepared:
+        new_users(prepared, config)
+        new_items(prepared, config)
 
 
 if __name__ == "__main__":

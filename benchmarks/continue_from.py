@@ -23,11 +23,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.final import final_parts
+from benchmarks.final import final_parts, prepared_tables
 from pipelines.config import DataConfig, EntityTable, InteractionsTable, RunConfig, load_config
-from pipelines.data.blocks import every_positive
-from pipelines.data.dataset import build_dataset
-from pipelines.data.interactions import read_tables, tables_from_frames
+from pipelines.data.blocks import PARTS, every_positive
+from pipelines.data.dataset import assemble_dataset
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.results import Results, served_round
@@ -63,9 +62,8 @@ class Case:
 
 def measure(config: RunConfig, frames: Mapping[str, pd.DataFrame], *, folder: Path) -> list[Case]:
     """Train the parent, continue from it, and train from the start, with one seed."""
-    tables = tables_from_frames(config, **frames, quarantine_dir=None)
-    prepared = prepare(tables, config)
-    training = prepared.everything_but_test
+    prepared = prepare(config, folder / "prepared", frames=frames)
+    training = prepared.frame("train", "validation")
     first = training.iloc[: round(len(training) * PARENT_SHARE)]
     untested = dataclasses.replace(config.split, test_fraction=0.0)
     before = dataclasses.replace(config, split=untested)
@@ -100,11 +98,11 @@ def _parent_today(config: RunConfig, prepared: Prepared, *, store: Store, versio
     """The figures of the parent's vectors for the users, histories and items of today."""
     parent = read_parent(store, version, config=config)
     _, test = final_parts(config, prepared)
-    dataset = build_dataset(
+    dataset = assemble_dataset(
         config.schema,
         users=prepared.users,
         items=prepared.items,
-        interactions=prepared.everything_but_test,
+        interactions=prepared.interactions("train", "validation"),
         earlier=parent.vocabulary,
     )
     segments: Segments = evaluate(
@@ -118,13 +116,18 @@ def _parent_today(config: RunConfig, prepared: Prepared, *, store: Store, versio
 
 def clean_frames(config: RunConfig) -> tuple[RunConfig, dict[str, pd.DataFrame]]:
     """Read the tables once, and say how `run` reads them as frames."""
-    tables, schema = read_tables(config), config.schema
+    schema = config.schema
     data = DataConfig(
         interactions=InteractionsTable(timestamp="timestamp", weight="weight"),
         users=EntityTable(id=schema.user_id),
         items=EntityTable(id=schema.item_id),
     )
-    frames = {"interactions": tables.interactions, "users": tables.users, "items": tables.items}
+    with prepared_tables(config) as prepared:
+        frames = {
+            "interactions": prepared.frame(*PARTS),
+            "users": prepared.users,
+            "items": prepared.items,
+        }
     return dataclasses.replace(config, data=data), frames
 
 

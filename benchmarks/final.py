@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from scipy import sparse
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import every_positive
-from pipelines.data.dataset import Dataset, build_dataset
-from pipelines.data.interactions import read_tables
+from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared, prepare
 
 
-def read_final(config: RunConfig) -> tuple[Dataset, sparse.csr_array]:
+@contextmanager
+def prepared_tables(config: RunConfig) -> Iterator[Prepared]:
     """Read the tables that `config` names, and split them as `fm-recall run` does."""
-    return final_parts(config, prepare(read_tables(config), config))
+    with TemporaryDirectory() as folder:
+        yield prepare(config, Path(folder, "prepared"))
+
+
+def read_final(config: RunConfig) -> tuple[Dataset, sparse.csr_array]:
+    """All interactions but the test's as a dataset, and the test's [n_users, n_items]."""
+    with prepared_tables(config) as prepared:
+        return final_parts(config, prepared)
 
 
 def final_parts(config: RunConfig, prepared: Prepared) -> tuple[Dataset, sparse.csr_array]:
-    """All interactions but the test's as a dataset, and the test's [n_users, n_items]."""
-    dataset = build_dataset(
+    """The same of tables that are prepared; in memory."""
+    dataset = assemble_dataset(
         config.schema,
         users=prepared.users,
         items=prepared.items,
-        interactions=prepared.everything_but_test,
+        interactions=prepared.interactions("train", "validation"),
     )
     return dataset, every_positive(prepared.interactions("test"))

@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipelines.config import RunConfig
 from pipelines.data.engines import choose_engine
-from pipelines.data.prepare_job import check_engine, prepare_in
+from pipelines.data.prepare import Prepared, prepare
 from pipelines.job_folder import N_SHOWN, Job, JobFolder, find_unfinished, fingerprint
 from pipelines.progress import Reporter
 from pipelines.publishing.publish_rounds import Rounds
@@ -23,6 +23,12 @@ from towers.errors import ConfigError
 
 FRAMES = ("interactions", "users", "items", "test")
 """The tables that the Python API takes as DataFrames."""
+
+PREPARED = "prepared"
+"""The folder in a run's work folder that keeps the tables once they are split."""
+
+QUARANTINE = "quarantine"
+"""The folder in the models directory for rows that were set aside."""
 
 
 def run(
@@ -66,8 +72,7 @@ def run(
     out, reporter = Path(out), reporter or Reporter()
     if frames is not None:
         engine = engine or "memory"
-    chosen = choose_engine(config, asked=engine, master=master)
-    check_engine(chosen, frames=frames)
+    plan = choose_engine(config, asked=engine, master=master)
     job = identify(config, frames=frames) | {"from_version": from_version}
     folder = JobFolder(path=out / f".run-{fingerprint(job)[:16]}", job=job)
     parent = None
@@ -78,15 +83,20 @@ def run(
         if resumed:
             reporter.say(f"Going on with the interrupted run in {out}")
         _say_unfinished(out, job, reporter)
-        prepared = prepare_in(
-            folder.path,
-            config,
-            frames=frames,
-            trained_on=parent.trained_on if parent else None,
-            engine=chosen,
-            master=master,
-            reporter=reporter,
-        )
+        kept = folder.path / PREPARED
+        if kept.exists():
+            with reporter.stage("load prepared tables"):
+                prepared = Prepared.load(kept)
+        else:
+            prepared = prepare(
+                config,
+                kept,
+                frames=frames,
+                plan=plan,
+                quarantine_dir=out / QUARANTINE,
+                trained_on=parent.trained_on if parent else None,
+                reporter=reporter,
+            )
         rounds = Rounds(
             config, prepared, store=Store(out), work=folder.path, reporter=reporter, parent=parent
         )

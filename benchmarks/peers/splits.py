@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from benchmarks.data import prepare_gowalla
+from benchmarks.final import read_final
 from benchmarks.peers.processes import ROOT
 from pipelines.config import RunConfig, load_config
 from pipelines.data.blocks import every_positive
-from pipelines.data.dataset import Dataset, build_dataset
-from pipelines.data.interactions import read_tables
-from pipelines.data.prepare import prepare
+from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate
 from towers.vocabulary import Tokens
 
@@ -89,14 +88,7 @@ class DataSet:
     def split(self) -> Split:
         """Read the tables and divide them."""
         self.fetch()
-        prepared = prepare(read_tables(self.config), self.config)
-        dataset = build_dataset(
-            self.config.schema,
-            users=prepared.users,
-            items=prepared.items,
-            interactions=prepared.everything_but_test,
-        )
-        test = every_positive(prepared.interactions("test"))
+        dataset, test = read_final(self.config)
         return Split(config=self.config, dataset=dataset, test=test)
 
     def fetch(self) -> None:

@@ -67,7 +67,7 @@ def publish_corpus(
 ) -> Bundle:
     """Publish a version of that size to the models directory `root`, and make it current."""
     rng = np.random.default_rng(0)
-    prepared = _tables(size, rng)
+    prepared, pairs = _tables(size, rng, root=root)
     config = RunConfig(
         name="corpus",
         data=DataConfig(interactions=InteractionsTable(path="interactions.parquet")),
@@ -94,7 +94,7 @@ def publish_corpus(
         config.schema,
         users=prepared.users,
         items=prepared.items,
-        interactions=prepared.everything_but_test,
+        interactions=pairs,
     )
     store = Store(root)
     with store.staging() as staged:
@@ -127,8 +127,8 @@ def publish_corpus(
     return bundle
 
 
-def _tables(size: Size, rng: np.random.Generator) -> Prepared:
-    """Make items, users, and a history for each user, out of three categories."""
+def _tables(size: Size, rng: np.random.Generator, *, root: Path) -> tuple[Prepared, pd.DataFrame]:
+    """Make items and users, and a history for each user, out of three categories."""
     category = np.sort(rng.zipf(1.2, size.items) % N_CATEGORIES)
     items = pd.DataFrame(
         {
@@ -155,11 +155,8 @@ def _tables(size: Size, rng: np.random.Generator) -> Prepared:
         every = np.arange(size.items)
         liking, item = np.append(every % size.users, liking), np.append(every, item)
     pairs = pd.DataFrame({"user_id": liking, "item_id": item, "weight": 1.0})
-    pairs = pairs.drop_duplicates(ignore_index=True)
-    nothing = pairs.iloc[:0]
-    return Prepared(
-        users=users, items=items, train=pairs, validation=nothing, test=nothing, lines=()
-    )
+    prepared = Prepared(users=users, items=items, lines=(), blocks=root / "none")
+    return prepared, pairs.drop_duplicates(ignore_index=True)
 
 
 def _untrained(

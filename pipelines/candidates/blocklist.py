@@ -11,20 +11,21 @@ from pipelines.candidates.features import ids_of
 from pipelines.candidates.settings import Channel
 from pipelines.config import FileFormat
 from pipelines.data.columns import are_integers, tidy_column
-from pipelines.data.tables import SourceTable, read_table
+from pipelines.data.sources.open import open_source
+from pipelines.data.sources.source import Source
 from serving.retrieval.parts import Parts
 
 
-def read_block(path: Path) -> SourceTable:
+def read_block(path: Path) -> Source:
     """Read a table of item ids, in Parquet or CSV.
 
     Raises:
         DataError: it cannot be read.
     """
-    return read_table(FileFormat(path=str(path)), name="block")
+    return open_source(FileFormat(path=str(path)), name="block")
 
 
-def remove_blocked(parts: Parts, block: SourceTable, channels: Sequence[Channel]) -> None:
+def remove_blocked(parts: Parts, block: Source, channels: Sequence[Channel]) -> None:
     """Remove items from what the channels can find; unknown ids are ignored.
 
     Raises:
@@ -34,7 +35,7 @@ def remove_blocked(parts: Parts, block: SourceTable, channels: Sequence[Channel]
     items = parts.catalogue("item")
     name = items.id_column
     block.require([name])
-    column = block.frame[name]
+    column = block.read(0, block.n_rows, columns=[name]).frame[name]
     if items.id_dtype == np.int64 and not block.typed and are_integers(column[column != ""]):
         column = tidy_column(column, typed=False).values
     rows = items.remove(ids_of(name, column, items.id_dtype).tolist())

@@ -155,7 +155,7 @@ def _open_parts(bundle: Path, block: Path | None, job: str) -> Parts:
     parts = Parts(opened)
     if block is not None:
         blocked = read_block(block)
-        for shard, digest in zip(blocked.shards, described["block"], strict=True):
+        for shard, digest in zip(blocked.read(0, 0).shards, described["block"], strict=True):
             _check_same(Path(shard.file), digest)
         settings = load_settings(None, changes=described["settings"])
         remove_blocked(parts, blocked, settings.plan)

@@ -155,7 +155,8 @@ def write_candidates(
         "version": bundle.version,
         "bundle": FileRecord.of(bundle.path / MANIFEST).sha256,
         "settings": dataclasses.asdict(job.settings),
-        "block": block and [FileRecord.of(Path(shard.file)).sha256 for shard in block.shards],
+        "block": block
+        and [FileRecord.of(Path(shard.file)).sha256 for shard in block.read(0, 0).shards],
         "inputs": {table: source.fingerprint() for table, source in files.items()},
     }
     with open_output(job.out, described, again=again) as output:

@@ -29,8 +29,8 @@ def run(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="Where tables are read, checked and split: memory; disk, for interactions in "
-            "Parquet that memory does not hold; or spark. Default: disk for more than 10 million."
+            help="Where tables are read, checked and split: memory; disk, for interactions that "
+            "memory does not hold; or spark. Default: disk for more than 10 million in Parquet."
         ),
     ] = None,
     master: Annotated[

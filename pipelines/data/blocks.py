@@ -27,9 +27,15 @@ PARTS: tuple[Part, Part, Part] = ("train", "validation", "test")
 """The parts of a split, by their codes 0, 1 and 2."""
 
 SCHEMA = pa.schema(
-    {"user_row": pa.int32(), "item_row": pa.int32(), "weight": pa.float32(), "part": pa.int8()}
+    {
+        "user_row": pa.int32(),
+        "item_row": pa.int32(),
+        "weight": pa.float32(),
+        "part": pa.int8(),
+        "timestamp": pa.float64(),
+    }
 )
-"""The columns of a stored block."""
+"""The columns of a stored block; the time is null where there is none."""
 
 SHAPE = "blocks.json"
 BLOCK_OF_USER = "block_of_user.npy"
@@ -178,10 +184,16 @@ class StoredInteractions:
         """How many blocks there are."""
         return int(self._described["n_blocks"])
 
+    def rows(self) -> dict[str, NDArray[Any]]:
+        """All positives by the columns of `SCHEMA`, a user's from old to new; held in memory."""
+        blocks = [self._columns(number, SCHEMA.names) for number in range(self.n_blocks)]
+        return {name: np.concatenate([block[name] for block in blocks]) for name in SCHEMA.names}
+
     def block(self, number: int) -> Block:
         """Read a block."""
         users = np.flatnonzero(self.block_of_user == number)
-        rows, items, weights = self._read(number)
+        names = ["user_row", "item_row", "weight"]
+        rows, items, weights = self._columns(number, names).values()
         sizes = np.bincount(rows, minlength=self.shape[0])[users]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
         shape = (len(users), self.shape[1])
@@ -211,20 +223,17 @@ class StoredInteractions:
         counts = np.load(self.folder / name)
         return np.asarray(counts[[PARTS.index(part) for part in self.parts]].sum(axis=0))
 
-    def _read(
-        self, number: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
-        """The user rows, item rows and weights of a block, those of the parts alone."""
-        table = pq.read_table(_block_file(self.folder, number), schema=SCHEMA)
-        users, items, weights, part = (table[name].to_numpy() for name in SCHEMA.names)
-        is_wanted = np.isin(np.arange(len(PARTS)), [PARTS.index(name) for name in self.parts])
-        kept = is_wanted[part]
-        return users[kept], items[kept], weights[kept]
+    def _columns(self, number: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        """Some columns of a block's rows, those of the parts alone."""
+        table = pq.read_table(block_file(self.folder, number), columns=list({*names, "part"}))
+        codes = [PARTS.index(part) for part in self.parts]
+        kept = np.isin(table["part"].to_numpy(), codes)
+        return {name: table[name].to_numpy()[kept] for name in names}
 
 
-def write_block(folder: Path, number: int, rows: pa.Table) -> None:
-    """Write a block: rows by `SCHEMA`, ascending by user, a user's from old to new."""
-    pq.write_table(rows.cast(SCHEMA), _block_file(folder, number))
+def write_block(path: Path, rows: pa.Table) -> None:
+    """Write a block: the columns of `SCHEMA`, ascending by user, a user's from old to new."""
+    pq.write_table(rows.select(SCHEMA.names).cast(SCHEMA), path)
 
 
 def finish_blocks(
@@ -235,7 +244,7 @@ def finish_blocks(
     user_counts = np.zeros((len(PARTS), n_users), dtype=np.int64)
     item_counts = np.zeros((len(PARTS), n_items), dtype=np.int64)
     for number in range(n_blocks):
-        table = pq.read_table(_block_file(folder, number), columns=["user_row", "item_row", "part"])
+        table = pq.read_table(block_file(folder, number), columns=["user_row", "item_row", "part"])
         users, items, part = (column.to_numpy() for column in table.columns)
         for code in range(len(PARTS)):
             chosen = part == code
@@ -305,5 +314,6 @@ def _spread(matrix: sparse.csr_array, rows: Rows, *, n_users: int) -> sparse.csr
     return sparse.csr_array((matrix.data, matrix.indices, starts), shape=(n_users, matrix.shape[1]))
 
 
-def _block_file(folder: Path, number: int) -> Path:
+def block_file(folder: Path, number: int) -> Path:
+    """Where a block lies in the folder of all."""
     return folder / f"block-{number:05d}.parquet"

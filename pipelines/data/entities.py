@@ -9,8 +9,8 @@ import pandas as pd
 
 from pipelines.data.columns import tidy_bags, tidy_column, tidy_numbers, tidy_shown
 from pipelines.data.ids import IdKind, parse_ids
-from pipelines.data.rejects import Rejects
-from pipelines.data.tables import SourceTable
+from pipelines.data.rejects import Faults, Rejects
+from pipelines.data.sources.source import Rows, Source
 from towers.errors import ConfigError
 from towers.schema import Feature, History, MultiValued, Numeric, Schema, Side
 
@@ -21,10 +21,10 @@ class CheckedEntities:
 
     rows: pd.DataFrame
     """One row an id: the id, then the other columns, each of the type of its values."""
-    rejects: Rejects
+    faults: Faults
 
 
-def require_columns(source: SourceTable | None, *, schema: Schema, side: Side) -> None:
+def require_columns(source: Source | None, *, schema: Schema, side: Side) -> None:
     """Refuse a table without the columns that features read, and features without a table.
 
     Raises:
@@ -41,7 +41,7 @@ def require_columns(source: SourceTable | None, *, schema: Schema, side: Side) -
 
 
 def check_entities(
-    source: SourceTable, *, schema: Schema, side: Side, id_kind: IdKind
+    source: Source, *, schema: Schema, side: Side, id_kind: IdKind
 ) -> CheckedEntities:
     """Read a table of users or items, and collect its faulty rows.
 
@@ -55,25 +55,28 @@ def check_entities(
     | numeric | `Int64`, or float64; missing is NA, or NaN |
     """
     id_column = schema.id_column(side)
-    rejects = Rejects(source)
-    ids = parse_ids(source.column(id_column), kind=id_kind)
+    read = source.read(0, source.n_rows)
+    rejects = Rejects(source.n_rows)
+    ids = parse_ids(read.column(id_column), kind=id_kind)
     rejects.add(ids.missing, f"null {id_column}", columns=[id_column])
     rejects.add(ids.faulty, f"unparsable {id_column}", columns=[id_column])
     parsed = {id_column: ids.values}
     for feature in _column_features(schema, side):
-        parsed |= _parse_feature(feature, source, rejects)
+        parsed |= _parse_feature(feature, read, rejects)
     good = rejects.good
     repeated = np.zeros(len(good), dtype=bool)
     repeated[good] = ids.values[good].duplicated()
     rejects.add(repeated, f"duplicate {id_column}", columns=[id_column])
-    others = [column for column in source.frame.columns if column != id_column]
+    others = [column for column in read.frame.columns if column != id_column]
     parsed |= {
-        column: tidy_shown(source.column(column), typed=source.typed)
+        column: tidy_shown(read.column(column), typed=read.typed)
         for column in others
         if column not in parsed
     }
     frame = pd.DataFrame({column: parsed[column] for column in [id_column, *others]})
-    return CheckedEntities(rows=frame[rejects.good].reset_index(drop=True), rejects=rejects)
+    return CheckedEntities(
+        rows=frame[rejects.good].reset_index(drop=True), faults=Faults.of(source, rejects)
+    )
 
 
 def entities_from_ids(ids: pd.Series, *, id_column: str) -> pd.DataFrame:
@@ -97,7 +100,7 @@ def _names(feature: Feature) -> list[str]:
     return [feature.column] if weights is None else [feature.column, weights]
 
 
-def _parse_feature(feature: Feature, source: SourceTable, rejects: Rejects) -> dict[str, pd.Series]:
+def _parse_feature(feature: Feature, source: Rows, rejects: Rejects) -> dict[str, pd.Series]:
     """Parse the column of a feature, and of its weights, and collect the faults."""
     name = feature.column
     column = source.column(name)

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api import types
 
 from pipelines.data.columns import Parsed, are_integers, is_integer, is_missing, kind_of, plain
-from pipelines.data.tables import SourceTable
+from pipelines.data.sources.source import Rows
 from towers.errors import DataError
 
 IdKind = Literal["integer", "text"]
@@ -21,7 +21,7 @@ IdKind = Literal["integer", "text"]
 class IdColumn:
     """A column of a table that holds ids."""
 
-    source: SourceTable
+    source: Rows
     column: str
 
     @property

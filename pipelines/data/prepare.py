@@ -1,29 +1,50 @@
-"""Read, check and split the tables of a run, and keep the outcome for a resumed run."""
+"""Prepare: read, check and split the tables of a run, and keep the outcome in a folder."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import PARTS, HeldInteractions, Part, StoredInteractions, ids_of
+from pipelines.data.blocks import (
+    PARTS,
+    HeldInteractions,
+    Interactions,
+    Part,
+    StoredInteractions,
+    finish_blocks,
+    ids_of,
+)
+from pipelines.data.chunks import INTERACTIONS
+from pipelines.data.engines import Plan
+from pipelines.data.entities import entities_from_ids
 from pipelines.data.frames import to_arrow
-from pipelines.data.interactions import Tables
-from pipelines.data.split import split_interactions
+from pipelines.data.hashing import blocks_of, hash_ids
+from pipelines.data.hold_out import TrainedOn
+from pipelines.data.inputs import Frames, Inputs
+from pipelines.data.job import Job, Settled
+from pipelines.data.rejects import settle_rejects
+from pipelines.data.report import report_table
+from pipelines.data.steps.check import Keys, read_ids
+from pipelines.data.steps.database import forget_databases
+from pipelines.progress import Reporter
 from serving.atomic import move_directory
-
-FRAMES = ("users", "items", "train", "validation", "test")
-"""The tables of `Prepared`, by field."""
+from towers.errors import DataError
+from towers.schema import SIDES, Side
 
 BLOCKS = "blocks"
-"""The folder of interactions that stay on disk."""
+"""The folder of the interactions in the folder of a preparation."""
+
+LINES = "lines.json"
+"""The report there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,106 +52,217 @@ class Prepared:
     """Clean users and items, and the interactions of each part of the split."""
 
     users: pd.DataFrame
+    """One row a user: its id, then its other columns; see `pipelines.data.entities`."""
     items: pd.DataFrame
-    train: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
-    lines: tuple[str, ...]
-    """What became of the rows that were read."""
-
-    @property
-    def everything_but_test(self) -> pd.DataFrame:
-        """Training and validation interactions, from old to new where they have times."""
-        both = pd.concat([self.train, self.validation], ignore_index=True)
-        timed = "timestamp" in both.columns
-        return both.sort_values("timestamp", kind="stable", ignore_index=True) if timed else both
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The number of rows of each table."""
-        return {name: len(getattr(self, name)) for name in FRAMES}
-
-    def interactions(self, *parts: Part) -> HeldInteractions:
-        """The positives of one part, or of training and validation, by row.
-
-        Raises:
-            ValueError: other parts are asked for together.
-        """
-        frames: dict[tuple[Part, ...], pd.DataFrame]
-        frames = {(part,): getattr(self, part) for part in PARTS}
-        frames[("train", "validation")] = self.everything_but_test
-        if parts not in frames:
-            raise ValueError(f"parts: expected one of {list(frames)}, received {parts}")
-        ids = (ids_of(table, table.columns[0]) for table in (self.users, self.items))
-        user_ids, item_ids = ids
-        return HeldInteractions.from_frame(frames[parts], user_ids=user_ids, item_ids=item_ids)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StoredPrepared:
-    """The same with interactions that stay on disk."""
-
-    users: pd.DataFrame
-    items: pd.DataFrame
+    """One row an item, likewise."""
     lines: tuple[str, ...]
     """What became of the rows that were read."""
     blocks: Path
     """The folder of the interactions; see `pipelines.data.blocks`."""
+    parts: tuple[Part, ...] = PARTS
+    """The parts that may be looked at; others are empty."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Prepared:
+        """Read what `prepare` wrote."""
+        users, items = (pd.read_parquet(folder / f"{side}s.parquet") for side in SIDES)
+        lines = tuple(json.loads((folder / LINES).read_text(encoding="utf-8")))
+        return cls(users=users, items=items, lines=lines, blocks=folder / BLOCKS)
 
     @cached_property
     def counts(self) -> dict[str, int]:
         """The number of users, of items, and of interactions by part."""
         found = {"users": len(self.users), "items": len(self.items)}
-        return found | {part: int(self.interactions(part).user_counts.sum()) for part in PARTS}
+        return found | {part: int(self._stored(part).user_counts.sum()) for part in PARTS}
 
-    def interactions(self, *parts: Part) -> StoredInteractions:
-        """The positives of one or more parts, by row."""
-        return StoredInteractions(self.blocks, parts)
+    def interactions(self, *parts: Part) -> Interactions:
+        """The positives of one or more parts, by row; held in memory if they are one block."""
+        stored = self._stored(*parts)
+        if stored.n_blocks > 1:
+            return stored
+        return HeldInteractions(stored.block(0).matrix, has_times=stored.has_times)
+
+    def frame(self, *parts: Part) -> pd.DataFrame:
+        """The positives of one or more parts as a table, in order of time where they have times.
+
+        Its columns are user_id, item_id, timestamp (if there is one) and weight; in memory.
+        """
+        rows = self._stored(*parts).rows()
+        tables = {"user": self.users, "item": self.items}
+        ids = {side: ids_of(table, table.columns[0]) for side, table in tables.items()}
+        columns = {f"{side}_id": ids[side][rows[f"{side}_row"]] for side in SIDES}
+        columns |= {name: rows[name] for name in ("timestamp", "weight")}
+        frame = pd.DataFrame(columns)
+        if not self._stored().has_times:
+            return frame.drop(columns="timestamp")
+        return frame.sort_values("timestamp", kind="stable", ignore_index=True)
+
+    def _stored(self, *parts: Part) -> StoredInteractions:
+        return StoredInteractions(self.blocks, tuple(set(parts) & set(self.parts)))
 
 
-AnyPrepared: TypeAlias = Prepared | StoredPrepared
+def prepare(
+    config: RunConfig,
+    folder: Path,
+    *,
+    frames: Frames | None = None,
+    plan: Plan | None = None,
+    quarantine_dir: Path | None = None,
+    trained_on: TrainedOn | None = None,
+    reporter: Reporter | None = None,
+) -> Prepared:
+    """Read, check and split the tables of a run into the new folder `folder`.
 
+    The folder is there as a whole or not at all. Memory grows with users and items, and with the
+    chunk and the block of interactions that `plan` holds at a time.
 
-def prepare(tables: Tables, config: RunConfig) -> Prepared:
-    """Split the interactions of clean tables.
+    Args:
+        config: the tables, their schema, and the split.
+        folder: what `Prepared.load` reads.
+        frames: the tables as DataFrames, in place of the files that `config` names.
+        plan: where steps run, and in how many blocks; by default here, in one.
+        quarantine_dir: where rows at fault are written, as <table>.csv, if `data.on_bad_rows` is
+            `quarantine`; without, they are counted only.
+        trained_on: what the version has seen that the run continues from; it is not held out.
+        reporter: shows progress; silent by default.
 
     Raises:
-        ConfigError: a split by time is asked for, but there are no times.
-        DataError: no interaction is left to train on.
+        BundleError: what that version was trained on is damaged.
+        ConfigError: a path or a column is missing, or times to split by.
+        DataError: a file cannot be read, a row is at fault (and `on_bad_rows` is `fail`), ids
+            have several types, or too little is left to train on.
     """
-    split = split_interactions(tables, config=config.split, seed=config.seed)
-    return Prepared(
-        users=tables.users,
-        items=tables.items,
-        train=split.train,
-        validation=split.validation,
-        test=split.test,
-        lines=tuple(tables.report.lines()),
+    plan, reporter = plan or Plan(), reporter or Reporter()
+    folder = folder.absolute()  # a worker on another machine starts elsewhere
+    beside = folder.with_name(f".{folder.name}")
+    shutil.rmtree(beside, ignore_errors=True)
+    work = beside / uuid4().hex  # no step may take what it remembers of another job for this one's
+    work.mkdir(parents=True)
+    try:
+        with plan.open() as engine:
+            with reporter.stage("read and check"):
+                inputs = Inputs.open(
+                    config,
+                    frames=frames,
+                    chunk_rows=plan.chunk_rows,
+                    stage=None if plan.chunk_rows is None else work,
+                )
+                job = Job.of(config, inputs, plan, work=work, engine=engine, reporter=reporter)
+                checked = _check(inputs, job, trained_on, quarantine_dir)
+            for line in checked.lines:
+                reporter.say(f"  {line}")
+            with reporter.stage("split"):
+                lines = _divide(job, checked, beside / BLOCKS, trained_on)
+        _write_tables(checked.tables, [*checked.lines, *lines], beside)
+        shutil.rmtree(work)
+        move_directory(beside, folder)
+    finally:
+        read_ids.cache_clear()
+        forget_databases()
+        shutil.rmtree(beside, ignore_errors=True)
+    prepared = Prepared.load(folder)
+    counts = ", ".join(f"{count:,} {name}" for name, count in prepared.counts.items())
+    for line in [*lines, counts]:
+        reporter.say(f"  {line}")
+    return prepared
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Checked:
+    """What the rows of all tables have come to."""
+
+    tables: Mapping[Side, pd.DataFrame]
+    """Users and items."""
+    lines: list[str]
+    """The report."""
+    n_kept: Mapping[str, int]
+    """How many interactions are left, by table."""
+
+    def ids(self) -> dict[Side, pd.Series]:
+        """The ids of users and items by row; a table begins with them."""
+        return {side: table[table.columns[0]].copy() for side, table in self.tables.items()}
+
+
+def _check(
+    inputs: Inputs, job: Job, trained_on: TrainedOn | None, quarantine_dir: Path | None
+) -> _Checked:
+    """Check the rows of all tables, set those at fault aside, and take the positives."""
+    id_kinds = inputs.id_kinds()
+    if trained_on is not None:
+        trained_on.check_ids(id_kinds)
+    entities = inputs.check_entities(id_kinds)
+    tables = {side: found.rows for side, found in entities.items()}
+    keys = Keys(id_kinds=id_kinds, known_ids=job.write_ids(tables))
+    reasons = job.check(keys)
+    numbered = {
+        side: entities_from_ids(
+            job.first_seen(keys.column(side)), id_column=inputs.schema.id_column(side)
+        )
+        for side in SIDES
+        if side not in tables
+    }
+    tables = {side: (tables | numbered)[side] for side in SIDES}
+    settled = job.settle(keys, reasons, ids=job.write_ids(numbered))
+    faults = job.faults(reasons)
+    files = settle_rejects(
+        [*(found.faults for found in entities.values()), *faults.values()],
+        on_bad_rows=inputs.on_bad_rows,
+        quarantine_dir=quarantine_dir,
+    )
+    _refuse(inputs, settled, tables)
+    reports = [
+        report_table(found.faults, kept=len(found.rows), files=files) for found in entities.values()
+    ]
+    reports += [
+        report_table(faults[name], kept=counts.kept, files=files, positives=counts)
+        for name, counts in settled.counts.items()
+    ]
+    return _Checked(
+        tables=tables,
+        lines=[line for report in reports for line in report.lines()],
+        n_kept={name: counts.kept for name, counts in settled.counts.items()},
     )
 
 
-def save_prepared(prepared: Prepared, folder: Path) -> None:
-    """Write `prepared` as the new folder `folder`, all of it or nothing.
+def _refuse(inputs: Inputs, settled: Settled, tables: Mapping[Side, pd.DataFrame]) -> None:
+    """Refuse interactions of which too little is left.
 
     Raises:
-        DataError: a column has values of several types.
+        DataError: there is no positive, or only one user or item.
     """
-    tables = {name: to_arrow(getattr(prepared, name), name=name) for name in FRAMES}
-    beside = folder.with_name(f".{folder.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for name, table in tables.items():
-        pq.write_table(table, beside / f"{name}.parquet")
-    (beside / "lines.json").write_text(json.dumps(prepared.lines), encoding="utf-8")
-    move_directory(beside, folder)
+    for name, chunks in inputs.interactions.items():
+        settled.counts[name].check_any(where=chunks.source.where)
+    for side, row in settled.only.items():
+        one = tables[side].iloc[:, 0].tolist()[row]
+        raise DataError(
+            f"{inputs.interactions[INTERACTIONS].source.where}: expected positives of at least "
+            f"two {side}s, received those of one, {one!r}; check which column holds the {side} ids"
+        )
 
 
-def load_prepared(folder: Path) -> AnyPrepared:
-    """Read what `save_prepared` or `pipelines.data.stream` wrote."""
-    blocks = folder / BLOCKS
-    names = FRAMES[:2] if blocks.exists() else FRAMES
-    frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
-    lines = tuple(json.loads((folder / "lines.json").read_text(encoding="utf-8")))
-    if blocks.exists():
-        return StoredPrepared(**frames, lines=lines, blocks=blocks)
-    return Prepared(**frames, lines=lines)
+def _divide(job: Job, checked: _Checked, blocks: Path, trained_on: TrainedOn | None) -> list[str]:
+    """Divide the positives into parts, and write them by block; says what was not held out."""
+    cuts = job.cut(checked.n_kept[INTERACTIONS])
+    ids = checked.ids()
+    block_of_user = blocks_of(hash_ids(ids["user"]), n_blocks=job.n_blocks)
+    n_known = 0
+    if trained_on is not None:
+        n_known = job.write_known(trained_on, ids=ids, block_of_user=block_of_user)
+    blocks.mkdir()
+    total = sum(checked.n_kept.values())
+    n_moved = job.store(blocks, cuts=cuts, n_known=n_known, total=total)
+    finish_blocks(
+        blocks,
+        block_of_user=block_of_user,
+        n_items=len(ids["item"]),
+        n_blocks=job.n_blocks,
+        has_times=job.has_times,
+    )
+    return [trained_on.message(n_moved)] if trained_on is not None and n_moved else []
+
+
+def _write_tables(tables: Mapping[Side, pd.DataFrame], lines: Sequence[str], folder: Path) -> None:
+    """Write users, items and the report."""
+    for side, table in tables.items():
+        pq.write_table(to_arrow(table, name=f"{side}s"), folder / f"{side}s.parquet")
+    (folder / LINES).write_text(json.dumps(lines), encoding="utf-8")

@@ -1,17 +1,18 @@
-"""The rows that break the rules of their table: collect them, then fail or set them aside."""
+"""Rows that break the rules of their table: collect them, then fail or set them aside."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.data.tables import SourceTable
+from pipelines.data.sources.source import Rows, Source
 from serving.atomic import open_atomic
 from towers.errors import DataError
 
@@ -22,36 +23,14 @@ Reason = tuple[str, tuple[str, ...]]
 """Why rows are rejected, and the columns whose values explain it."""
 
 
-class Faults(Protocol):
-    """The faulty rows of one table, wherever they are."""
-
-    @property
-    def name(self) -> str:
-        """What the table is called."""
-        ...
-
-    def counts(self) -> dict[str, int]:
-        """Count the rejected rows by reason, in the order of the checks."""
-        ...
-
-    def first(self, limit: int) -> list[str]:
-        """Show the first rows at fault as `file:row: reason: value`."""
-        ...
-
-    def frames(self) -> Iterator[pd.DataFrame]:
-        """Give the rejected rows as they were read, with their file, row and reason."""
-        ...
-
-
 class Rejects:
-    """The faulty rows of one table, each with the first reason that was found."""
+    """Collects the faulty rows among some rows, each with the first reason that was found."""
 
-    def __init__(self, source: SourceTable) -> None:
-        """Start with the lines of `source` that could not be cut into its columns."""
-        self.source = source
+    def __init__(self, n_rows: int) -> None:
+        """Start without any."""
         self.reasons: list[Reason] = []
         """With the columns whose values explain them."""
-        self.codes = np.full(len(source.frame), -1, dtype=np.int16)
+        self.codes = np.full(n_rows, -1, dtype=np.int16)
         """The place in `reasons` of each row's reason, -1 for a row without a fault."""
 
     def add(self, faulty: NDArray[np.bool_], reason: str, *, columns: Sequence[str] = ()) -> None:
@@ -62,88 +41,99 @@ class Rejects:
         self.codes[faulty & (self.codes < 0)] = len(self.reasons)
         self.reasons.append((reason, tuple(columns)))
 
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """The rows [n_rows] without a fault so far."""
+        return self.codes < 0
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """The rows at fault, by their place among the rows, ascending."""
+        return np.flatnonzero(~self.good)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Faults:
+    """The faulty rows of a table by their positions; they are read again to be shown."""
+
+    source: Source
+    reasons: Sequence[Reason]
+    """In the order of the checks."""
+    positions: NDArray[np.int64]
+    """Ascending, [n]."""
+    codes: NDArray[np.int16]
+    """The place in `reasons` of each, [n]."""
+
     @classmethod
-    def found(
-        cls, source: SourceTable, *, reasons: Sequence[Reason], codes: NDArray[np.int16]
-    ) -> Rejects:
-        """Take what was found before: the place in `reasons` of each row's, or -1 [n_rows]."""
-        rejects = cls(source)
-        rejects.reasons = list(reasons)
-        rejects.codes = codes
-        return rejects
+    def of(cls, source: Source, rejects: Rejects) -> Faults:
+        """Take those that were collected over the whole table."""
+        at = rejects.positions
+        codes = rejects.codes[at]
+        return cls(source=source, reasons=rejects.reasons, positions=at, codes=codes)
 
     @property
     def name(self) -> str:
         """What the table is called."""
         return self.source.name
 
-    @property
-    def good(self) -> NDArray[np.bool_]:
-        """The rows [n_rows] without a fault so far."""
-        return self.codes < 0
-
     def counts(self) -> dict[str, int]:
         """Count the rejected rows by reason, in the order of the checks."""
-        counts = dict(Counter(line.reason for line in self.source.malformed))
-        for code, (reason, _) in enumerate(self.reasons):
-            counts[reason] = counts.get(reason, 0) + int((self.codes == code).sum())
+        counts = Counter(line.reason for line in self.source.malformed)
+        found = np.bincount(self.codes, minlength=len(self.reasons)).tolist()
+        for (reason, _), count in zip(self.reasons, found, strict=True):
+            counts[reason] += count
         return {reason: count for reason, count in counts.items() if count}
 
     def first(self, limit: int) -> list[str]:
         """Show the first rows at fault as `file:row: reason: value`."""
-        positions = np.flatnonzero(~self.good)[:limit]
-        order = {shard.file: number for number, shard in enumerate(self.source.shards)}
+        order = {shard.file: n for n, shard in enumerate(self.source.read(0, 0).shards)}
         shown = [
-            (
-                order[line.file],
-                line.row,
-                f"{line.file}:{line.row}: {line.reason}: {_cut(repr(line.text))}",
-            )
+            (order[line.file], line.row, f"{line.reason}: {_cut(repr(line.text))}")
             for line in self.source.malformed[:limit]
         ]
-        for position, (file, row) in zip(positions, self.source.locate(positions), strict=True):
-            reason, columns = self.reasons[self.codes[position]]
-            values = self.source.frame.loc[[position], list(columns)].to_dict("records")[0].values()
-            value = _cut(", ".join(repr(value) for value in values))
-            shown.append((order[file], row, f"{file}:{row}: {reason}: {value}"))
-        return [line for _, _, line in sorted(shown)[:limit]]
+        for rows, codes in self._pieces(limit):
+            places = rows.locate(np.arange(len(codes)))
+            for position, ((file, row), code) in enumerate(zip(places, codes, strict=True)):
+                reason, columns = self.reasons[code]
+                [values] = rows.frame.loc[[position], list(columns)].to_dict("records")
+                value = _cut(", ".join(map(repr, values.values())))
+                shown.append((order[file], row, f"{reason}: {value}"))
+        files = list(order)
+        return [f"{files[file]}:{row}: {text}" for file, row, text in sorted(shown)[:limit]]
 
     def frames(self) -> Iterator[pd.DataFrame]:
-        """Give the rejected rows, all at once."""
-        yield self.rows()
-
-    def rows(self) -> pd.DataFrame:
-        """Give the rejected rows as they were read, with their file, row and reason.
+        """Give the rejected rows as they were read, with their file, row and reason, in pieces.
 
         A malformed line stands whole in the first column.
         """
-        positions = np.flatnonzero(~self.good)
-        places = self.source.locate(positions)
-        rows = self.source.frame.iloc[positions].reset_index(drop=True)
-        why = pd.DataFrame(
-            {
-                "file": [file for file, _ in places],
-                "row": [row for _, row in places],
-                "reason": [self.reasons[code][0] for code in self.codes[positions]],
-            }
-        )
         lines = self.source.malformed
-        broken = pd.DataFrame(
-            [[line.text] + [""] * (rows.shape[1] - 1) for line in lines], columns=rows.columns
-        )
-        where = pd.DataFrame(
-            [(line.file, line.row, line.reason) for line in lines], columns=why.columns
-        )
-        found = [
-            pd.concat([values, places], axis=1)
-            for values, places in ((broken, where), (rows, why))
-            if len(values)
-        ]
-        return pd.concat(found, ignore_index=True)
+        if lines:
+            values = [[line.text] + [""] * (len(self.source.columns) - 1) for line in lines]
+            broken = pd.DataFrame(values, columns=list(self.source.columns))
+            yield _explained(broken, [(line.file, line.row, line.reason) for line in lines])
+        for rows, codes in self._pieces():
+            places = rows.locate(np.arange(len(codes)))
+            why = [
+                (*place, self.reasons[code][0]) for place, code in zip(places, codes, strict=True)
+            ]
+            yield _explained(rows.frame, why)
+
+    def _pieces(self, limit: int | None = None) -> Iterator[tuple[Rows, NDArray[np.int16]]]:
+        """Read rows at fault, by default all of them, with their codes."""
+        done = 0
+        for rows in self.source.rows_at(self.positions[:limit]):
+            yield rows, self.codes[done : done + len(rows.frame)]
+            done += len(rows.frame)
+
+
+def _explained(rows: pd.DataFrame, why: Sequence[tuple[str, int, str]]) -> pd.DataFrame:
+    """Put file, row and reason beside rejected rows."""
+    found = pd.DataFrame(why, columns=["file", "row", "reason"])
+    return pd.concat([rows.reset_index(drop=True), found], axis=1)
 
 
 def settle_rejects(
-    rejects: Sequence[Faults],
+    tables: Sequence[Faults],
     *,
     on_bad_rows: Literal["fail", "quarantine"],
     quarantine_dir: Path | None,
@@ -156,7 +146,7 @@ def settle_rejects(
     Raises:
         DataError: there are rejected rows, and `on_bad_rows` is `fail`.
     """
-    found = [table for table in rejects if table.counts()]
+    found = [table for table in tables if table.counts()]
     if found and on_bad_rows == "fail":
         raise DataError(_complaint(found))
     if quarantine_dir is None:
@@ -184,12 +174,12 @@ def _complaint(found: Sequence[Faults]) -> str:
     )
 
 
-def _write(rejects: Faults, folder: Path) -> Path:
+def _write(faults: Faults, folder: Path) -> Path:
     """Write a table's rejected rows as one CSV file, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{rejects.name}.csv"
+    path = folder / f"{faults.name}.csv"
     with open_atomic(path) as file:
-        for number, frame in enumerate(rejects.frames()):
+        for number, frame in enumerate(faults.frames()):
             frame.to_csv(file, index=False, header=number == 0)
     return path
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipelines.config import RunConfig
 from pipelines.data.blocks import Block, all_blocks
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import AnyPrepared
+from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.publishing.sample_requests import retrieval_queries, sample_features
 from pipelines.publishing.tune_index import exact_scores, measure_recall, tune_index
@@ -56,7 +56,7 @@ def export_bundle(
     dataset: Dataset,
     *,
     vectors: Vectors,
-    prepared: AnyPrepared,
+    prepared: Prepared,
     config: RunConfig,
     folder: Path,
     version: int,
@@ -120,9 +120,7 @@ def tower_model(dataset: Dataset, fitted: Fitted, *, side: Side) -> TowerModel:
     )
 
 
-def _write_tables(
-    dataset: Dataset, vectors: Vectors, *, prepared: AnyPrepared, folder: Path
-) -> None:
+def _write_tables(dataset: Dataset, vectors: Vectors, *, prepared: Prepared, folder: Path) -> None:
     """Write the vocabulary, users and items with their vectors, and who has seen what."""
     write_vocabulary(dataset.vocabulary, folder / "vocabulary")
     tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import sample_users
-from pipelines.data.prepare import AnyPrepared
+from pipelines.data.prepare import Prepared
 from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
@@ -43,7 +43,7 @@ class Rounds:
     def __init__(
         self,
         config: RunConfig,
-        prepared: AnyPrepared,
+        prepared: Prepared,
         *,
         store: Store,
         work: Path,

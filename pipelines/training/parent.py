@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.data.hold_out import TrainedOn
-from pipelines.data.interactions import SIDES
 from serving.version.bundle import Bundle
 from serving.version.embeddings import read_ids
 from serving.version.manifest import Manifest
@@ -20,7 +19,7 @@ from serving.version.vocabulary_files import read_vocabulary
 from towers.errors import BundleError, ConfigError
 from towers.growth import inherited_rows
 from towers.layers import FeatureTable
-from towers.schema import Feature, Schema
+from towers.schema import SIDES, Feature, Schema
 from towers.two_tower import TwoTower
 from towers.typed import parse
 from towers.vocabulary import Vocabulary

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipelines.config import RunConfig
 from pipelines.data.blocks import Part, sample_users
 from pipelines.data.dataset import Dataset, assemble_dataset
-from pipelines.data.prepare import AnyPrepared
+from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
 from pipelines.training.fit import Fit, Fitted, Record, fit
@@ -27,7 +27,7 @@ class RoundFits:
     def __init__(
         self,
         config: RunConfig,
-        prepared: AnyPrepared,
+        prepared: Prepared,
         *,
         store: Store,
         work: Path,

@@ -7,10 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipelines.config import RunConfig, load_config, parse_config, read_toml
-from pipelines.data.interactions import read_tables
+from pipelines.data.engines import choose_engine
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.job_folder import Job, JobFolder
 from pipelines.progress import Reporter
@@ -60,20 +61,22 @@ def tune(
     _check_request(config, trials=trials, minutes=minutes)
     folder = JobFolder(path=out, job=identify_search(config, dimensions))
     folder.check()
-    fits = TrialFits(config, _prepare(config, reporter), folder=out)
-    reporter.say("What is searched, on the validation split:")
-    for dimension in dimensions:
-        reporter.say(f"  {dimension.describe()}")
-    with folder.claim():
-        search = Search(
-            config,
-            moved(read_toml(path), path.parent, target=out),
-            out=out,
-            dimensions=dimensions,
-            fits=fits,
-            reporter=reporter,
-        )
-        return search.run(trials, minutes=minutes)
+    with TemporaryDirectory(prefix="fm-recall-tune-") as scratch:
+        prepared = _prepare(config, Path(scratch, "prepared"), reporter)
+        fits = TrialFits(config, prepared, folder=out)
+        reporter.say("What is searched, on the validation split:")
+        for dimension in dimensions:
+            reporter.say(f"  {dimension.describe()}")
+        with folder.claim():
+            search = Search(
+                config,
+                moved(read_toml(path), path.parent, target=out),
+                out=out,
+                dimensions=dimensions,
+                fits=fits,
+                reporter=reporter,
+            )
+            return search.run(trials, minutes=minutes)
 
 
 def identify_search(config: RunConfig, dimensions: Sequence[Dimension]) -> Job:
@@ -95,22 +98,17 @@ def _check_request(config: RunConfig, *, trials: int, minutes: float | None) -> 
         raise ConfigError(f"--minutes: expected more than 0, received {minutes:g}")
 
 
-def _prepare(config: RunConfig, reporter: Reporter) -> Prepared:
-    """Read, check and split the tables, and drop the test split."""
-    with reporter.stage("read and check"):
-        tables = read_tables(config)
-    for line in tables.report.lines():
-        reporter.say(f"  {line}")
-    with reporter.stage("split"):
-        prepared = prepare(tables, config)
-    n_train, n_validation = len(prepared.train), len(prepared.validation)
-    if n_validation == 0:
+def _prepare(config: RunConfig, folder: Path, reporter: Reporter) -> Prepared:
+    """Read, check and split the tables, and leave the test split out."""
+    plan = choose_engine(config, asked=None, master=None)
+    prepared = prepare(config, folder, plan=plan, reporter=reporter)
+    counts = prepared.counts
+    if counts["validation"] == 0:
         raise ConfigError(
             "split.validation_fraction: expected validation interactions, for trials are compared "
-            f"on them, received none beside {n_train:,} for training; raise it"
+            f"on them, received none beside {counts['train']:,} for training; raise it"
         )
-    reporter.say(f"  {n_train:,} train, {n_validation:,} validation")
-    return dataclasses.replace(prepared, test=prepared.test.iloc[:0])
+    return dataclasses.replace(prepared, parts=("train", "validation"))
 
 
 class _OutOfTimeError(Exception):

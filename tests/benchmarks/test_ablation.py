@@ -23,7 +23,6 @@ from benchmarks.ablation_table import (
 )
 from benchmarks.ablation_variants import SETUPS, VARIANTS, median_share
 from pipelines.config import RunConfig
-from pipelines.data.interactions import tables_from_frames
 from pipelines.data.prepare import prepare
 from pipelines.training.folds import FoldBatches
 from pipelines.training.mine import mine_fitted
@@ -46,7 +45,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def bench() -> Bench:
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """Users with about eight items each, popular ones more often."""
     rng = np.random.default_rng(1)
     chance = 30.0 / (np.arange(N_ITEMS) + 30)
@@ -54,7 +53,8 @@ def bench() -> Bench:
     frame = pd.DataFrame({"user_id": user, "item_id": item})
     config = parse(RunConfig, SETTINGS, where="tiny")
     items = pd.DataFrame({"item_id": np.arange(N_ITEMS)})
-    prepared = prepare(tables_from_frames(config, interactions=frame, items=items), config)
+    folder = tmp_path_factory.mktemp("bench") / "prepared"
+    prepared = prepare(config, folder, frames={"interactions": frame, "items": items})
     return Bench.build("gowalla", config, prepared=prepared)
 
 

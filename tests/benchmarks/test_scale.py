@@ -29,8 +29,8 @@ from benchmarks.scale.population import (
     scrambled,
 )
 from pipelines.config import load_config
-from pipelines.data.interactions import read_tables
-from pipelines.data.split import split_interactions
+from pipelines.data.blocks import PARTS
+from pipelines.data.prepare import prepare
 from towers.errors import ConfigError
 
 SIZE = Size(interactions=60_000, users=3000, items=2000)
@@ -150,12 +150,12 @@ def test_the_run_file_reads_the_tables_and_its_split_has_cold_users_and_items(
     shutil.copytree(data, tmp_path / "data")
     shutil.copyfile(CONFIG, tmp_path / "data" / "run.toml")
     config = load_config(tmp_path / "data" / "run.toml")
-    tables = read_tables(config)
-    assert tables.report.tables[-1].rows == 60_000
-    assert len(tables.interactions) > 0.8 * 60_000  # repeats are merged
-    split = split_interactions(tables, config=config.split, seed=0)
+    prepared = prepare(config, tmp_path / "prepared")
+    assert "interactions: 60,000 rows read" in prepared.lines[2]
+    assert sum(prepared.counts[part] for part in PARTS) > 0.8 * 60_000  # repeats are merged
+    train, test = prepared.frame("train"), prepared.frame("test")
     for column in ("user_id", "item_id"):
-        is_cold = ~split.test[column].isin(split.train[column])
+        is_cold = ~test[column].isin(train[column])
         assert 0 < is_cold.mean() < 0.5
 
 

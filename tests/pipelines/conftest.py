@@ -16,8 +16,7 @@ import pytest
 
 from pipelines.cli import main as cli
 from pipelines.config import RunConfig
-from pipelines.data.dataset import Dataset, build_dataset
-from pipelines.data.interactions import tables_from_frames
+from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.results import Results
 from pipelines.run import run
@@ -169,19 +168,19 @@ def tiny() -> Tiny:
 
 
 @pytest.fixture(scope="session")
-def prepared(tiny: Tiny) -> Prepared:
-    config = tiny.config()
-    return prepare(tables_from_frames(config, **tiny.tables), config)
+def prepared(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("tiny") / "prepared"
+    return prepare(tiny.config(), folder, frames=tiny.tables)
 
 
 @pytest.fixture(scope="session")
 def dataset(tiny: Tiny, prepared: Prepared) -> Dataset:
     """The training part; validation and test are held out."""
-    return build_dataset(
+    return assemble_dataset(
         tiny.config().schema,
         users=prepared.users,
         items=prepared.items,
-        interactions=prepared.train,
+        interactions=prepared.interactions("train"),
     )
 
 

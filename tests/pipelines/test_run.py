@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from pipelines.config import RunConfig, load_config
+from pipelines.data.blocks import PARTS
+from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.results import Results
 from pipelines.run import run
@@ -92,9 +94,9 @@ def test_ids_alone_are_enough(tiny: Tiny, tmp_path: Path) -> None:
 def test_weights_are_read(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny.ids_only(data={"interactions": {"weight": "importance"}})
     prepare_only(config, tmp_path, frames={"interactions": tiny.tables["interactions"]})
-    [path] = tmp_path.glob(".run-*/prepared/train.parquet")
+    [folder] = tmp_path.glob(".run-*/prepared")
     by_time = tiny.tables["interactions"].sort_values("time")
-    weights = pd.read_parquet(path)["weight"].tolist()
+    weights = Prepared.load(folder).frame("train")["weight"].tolist()
     assert weights == by_time["importance"].tolist()[: len(weights)]
 
 
@@ -196,11 +198,13 @@ def test_files_give_what_the_frames_give(tiny: Tiny, tmp_path: Path, suffix: str
     from_frames = prepare_only(tiny.config(), tmp_path / "frames", frames=tiny.tables)
     assert from_files == from_frames
     first, second = (
-        next((tmp_path / name).glob(".run-*/prepared")) for name in ("files", "frames")
+        Prepared.load(next((tmp_path / name).glob(".run-*/prepared")))
+        for name in ("files", "frames")
     )
-    for name in ("users", "items", "train", "validation", "test"):
-        left, right = (pd.read_parquet(at / f"{name}.parquet") for at in (first, second))
+    for left, right in ((first.users, second.users), (first.items, second.items)):
         pd.testing.assert_frame_equal(left.map(plain), right.map(plain), check_dtype=False)
+    for part in PARTS:
+        pd.testing.assert_frame_equal(first.frame(part), second.frame(part))
 
 
 def plain(value: Any) -> Any:

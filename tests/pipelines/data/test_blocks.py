@@ -12,11 +12,13 @@ from scipy import sparse
 
 from pipelines.data.blocks import (
     PARTS,
+    SCHEMA,
     HeldInteractions,
     Interactions,
     Part,
     StoredInteractions,
     all_blocks,
+    block_file,
     every_positive,
     finish_blocks,
     sample_users,
@@ -45,12 +47,11 @@ def store(folder: Path, triples: Triples, block_of_user: list[int], *, n_blocks:
         mine = [(*t, w) for w, t in enumerate(triples, 1) if block_of_user[t[0]] == number]
         mine.sort(key=lambda row: row[0])
         user, item, part, weight = zip(*mine, strict=True) if mine else ((), (), (), ())
-        table = {"user_row": user, "item_row": item, "weight": weight, "part": part}
-        types = [pa.int32(), pa.int32(), pa.float32(), pa.int8()]
-        columns = [
-            pa.array(values, kind) for values, kind in zip(table.values(), types, strict=True)
+        columns = (user, item, weight, part, [None] * len(user))
+        arrays = [
+            pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)
         ]
-        write_block(folder, number, pa.table(columns, names=list(table)))
+        write_block(block_file(folder, number), pa.table(arrays, schema=SCHEMA))
     finish_blocks(
         folder,
         block_of_user=np.array(block_of_user, dtype=np.int32),

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from pipelines.config import RunConfig
+from pipelines.config import RunConfig, SplitConfig
 from pipelines.data import dataset as dataset_module
 from pipelines.data.blocks import HeldInteractions, every_positive, interaction_matrix
 from pipelines.data.dataset import (
@@ -19,7 +22,7 @@ from pipelines.data.dataset import (
     build_dataset,
     encode_table,
 )
-from pipelines.data.interactions import tables_from_frames
+from pipelines.data.prepare import Prepared, prepare
 from towers.encoder import Encoder
 from towers.packer import input_dtypes, pack
 from towers.schema import Features, History
@@ -83,11 +86,21 @@ def make_dataset(
 ) -> tuple[Dataset, pd.DataFrame]:
     """A dataset, and the clean interactions it was made from."""
     parsed = parse(RunConfig, config or CONFIG, where="config")
-    tables = tables_from_frames(parsed, **frames(kind, seed))
-    made = build_dataset(
-        parsed.schema, users=tables.users, items=tables.items, interactions=tables.interactions
-    )
-    return made, tables.interactions
+    with prepared_frames(parsed, frames(kind, seed)) as prepared:
+        interactions = prepared.frame("train")
+        made = build_dataset(
+            parsed.schema, users=prepared.users, items=prepared.items, interactions=interactions
+        )
+        return made, interactions
+
+
+@contextmanager
+def prepared_frames(config: RunConfig, given: Mapping[str, pd.DataFrame]) -> Iterator[Prepared]:
+    """Tables of which nothing is held out."""
+    everything = SplitConfig(test_fraction=0.0, validation_fraction=0.0)
+    with TemporaryDirectory() as folder:
+        config = dataclasses.replace(config, split=everything)
+        yield prepare(config, Path(folder, "prepared"), frames=given)
 
 
 MADE, _ = make_dataset()
@@ -162,11 +175,12 @@ def test_a_table_is_encoded_alike_in_one_batch_and_in_several(
 
 def test_a_table_that_was_kept_as_parquet_is_encoded_alike(tmp_path: Path) -> None:
     parsed = parse(RunConfig, CONFIG, where="config")
-    tables = tables_from_frames(parsed, **frames())
     made, _ = make_dataset()
+    with prepared_frames(parsed, frames()) as prepared:
+        users, items = prepared.users, prepared.items
     for side, table, bags in (
-        ("user", tables.users, made.user_bags),
-        ("item", tables.items, made.item_bags),
+        ("user", users, made.user_bags),
+        ("item", items, made.item_bags),
     ):
         table.to_parquet(tmp_path / "table.parquet")
         kept = pd.read_parquet(tmp_path / "table.parquet")

@@ -12,11 +12,9 @@ import pytest
 
 from pipelines.config import RunConfig, load_config
 from pipelines.data import engines
-from pipelines.data.engines import EngineName, choose_engine
-from pipelines.data.prepare import StoredPrepared, load_prepared
-from pipelines.data.prepare_job import PREPARED, prepare_in
-from pipelines.progress import Reporter
-from pipelines.run import run
+from pipelines.data.engines import EngineName, Plan, choose_engine
+from pipelines.data.prepare import Prepared, prepare
+from pipelines.run import PREPARED, run
 from serving.retrieval.retriever import Retriever
 from serving.version.store import Store
 from towers.errors import ConfigError, RecallGateError
@@ -48,11 +46,11 @@ def test_large_parquet_stays_on_disk_unasked(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = written(tiny, tmp_path)
-    assert choose_engine(config, asked=None, master=None) == "memory"
+    assert choose_engine(config, asked=None, master=None).engine == "memory"
     monkeypatch.setattr(engines, "LARGE", len(tiny.tables["interactions"]) - 1)
-    assert choose_engine(config, asked=None, master=None) == "disk"
-    assert choose_engine(config, asked="memory", master=None) == "memory"
-    assert choose_engine(config, asked="spark", master="local[2]") == "spark"
+    assert choose_engine(config, asked=None, master=None).engine == "disk"
+    assert choose_engine(config, asked="memory", master=None).engine == "memory"
+    assert choose_engine(config, asked="spark", master="local[2]").engine == "spark"
 
 
 @pytest.mark.parametrize("content", [None, b"user_id,item_id\n1,2\n", b"PAR1 and then nothing"])
@@ -64,7 +62,7 @@ def test_tables_that_are_not_parquet_are_left_to_the_engine_in_memory(
     if content is not None:
         path.write_bytes(content)
     config = elsewhere(tiny.config(), path)
-    assert choose_engine(config, asked=None, master=None) == "memory"
+    assert choose_engine(config, asked=None, master=None).engine == "memory"
 
 
 def test_an_engine_that_is_none_or_cannot_is_refused(tiny: Tiny, tmp_path: Path) -> None:
@@ -73,8 +71,6 @@ def test_an_engine_that_is_none_or_cannot_is_refused(tiny: Tiny, tmp_path: Path)
         run(config, tmp_path / "models", engine="dask")
     with pytest.raises(ConfigError, match="with --engine spark only"):
         run(config, tmp_path / "models", engine="disk", master="local[2]")
-    with pytest.raises(ConfigError, match="given as DataFrames, received 'disk'"):
-        run(config, tmp_path / "models", frames=tiny.tables, engine="disk")
     assert not (tmp_path / "models").exists()
 
 
@@ -133,8 +129,8 @@ def test_an_interrupted_run_on_disk_goes_on_with_what_is_prepared(
         with pytest.raises(RecallGateError):
             run(config, out, engine="disk")
     [work] = out.glob(".run-*")
-    assert isinstance(load_prepared(work / PREPARED), StoredPrepared)
-    monkeypatch.setattr("pipelines.data.prepare_job.prepare_stored", refuse)
+    assert Prepared.load(work / PREPARED).counts["users"] == 60
+    monkeypatch.setattr("pipelines.run.prepare", refuse)
     run(config, out, engine="disk")
     assert Store(out).current() == 1
 
@@ -148,16 +144,11 @@ def test_what_is_at_fault_is_said_and_set_aside_on_disk_too(tiny: Tiny, tmp_path
     found = {}
     names: tuple[EngineName, ...] = ("memory", "disk")
     for engine in names:
-        work = tmp_path / engine / "work"
-        work.mkdir(parents=True)
-        prepared = prepare_in(
-            work,
+        prepared = prepare(
             config,
-            frames=None,
-            trained_on=None,
-            engine=engine,
-            master=None,
-            reporter=Reporter(),
+            tmp_path / engine / "prepared",
+            plan=Plan(engine=engine, rows=100),
+            quarantine_dir=tmp_path / engine / "quarantine",
         )
         csv = (tmp_path / engine / "quarantine" / "interactions.csv").read_text(encoding="utf-8")
         lines = [line.replace(f"/{engine}/", "/") for line in prepared.lines]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipelines.data.entities import check_entities, entities_from_ids, require_columns
-from pipelines.data.tables import SourceTable, wrap_frame
+from pipelines.data.sources.frame_source import FrameSource
 from towers.errors import ConfigError
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
 
@@ -34,9 +34,9 @@ FILM: dict[str, Any] = {
 }
 
 
-def films(*rows: dict[str, Any], typed: bool = False) -> SourceTable:
+def films(*rows: dict[str, Any], typed: bool = False) -> FrameSource:
     frame = pd.DataFrame([FILM | row for row in rows], dtype=object)
-    return replace(wrap_frame(frame, name="items"), typed=typed)
+    return replace(FrameSource.of(frame, name="items"), typed=typed)
 
 
 def test_columns_are_parsed_and_the_others_stay() -> None:
@@ -51,7 +51,7 @@ def test_columns_are_parsed_and_the_others_stay() -> None:
     assert rows["year"].isna().tolist() == [False, True]
     assert rows["genres"].tolist() == [["x", "y"], []]
     assert rows["shares"].tolist() == [[1.0, 2.0], []]
-    assert checked.rejects.counts() == {}
+    assert checked.faults.counts() == {}
     assert source.frame["item"].tolist() == ["1", "2"]  # what was read stays as it was
 
 
@@ -65,14 +65,14 @@ def test_each_fault_has_its_reason() -> None:
         {"item": "3"},
     )
     checked = check_entities(source, schema=SCHEMA, side="item", id_kind="integer")
-    assert checked.rejects.counts() == {
+    assert checked.faults.counts() == {
         "null item": 1,
         "unparsable year": 1,
         "shares not finite numbers, one for each of genres": 1,
         "duplicate item": 1,
     }
     assert checked.rows["item"].tolist() == [1, 3]
-    assert checked.rejects.first(9)[1] == "items.iloc:1: unparsable year: 'old'"
+    assert checked.faults.first(9)[1] == "items.iloc:1: unparsable year: 'old'"
 
 
 def test_ids_that_differ_in_the_last_of_64_bits_are_no_duplicates() -> None:
@@ -84,11 +84,11 @@ def test_ids_that_differ_in_the_last_of_64_bits_are_no_duplicates() -> None:
 def test_lists_where_a_token_belongs_are_faults() -> None:
     source = films({"studio": ["s", "t"]}, {"item": "2"}, typed=True)
     checked = check_entities(source, schema=SCHEMA, side="item", id_kind="text")
-    assert checked.rejects.counts() == {"unparsable studio": 1}
+    assert checked.faults.counts() == {"unparsable studio": 1}
 
 
 def test_columns_that_features_read_are_required() -> None:
-    source = wrap_frame(pd.DataFrame({"item": [1], "year": [1]}), name="items")
+    source = FrameSource.of(pd.DataFrame({"item": [1], "year": [1]}), name="items")
     with pytest.raises(ConfigError, match=r"\['studio', 'genres', 'shares'\].*\['item', 'year'\]"):
         require_columns(source, schema=SCHEMA, side="item")
     with pytest.raises(ConfigError, match=r"item.features: expected a table of items.*data.items"):
@@ -99,7 +99,7 @@ def test_a_history_needs_no_table() -> None:
     require_columns(None, schema=SCHEMA, side="user")
     with pytest.raises(ConfigError, match=r"expected column\(s\) \['user'\]"):
         require_columns(
-            wrap_frame(pd.DataFrame({"x": [1]}), name="users"), schema=SCHEMA, side="user"
+            FrameSource.of(pd.DataFrame({"x": [1]}), name="users"), schema=SCHEMA, side="user"
         )
 
 

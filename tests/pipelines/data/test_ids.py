@@ -11,15 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipelines.data.ids import IdColumn, IdKind, decide_id_kind, parse_ids
-from pipelines.data.tables import wrap_frame
+from pipelines.data.sources.frame_source import FrameSource
 from towers.errors import DataError
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 
 
 def ids(values: list[Any], *, typed: bool, name: str = "users", dtype: Any = object) -> IdColumn:
-    source = wrap_frame(pd.DataFrame({"id": pd.Series(values, dtype=dtype)}), name=name)
-    return IdColumn(source=replace(source, typed=typed), column="id")
+    source = FrameSource.of(pd.DataFrame({"id": pd.Series(values, dtype=dtype)}), name=name)
+    rows = source.read(0, source.n_rows)
+    return IdColumn(source=replace(rows, typed=typed), column="id")
 
 
 @pytest.mark.parametrize(

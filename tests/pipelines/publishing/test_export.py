@@ -102,7 +102,7 @@ def small_trees(monkeypatch: pytest.MonkeyPatch) -> None:
 def inputs(case: Case, side: Side) -> dict[str, tf.Tensor]:
     """The raw features of all users, with their histories, or of all items."""
     dataset, prepared = case.dataset, case.prepared
-    histories = prepared.train.groupby("user_id")["item_id"].agg(list)
+    histories = prepared.frame("train").groupby("user_id")["item_id"].agg(list)
     table = prepared.items
     if side == "user":
         past = [histories.get(user, []) for user in dataset.user_ids]

@@ -132,7 +132,7 @@ def test_a_versions_figures_are_those_of_its_own_vectors(
                 user_ids=users.published.ids.to_numpy(),
                 item_ids=items.published.ids.to_numpy(),
             )
-            for frame in (prepared.everything_but_test, prepared.test)
+            for frame in (prepared.frame("train", "validation"), prepared.frame("test"))
         )
         expected = evaluate(
             (users.vectors @ items.vectors.T).__getitem__,

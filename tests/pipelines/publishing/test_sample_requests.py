@@ -13,7 +13,7 @@ def test_users_come_with_their_own_features_and_histories(
 ) -> None:
     features = sample_features(dataset, prepared, side="user", seed=3)
     assert features.keys() == {"history", "city", "age"}
-    histories = prepared.train.groupby("user_id")["item_id"].agg(set)
+    histories = prepared.frame("train").groupby("user_id")["item_id"].agg(set)
     expected = {
         (user["city"], user["age"], frozenset(histories.get(user["user_id"], ())))
         for user in prepared.users.to_dict("records")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig, TrainingConfig
 from pipelines.data.blocks import every_positive
-from pipelines.data.dataset import Dataset, build_dataset
-from pipelines.data.interactions import tables_from_frames
+from pipelines.data.dataset import Dataset, assemble_dataset
+from pipelines.data.prepare import prepare
 from pipelines.training.folds import Arrays, FoldBatches
 from towers.negatives import MinedNegatives
 from towers.two_tower import BATCH_SPEC
@@ -45,6 +47,7 @@ def make_dataset(*, history: bool = True) -> Dataset:
                     {"kind": "numeric", "column": "number"},
                 ]
             },
+            "split": {"test_fraction": 0.0, "validation_fraction": 0.0},
         },
         where="config",
     )
@@ -57,15 +60,19 @@ def make_dataset(*, history: bool = True) -> Dataset:
     rng.shuffle(pairs)
     clicks = pd.DataFrame(pairs, columns=["user_id", "item_id"])
     clicks["weight"] = rng.uniform(0.5, 2.0, len(pairs))
-    tables = tables_from_frames(
-        config,
-        interactions=clicks,
-        users=pd.DataFrame({"user_id": range(N_USERS), "number": np.arange(1.0, N_USERS + 1)}),
-        items=pd.DataFrame({"item_id": range(N_ITEMS), "number": np.arange(1.0, N_ITEMS + 1)}),
-    )
-    return build_dataset(
-        config.schema, users=tables.users, items=tables.items, interactions=tables.interactions
-    )
+    frames = {
+        "interactions": clicks,
+        "users": pd.DataFrame({"user_id": range(N_USERS), "number": np.arange(1.0, N_USERS + 1)}),
+        "items": pd.DataFrame({"item_id": range(N_ITEMS), "number": np.arange(1.0, N_ITEMS + 1)}),
+    }
+    with TemporaryDirectory() as folder:
+        prepared = prepare(config, Path(folder, "prepared"), frames=frames)
+        return assemble_dataset(
+            config.schema,
+            users=prepared.users,
+            items=prepared.items,
+            interactions=prepared.interactions("train"),
+        )
 
 
 DATASET = make_dataset()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipelines.data.blocks import every_positive, interaction_matrix
+from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
@@ -30,9 +30,7 @@ SCORES = (0.1, 0.5, 0.5, 0.4)
 
 @pytest.fixture(scope="module")
 def validation(dataset: Dataset, prepared: Prepared) -> Any:
-    return interaction_matrix(
-        prepared.validation, user_ids=dataset.user_ids, item_ids=dataset.item_ids
-    )
+    return every_positive(prepared.interactions("validation"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.data.blocks import StoredInteractions, every_positive, finish_blocks, write_block
+from pipelines.data.blocks import (
+    StoredInteractions,
+    block_file,
+    every_positive,
+    finish_blocks,
+    write_block,
+)
 from pipelines.data.dataset import Dataset
 from tests.pipelines.training.folds_support import (
     DATASET,
@@ -31,8 +37,9 @@ def stored(folder: Path, *, n_blocks: int) -> Dataset:
         chosen = np.flatnonzero(block_of_user == number)
         rows = matrix[chosen].tocoo()
         columns = {"user_row": chosen[rows.coords[0]], "item_row": rows.coords[1]}
-        part = np.zeros(rows.nnz, dtype=np.int8)
-        write_block(folder, number, pa.table(columns | {"weight": rows.data, "part": part}))
+        columns |= {"weight": rows.data, "part": np.zeros(rows.nnz, dtype=np.int8)}
+        columns["timestamp"] = pa.nulls(rows.nnz, pa.float64())
+        write_block(block_file(folder, number), pa.table(columns))
     finish_blocks(
         folder, block_of_user=block_of_user, n_items=N_ITEMS, n_blocks=n_blocks, has_times=False
     )

@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 
 from pipelines.config import RunConfig
-from pipelines.data.hold_out import TrainedOn, hold_out_new
-from pipelines.data.interactions import SIDES, tables_from_frames
+from pipelines.data.hold_out import TrainedOn
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.progress import Advance, Reporter
 from pipelines.results import Results
@@ -24,6 +23,7 @@ from serving.version.manifest import MANIFEST, Provenance
 from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from serving.version.store import Store
 from towers.errors import BundleError, ConfigError, DataError
+from towers.schema import SIDES
 
 pytestmark = pytest.mark.slow
 
@@ -78,12 +78,6 @@ def out(models: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def parent(tiny: Tiny, models: Path) -> Parent:
     return read_parent(Store(models), 1, config=tiny.config())
-
-
-@pytest.fixture(scope="module")
-def today(tiny: Tiny) -> Prepared:
-    config = tiny.config()
-    return prepare(tables_from_frames(config, **tiny.tables), config)
 
 
 def continue_from(
@@ -192,29 +186,32 @@ def test_the_new_rows_are_trained(tiny: Tiny, out: Path, parent: Parent) -> None
     assert Store(out).open(3).manifest.parent_version == 2
 
 
-def test_what_the_parent_has_seen_is_not_held_out(parent: Parent, today: Prepared) -> None:
-    held_out = hold_out_new(today, parent.trained_on)
-    seen = known(parent.trained_on)
-    assert pairs(today.validation, today.test) & seen == set()  # a time line hides nothing
-    assert held_out is today
-    random = dataclasses.replace(
-        today, train=today.test, validation=today.validation, test=today.train
-    )
-    held_out = hold_out_new(random, parent.trained_on)
-    assert not pairs(held_out.validation, held_out.test) & seen
-    assert pairs(held_out.test) == pairs(random.test) - seen
-    assert pairs(held_out.train) == pairs(random.train) | (pairs(random.test) & seen)
-    assert held_out.train["timestamp"].is_monotonic_increasing
-    n_moved = len(pairs(random.test) & seen)
-    assert held_out.lines[-1].startswith(f"{n_moved:,} interactions would have been held out")
+@pytest.mark.parametrize("by", ["time", "random"])
+def test_what_the_parent_has_seen_is_not_held_out(
+    tiny: Tiny, parent: Parent, tmp_path: Path, by: str
+) -> None:
+    config, seen = tiny.config(split={"by": by}), known(parent.trained_on)
+
+    def today(name: str, trained_on: TrainedOn | None = None) -> Prepared:
+        return prepare(config, tmp_path / name, frames=tiny.tables, trained_on=trained_on)
+
+    before, after = today("before"), today("after", parent.trained_on)
+    moved = pairs(before.frame("validation", "test")) & seen
+    assert bool(moved) == (by == "random")  # a time line hides nothing
+    for part in ("validation", "test"):
+        assert pairs(after.frame(part)) == pairs(before.frame(part)) - seen
+    assert pairs(after.frame("train")) == pairs(before.frame("train")) | moved
+    n_moved = f"{len(moved):,} interactions would have been held out"
+    assert after.lines[-1].startswith(n_moved) == bool(moved)
 
 
-def test_ids_of_another_type_are_refused(parent: Parent, today: Prepared) -> None:
+def test_ids_of_another_type_are_refused(tiny: Tiny, parent: Parent, tmp_path: Path) -> None:
     frames = {
-        name: getattr(today, name).assign(user_id="u") for name in ("train", "validation", "test")
+        name: table.assign(user_id=table["user_id"].astype(str)) if "user_id" in table else table
+        for name, table in tiny.tables.items()
     }
     with pytest.raises(DataError, match=r"user_id: expected integers, as in version 1, received"):
-        hold_out_new(dataclasses.replace(today, **frames), parent.trained_on)
+        prepare(tiny.config(), tmp_path / "today", frames=frames, trained_on=parent.trained_on)
 
 
 class Interrupting(Reporter):

@@ -7,10 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import InteractionsTable
+from pipelines.data.chunks import Chunks
 from pipelines.data.hashing import blocks_of, draws, hash_ids
-from pipelines.data.stream.check import CheckChunk, Keys, write_ids
-from pipelines.data.stream.files import checked_file, faults_file, read_group
-from pipelines.data.stream.source import open_streamed
+from pipelines.data.sources.open import open_source
+from pipelines.data.steps.check import CheckChunk, Keys, write_ids
+from pipelines.data.steps.files import checked_file, read_faults
 
 USERS = pd.Series([30, 10, 20])
 ROWS = pd.DataFrame(
@@ -29,7 +30,7 @@ def check(folder: Path, *, seed: int | None) -> CheckChunk:
         path=str(folder / "rows.parquet"), rating="stars", positive_rating=3.0
     )
     return CheckChunk(
-        source=open_streamed(table, name="interactions", chunk_rows=4),
+        chunks=Chunks(source=open_source(table, name="interactions"), table=table, chunk_rows=4),
         keys=Keys(
             id_kinds={"user": "integer", "item": "text"},
             known_ids={"user": folder / "users.parquet"},
@@ -44,13 +45,14 @@ def check(folder: Path, *, seed: int | None) -> CheckChunk:
 def test_good_rows_go_to_the_block_of_their_user(tmp_path: Path) -> None:
     step = check(tmp_path, seed=3)
     assert [step(number)["rows"] for number in range(2)] == [4, 3]
-    paths = [checked_file(tmp_path, "interactions", number) for number in range(2)]
-    blocks = [read_group(paths, number) for number in range(2)]
     of_user = blocks_of(hash_ids(USERS), n_blocks=2)
-    found = pa.concat_tables(blocks)
-    for number, block in enumerate(blocks):
-        assert {of_user[row] for row in block["user_row"].to_pylist()} <= {number}
-        assert block["position"].to_pylist() == sorted(block["position"].to_pylist())
+    files = [checked_file(tmp_path, "interactions", number) for number in range(2)]
+    for path in files:
+        for group in range(pq.read_metadata(path).num_row_groups):
+            block = pq.ParquetFile(path).read_row_group(group).to_pydict()
+            assert len(set(block["block"])) == 1
+            assert [of_user[row] for row in block["user_row"]] == block["block"]
+    found = pa.concat_tables(map(pq.read_table, files))
     rows = found.sort_by("position").to_pydict()
     assert rows["position"] == [0, 1, 2, 5, 6]
     assert rows["user_row"] == [1, 2, 0, 0, 1]
@@ -64,9 +66,8 @@ def test_good_rows_go_to_the_block_of_their_user(tmp_path: Path) -> None:
 def test_faults_are_kept_with_their_positions_and_reasons(tmp_path: Path) -> None:
     step = check(tmp_path, seed=None)
     reasons = [reason for reason, _ in step(1)["reasons"]]
-    assert "draw" not in step.schema.names
-    faults = pq.read_table(faults_file(tmp_path, "interactions", "checked", 1)).to_pylist()
-    assert [(row["position"], reasons[row["reason"]]) for row in faults] == [
-        (4, "user_id not in the users table")
-    ]
-    assert not faults_file(tmp_path, "interactions", "checked", 0).exists()
+    checked = pq.read_table(checked_file(tmp_path, "interactions", 1))
+    assert checked["draw"].null_count == checked["timestamp"].null_count == len(checked)
+    positions, codes = read_faults(tmp_path, "interactions")
+    assert positions.tolist() == [4]
+    assert [reasons[code] for code in codes] == ["user_id not in the users table"]

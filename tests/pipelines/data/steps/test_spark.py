@@ -15,18 +15,17 @@ import pyarrow as pa
 import pytest
 
 from pipelines.data.dataset import assemble_dataset
-from pipelines.data.prepare import Prepared, StoredPrepared
-from pipelines.data.stream.engine import Outcome
-from pipelines.data.stream.job import Sizes
-from pipelines.data.stream.spark import SparkEngine
+from pipelines.data.prepare import Prepared
+from pipelines.data.steps.spark import SparkEngine
+from pipelines.data.steps.step import Outcome
 from pipelines.spark.session import open_session
-from tests.pipelines.data.stream.support import Given, assert_same, write_shards
+from tests.pipelines.data.prepare_support import Given, assert_same, write_shards
 from tests.pipelines.spark.spark_support import cluster
 from towers.errors import DataError
 from towers.vocabulary import Tokens
 
 N_USERS, N_ITEMS, N_ROWS = 300, 80, 6_000
-SIZES = Sizes(chunk_rows=500, block_rows=800)
+ROWS = 700
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[4]))
 
 
-def assert_same_vocabulary(given: Given, held: Prepared, stored: StoredPrepared) -> None:
+def assert_same_vocabulary(given: Given, held: Prepared, stored: Prepared) -> None:
     made = [
         assemble_dataset(
             given.config.schema,
@@ -104,15 +103,15 @@ def assert_same_vocabulary(given: Given, held: Prepared, stored: StoredPrepared)
 @pytest.mark.spark
 @pytest.mark.usefixtures("environment")
 def test_spark_gives_the_tables_split_and_vocabulary_of_memory(given: Given) -> None:
-    held = given.in_memory()
+    held = given.whole()
     with open_session("local[2]") as session:
-        stored = given.stored(sizes=SIZES, engine=SparkEngine(session))
+        stored = given.blocked(ROWS, engine=SparkEngine(session))
     assert stored.interactions("train").n_blocks > 5
     assert_same(held, stored)
     assert_same_vocabulary(given, held, stored)
     quarantined = [
         (given.folder / f"rejects-{way}" / "interactions.csv").read_text(encoding="utf-8")
-        for way in ("memory", "stored")
+        for way in ("whole", "blocked")
     ]
     assert quarantined[0] == quarantined[1]
     assert quarantined[0].count("null item_id") == 2
@@ -130,8 +129,8 @@ def test_an_error_of_a_worker_is_the_driver_s(given: Given) -> None:
             (number, {"twice": 2 * number}) for number in range(9)
         ]
         with pytest.raises(DataError, match="2 x null item_id"):
-            Given(folder=given.folder, settings=settings).stored(sizes=SIZES, engine=engine)
-    assert not (given.folder / "prepared").exists()
+            Given(folder=given.folder, settings=settings).blocked(ROWS, engine=engine)
+    assert not (given.folder / "blocked").exists()
 
 
 @dataclass(frozen=True)
@@ -167,10 +166,10 @@ def test_steps_of_a_lost_worker_are_carried_out_by_another(tmp_path: Path, given
             engine = SparkEngine(session)
             found = list(engine.run(Slow(begun, 0.5), count=12))
             killer.join()
-            stored = given.stored(sizes=SIZES, engine=engine)
+            stored = given.blocked(ROWS, engine=engine)
         assert lost.process.poll() is not None
     assert sorted(found) == [(number, {"twice": 2 * number}) for number in range(12)]
-    assert_same(given.in_memory(), stored)
+    assert_same(given.whole(), stored)
 
 
 @pytest.fixture(autouse=True)

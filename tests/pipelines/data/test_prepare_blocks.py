@@ -1,3 +1,5 @@
+"""Preparation in many chunks and blocks: it is what comes of one chunk and one block."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -12,14 +14,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipelines.data.blocks import PARTS
+from pipelines.data.engines import Plan
 from pipelines.data.hold_out import TrainedOn
-from pipelines.data.interactions import SIDES
-from pipelines.data.stream.engine import Outcome, Step
-from pipelines.data.stream.job import Sizes
+from pipelines.data.prepare import prepare
+from pipelines.data.steps.step import Outcome, Step
 from serving.version.seen import write_pairs
-from tests.pipelines.data.stream.support import Given, assert_same, message_of, write_shards
+from tests.pipelines.data.prepare_support import Given, assert_same, message_of, write_shards
 from towers.errors import ConfigError
-from towers.schema import Side
+from towers.schema import SIDES, Side
 
 INF = float("inf")
 IDS: dict[str, list[Any]] = {
@@ -79,9 +82,7 @@ def cases(draw: st.DrawFn, *, faults: bool = True) -> dict[str, Any]:
         "by": draw(st.sampled_from([None, "random", *(["time"] if time else [])])),
         "on_bad_rows": draw(st.sampled_from(["fail", "quarantine"])),
         "seed": draw(st.integers(0, 3)),
-        "sizes": Sizes(
-            chunk_rows=draw(st.integers(1, 9)), block_rows=draw(st.sampled_from([3, 6, 100]))
-        ),
+        "rows": draw(st.integers(1, 9)),
     }
 
 
@@ -107,20 +108,20 @@ def write_case(folder: Path, case: dict[str, Any]) -> Given:
 @pytest.mark.slow
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
-def test_it_is_what_comes_in_memory(
+def test_many_blocks_are_what_comes_in_one(
     tmp_path_factory: pytest.TempPathFactory, case: dict[str, Any]
 ) -> None:
     tables = write_case(tmp_path_factory.mktemp("tables"), case)
-    expected = message_of(tables.in_memory)
-    assert message_of(lambda: tables.stored(sizes=case["sizes"])) == expected
-    held, stored = tables.folder / "rejects-memory", tables.folder / "rejects-stored"
-    assert contents(stored) == contents(held)
+    expected = message_of(tables.whole)
+    assert message_of(lambda: tables.blocked(case["rows"])) == expected
+    whole, blocked = tables.folder / "rejects-whole", tables.folder / "rejects-blocked"
+    assert contents(blocked) == contents(whole)
     if expected:
-        assert not (tables.folder / "prepared").exists()
-        assert not (tables.folder / ".prepared").exists()
+        assert not (tables.folder / "blocked").exists()
+        assert not (tables.folder / ".blocked").exists()
     else:
         again = Given(folder=tables.folder / "again", settings=tables.settings)
-        assert_same(again.in_memory(), again.stored(sizes=case["sizes"]))
+        assert_same(again.whole(), again.blocked(case["rows"]))
 
 
 @st.composite
@@ -151,18 +152,30 @@ def test_what_a_version_was_trained_on_is_not_held_out(
     parts = [slice(start, start + size) for start in range(0, len(rows), size)]
     write_pairs(tables.folder / "seen.parquet", ((users[part], items[part]) for part in parts))
     version = TrainedOn(version=3, ids=ids, path=tables.folder / "seen.parquet")
-    expected = message_of(lambda: tables.in_memory(version))
-    found = message_of(lambda: tables.stored(sizes=case["sizes"], trained_on=version))
-    if expected:  # ids of another type are found before rows are read, rather than behind
-        assert found == expected or "as in version 3" in found
-    else:
-        assert not found
-        again = Given(folder=tables.folder / "again", settings=tables.settings)
-        held = again.in_memory(version)
-        assert_same(held, again.stored(sizes=case["sizes"], trained_on=version))
-        known = set(zip(ids["user"][users], ids["item"][items], strict=True))
-        for frame in (held.validation, held.test):
-            assert known.isdisjoint(zip(frame["user_id"], frame["item_id"], strict=True))
+    expected = message_of(lambda: tables.whole(version))
+    assert message_of(lambda: tables.blocked(case["rows"], trained_on=version)) == expected
+    if expected:
+        return
+    again = Given(folder=tables.folder / "again", settings=tables.settings)
+    whole = again.whole(version)
+    assert_same(whole, again.blocked(case["rows"], trained_on=version))
+    known = set(zip(ids["user"][users], ids["item"][items], strict=True))
+    without = Given(folder=tables.folder / "without", settings=tables.settings).whole()
+    moved = 0
+    for part in ("validation", "test"):
+        assert known.isdisjoint(pairs(whole.frame(part)))
+        before = pairs(without.frame(part))
+        assert pairs(whole.frame(part)) == before - known
+        moved += len(before & known)
+    assert pairs(whole.frame("train")) == pairs(without.frame("train")) | (
+        known & pairs(without.frame("validation", "test"))
+    )
+    said = [line for line in whole.lines if "would have been held out" in line]
+    assert said == ([version.message(moved)] if moved else [])
+
+
+def pairs(frame: pd.DataFrame) -> set[tuple[Any, Any]]:
+    return set(zip(frame["user_id"], frame["item_id"], strict=True))
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -211,12 +224,12 @@ ROWS = pd.DataFrame(
 @pytest.mark.parametrize("by", ["time", "random"])
 def test_steps_may_be_done_again_and_in_any_order(tmp_path: Path, by: str) -> None:
     given = clicks(tmp_path, ROWS, split={"by": by}, data={"on_bad_rows": "quarantine"})
-    held, stored = given.in_memory(), given.stored(engine=Unsteady())
-    assert_same(held, stored)
-    assert stored.interactions("train").n_blocks == 4
-    assert any("duplicate interaction" in line for line in held.lines)
-    assert contents(tmp_path / "rejects-stored") == contents(tmp_path / "rejects-memory")
-    assert {path.name for path in (tmp_path / "prepared").iterdir()} == {
+    whole, blocked = given.whole(), given.blocked(6, engine=Unsteady())
+    assert_same(whole, blocked)
+    assert blocked.interactions("train").n_blocks == 4
+    assert any("duplicate interaction" in line for line in whole.lines)
+    assert contents(tmp_path / "rejects-blocked") == contents(tmp_path / "rejects-whole")
+    assert {path.name for path in (tmp_path / "blocked").iterdir()} == {
         "users.parquet",
         "items.parquet",
         "lines.json",
@@ -224,53 +237,56 @@ def test_steps_may_be_done_again_and_in_any_order(tmp_path: Path, by: str) -> No
     }
 
 
-def test_faults_are_told_as_in_memory(tmp_path: Path) -> None:
+def test_faults_are_told_alike(tmp_path: Path) -> None:
     given = clicks(tmp_path, ROWS)
-    expected = message_of(given.in_memory)
+    expected = message_of(given.whole)
     assert "clicks/1.parquet:3: null user_id: None" in expected
     assert "duplicate interaction" in expected
-    assert message_of(given.stored) == expected
+    assert message_of(given.blocked) == expected
     assert {path.name for path in tmp_path.iterdir()} == {"clicks"}
 
 
 def test_a_job_that_ends_early_leaves_no_folder_and_is_repeated(tmp_path: Path) -> None:
     given = clicks(tmp_path, ROWS, data={"on_bad_rows": "quarantine"})
-    (tmp_path / ".prepared" / "work").mkdir(parents=True)  # of one that was killed
+    (tmp_path / ".blocked" / "work").mkdir(parents=True)  # of one that was killed
     with pytest.raises(KeyboardInterrupt):
-        given.stored(engine=Broken())
+        given.blocked(engine=Broken())
     assert {path.name for path in tmp_path.iterdir()} == {"clicks"}
-    assert given.stored().counts["users"] == 4
+    assert given.blocked().counts["users"] == 4
 
 
-def test_what_is_not_parquet_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "clicks.csv").write_text("user_id,item_id\n1,2\n")
-    table = {"path": str(tmp_path / "clicks.csv")}
-    given = Given(folder=tmp_path, settings={"data": {"interactions": table}})
-    with pytest.raises(ConfigError, match=r"interactions: expected Parquet.*--engine memory"):
-        given.stored()
-    good = clicks(tmp_path, ROWS)
-    given = Given(folder=tmp_path, settings=good.settings | {"split": {"test": table}})
-    with pytest.raises(ConfigError, match="test: expected Parquet"):
-        given.stored()
+def test_a_frame_and_csv_come_in_blocks_too(tmp_path: Path) -> None:
+    rows = ROWS.dropna().astype({"user_id": int, "time": int})
+    rows.to_csv(tmp_path / "clicks.csv", index=False)
+    table = {"path": str(tmp_path / "clicks.csv"), "timestamp": "time"}
+    data = {"interactions": table, "on_bad_rows": "quarantine"}
+    given = Given(folder=tmp_path, settings={"data": data})
+    whole = given.whole()
+    assert_same(whole, given.blocked())
+    plan = Plan(engine="disk", rows=5)
+    frames = {"interactions": rows}
+    framed = prepare(given.config, tmp_path / "framed", plan=plan, frames=frames)
+    assert framed.counts == whole.counts
+    pd.testing.assert_frame_equal(framed.frame(*PARTS), given.blocked(name="again").frame(*PARTS))
 
 
 def test_columns_that_are_missing_are_named(tmp_path: Path) -> None:
     given = clicks(tmp_path, ROWS.iloc[:3])
     given.settings["data"]["interactions"]["user"] = "customer"
-    expected = message_of(given.in_memory)
+    expected = message_of(given.whole)
     assert "['customer']" in expected
-    assert message_of(given.stored) == expected
+    assert message_of(given.blocked) == expected
 
 
 def test_times_to_split_by_must_be_there(tmp_path: Path) -> None:
     given = clicks(tmp_path, ROWS.iloc[:3], split={"by": "time"})
     del given.settings["data"]["interactions"]["timestamp"]
     with pytest.raises(ConfigError, match="expected timestamps to split by time"):
-        given.stored()
-    assert not (tmp_path / ".prepared").exists()
+        given.blocked()
+    assert not (tmp_path / ".blocked").exists()
 
 
 def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     given = clicks(tmp_path, ROWS.iloc[:2], split={"test_fraction": 0.9})
-    assert "expected training interactions, received none" in message_of(given.in_memory)
-    assert message_of(given.stored) == message_of(given.in_memory)
+    assert "expected training interactions, received none" in message_of(given.whole)
+    assert message_of(given.blocked) == message_of(given.whole)

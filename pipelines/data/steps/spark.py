@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipelines.data.stream.engine import Outcome, Step
+from pipelines.data.steps.step import Outcome, Step
 from pipelines.spark.tasks import run_tasks
 
 if TYPE_CHECKING:

@@ -1,0 +1,92 @@
+"""A table of interactions in chunks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipelines.config import InteractionsTable
+from pipelines.data.columns import are_dates, are_integers
+from pipelines.data.ids import IdColumn
+from pipelines.data.sources.frame_source import FrameSource
+from pipelines.data.sources.source import Rows, Source
+from pipelines.data.steps.parse import table_columns
+
+INTERACTIONS, TEST = "interactions", "test"
+"""What tables of interactions are called."""
+
+SAMPLE = 1000
+"""Rows that are read first to find a value."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chunks:
+    """A table of interactions, and how many of its rows are read at a time."""
+
+    source: Source
+    table: InteractionsTable
+    """What its columns mean."""
+    chunk_rows: int
+
+    @property
+    def name(self) -> str:
+        """What to call the table: interactions or test."""
+        return self.source.name
+
+    @property
+    def n_rows(self) -> int:
+        """Its rows."""
+        return self.source.n_rows
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks its rows make; one if there are none."""
+        return max(-(-self.n_rows // self.chunk_rows), 1)
+
+    def start(self, number: int) -> int:
+        """The position of the first row of a chunk."""
+        return number * self.chunk_rows
+
+    def read(self, number: int, *, columns: Sequence[str] | None = None) -> Rows:
+        """Read some columns, by default all that have a meaning, of a chunk."""
+        start = self.start(number)
+        stop = min(start + self.chunk_rows, self.n_rows)
+        return self.source.read(start, stop, columns=columns or self.columns)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that have a meaning."""
+        return list(dict.fromkeys(table_columns(self.table)))
+
+    def sample_ids(self, column: str) -> IdColumn:
+        """Read ids until they tell whether all of them are integers or text.
+
+        In a file, one tells it where columns have types, and otherwise one that is no integer.
+        """
+        stretches = self._stretches()
+        if isinstance(self.source, FrameSource):  # a column may hold values of several types
+            stretches = iter([(0, self.n_rows)])
+        found = IdColumn(source=self.source.read(0, 0, columns=[column]), column=column)
+        for start, stop in stretches:
+            ids = IdColumn(source=self.source.read(start, stop, columns=[column]), column=column)
+            if len(ids.present):
+                found = ids
+                if ids.source.typed or not are_integers(pd.unique(ids.present)):
+                    break
+        return found
+
+    def has_dates(self) -> bool:
+        """Whether its times are dates; reads them where their type does not say so."""
+        name = self.table.timestamp
+        if name is None:
+            return False
+        pieces = (self.source.read(*stretch, columns=[name]) for stretch in self._stretches())
+        return are_dates(piece.column(name) for piece in pieces)
+
+    def _stretches(self) -> Iterator[tuple[int, int]]:
+        """All rows: a few of them, the rest of their chunk, and the other chunks."""
+        ends = range(self.chunk_rows, self.n_rows, self.chunk_rows)
+        stops = sorted({min(SAMPLE, self.n_rows), *ends, self.n_rows})
+        yield from zip([0, *stops], stops, strict=False)

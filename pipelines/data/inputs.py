@@ -1,0 +1,135 @@
+"""Inputs: the tables of a run as they are given, in files or as DataFrames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipelines.config import EntityTable, FileFormat, InteractionsTable, RunConfig
+from pipelines.data.chunks import INTERACTIONS, TEST, Chunks
+from pipelines.data.entities import CheckedEntities, check_entities, require_columns
+from pipelines.data.ids import IdColumn, IdKind, decide_id_kind
+from pipelines.data.sources.frame_source import Frame, FrameSource
+from pipelines.data.sources.open import open_source
+from pipelines.data.sources.source import Source
+from pipelines.data.steps.parse import table_columns
+from towers.errors import ConfigError
+from towers.schema import SIDES, Schema, Side
+
+Frames = Mapping[str, Frame]
+"""`interactions` and maybe `users`, `items` and `test`, in place of files."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """Interactions in chunks; users and items, where they have tables, in memory."""
+
+    schema: Schema
+    on_bad_rows: Literal["fail", "quarantine"]
+    interactions: Mapping[str, Chunks]
+    """The interactions and, where they have a table of their own, the test, by name."""
+    entities: Mapping[Side, Source]
+    """The tables of users and items that are given."""
+
+    @classmethod
+    def open(
+        cls, config: RunConfig, *, frames: Frames | None, chunk_rows: int | None, stage: Path | None
+    ) -> Inputs:
+        """Open every table; interactions in Parquet stay on disk.
+
+        Args:
+            config: names the files, and what their columns mean.
+            frames: the tables themselves, in place of the files.
+            chunk_rows: how many interactions are read at a time; None reads all at once.
+            stage: the folder where large interactions in CSV are staged; None reads them whole.
+
+        Raises:
+            ConfigError: a table, a path or a column is missing, or an encoding is unknown.
+            DataError: a file cannot be read, or the files of a table do not fit together.
+        """
+        described = _described(config, frames)
+        sources = {
+            name: _open(table, name=name, frames=frames, stage=stage)
+            for name, table in described.items()
+        }
+        inputs = cls(
+            schema=config.schema,
+            on_bad_rows=config.data.on_bad_rows,
+            interactions={
+                name: Chunks(
+                    source=sources[name],
+                    table=table,
+                    chunk_rows=chunk_rows or max(sources[name].n_rows, 1),
+                )
+                for name, table in described.items()
+                if isinstance(table, InteractionsTable)
+            },
+            entities={side: sources[f"{side}s"] for side in SIDES if f"{side}s" in sources},
+        )
+        inputs._require_columns()
+        return inputs
+
+    def id_kinds(self) -> dict[Side, IdKind]:
+        """Decide what the ids of users and of items are, the same in all tables.
+
+        Raises:
+            DataError: ids have several types.
+        """
+        return {side: decide_id_kind(list(self._id_columns(side))) for side in SIDES}
+
+    def check_entities(self, id_kinds: Mapping[Side, IdKind]) -> dict[Side, CheckedEntities]:
+        """Check the rows of the tables of users and items."""
+        return {
+            side: check_entities(table, schema=self.schema, side=side, id_kind=id_kinds[side])
+            for side, table in self.entities.items()
+        }
+
+    def _require_columns(self) -> None:
+        """Refuse tables that lack a column which the configuration names."""
+        for chunks in self.interactions.values():
+            chunks.source.require(table_columns(chunks.table))
+        for side in SIDES:
+            require_columns(self.entities.get(side), schema=self.schema, side=side)
+
+    def _id_columns(self, side: Side) -> Iterator[IdColumn]:
+        """Every column that holds the ids of a side, or as much of it as tells their kind."""
+        for chunks in self.interactions.values():
+            table = chunks.table
+            yield chunks.sample_ids(table.user if side == "user" else table.item)
+        if side in self.entities:
+            source, column = self.entities[side], self.schema.id_column(side)
+            yield IdColumn(source=source.read(0, source.n_rows, columns=[column]), column=column)
+
+
+def _described(config: RunConfig, frames: Frames | None) -> dict[str, FileFormat]:
+    """The tables that are given, and what is said of each."""
+    data = config.data
+    found: dict[str, FileFormat | None] = {
+        INTERACTIONS: data.interactions,
+        "users": data.users,
+        "items": data.items,
+        TEST: config.split.test,
+    }
+    others = {
+        "users": EntityTable(id=config.schema.user_id),
+        "items": EntityTable(id=config.schema.item_id),
+        TEST: data.interactions,
+    }
+    if frames is not None:
+        found |= {name: found[name] or others[name] for name in frames if name in others}
+    return {name: table for name, table in found.items() if table is not None}
+
+
+def _open(table: FileFormat, *, name: str, frames: Frames | None, stage: Path | None) -> Source:
+    """Open a table's files, or take its DataFrame."""
+    if frames is None:
+        is_staged = isinstance(table, InteractionsTable)  # others are read whole in any case
+        return open_source(table, name=name, stage=stage if is_staged else None)
+    if name not in frames:
+        raise ConfigError(
+            f"{name}: the configuration names such a table, but received no DataFrame; pass "
+            f"{name}=..., or remove the table from the configuration"
+        )
+    return FrameSource.of(frames[name], name=name, table=table)

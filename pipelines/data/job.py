@@ -1,0 +1,233 @@
+"""The steps over all chunks or blocks of interactions, with their progress, and what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines.config import RunConfig
+from pipelines.data.chunks import INTERACTIONS, TEST, Chunks
+from pipelines.data.engines import Plan
+from pipelines.data.hold_out import TrainedOn
+from pipelines.data.inputs import Inputs
+from pipelines.data.rejects import Faults, Reason
+from pipelines.data.report import PositiveCounts
+from pipelines.data.split import Split
+from pipelines.data.steps.check import CheckChunk, Keys, write_ids
+from pipelines.data.steps.database import find_places, first_seen
+from pipelines.data.steps.files import (
+    ROW,
+    checked_file,
+    known_file,
+    read_faults,
+    settled_file,
+    write_by_block,
+)
+from pipelines.data.steps.parse import duplicate
+from pipelines.data.steps.settle import SettleBlock
+from pipelines.data.steps.step import Engine, Outcome, Step
+from pipelines.data.steps.store import Cuts, StoreBlock
+from pipelines.progress import Reporter
+from towers.schema import SIDES, Side
+
+Reasons = Mapping[str, tuple[Reason, ...]]
+"""What rows of each table may be rejected for, in the order of the checks."""
+
+KNOWN = pa.schema({"user_row": ROW, "item_row": ROW})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What became of the rows that are without a fault by themselves."""
+
+    counts: Mapping[str, PositiveCounts]
+    """By table."""
+    only: Mapping[Side, int]
+    """The row of a user or an item that all interactions have in common."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """The tables of interactions, and what carries out steps on them."""
+
+    tables: Mapping[str, Chunks]
+    """The interactions and, where they have a table of their own, the test."""
+    split: Split
+    seed: int
+    """Of the numbers that a random split goes by."""
+    n_blocks: int
+    work: Path
+    """The folder of all that lies between the steps."""
+    engine: Engine
+    reporter: Reporter
+
+    @classmethod
+    def of(
+        cls,
+        config: RunConfig,
+        inputs: Inputs,
+        plan: Plan,
+        *,
+        work: Path,
+        engine: Engine,
+        reporter: Reporter,
+    ) -> Job:
+        """Take what a run is to prepare, and how.
+
+        Raises:
+            ConfigError: interactions lack the times to split by.
+        """
+        tables = inputs.interactions
+        has_times = tables[INTERACTIONS].table.timestamp is not None
+        return cls(
+            tables=tables,
+            split=Split.of(config.split, has_times=has_times, has_test=TEST in tables),
+            seed=config.seed,
+            n_blocks=plan.n_blocks(tables[INTERACTIONS].n_rows),
+            work=work,
+            engine=engine,
+            reporter=reporter,
+        )
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the interactions have times."""
+        return self.tables[INTERACTIONS].table.timestamp is not None
+
+    def write_ids(self, tables: Mapping[Side, pd.DataFrame]) -> dict[Side, Path]:
+        """Write the ids of some sides, the first column of their tables, where steps find them."""
+        paths: dict[Side, Path] = {side: self.work / f"ids-{side}.parquet" for side in tables}
+        for side, path in paths.items():
+            write_ids(path, tables[side].iloc[:, 0])
+        return paths
+
+    def check(self, keys: Keys) -> Reasons:
+        """Check each row by itself."""
+        reasons = {}
+        for name, table in self.tables.items():
+            step = CheckChunk(
+                chunks=table,
+                keys=keys,
+                as_dates=table.has_dates(),
+                n_blocks=self.n_blocks,
+                seed=self.seed if name == INTERACTIONS and not self.split.by_time else None,
+                folder=self.work,
+            )
+            run = self._run(step, table.n_chunks, f"check {name}", rows=table.n_rows)
+            *_, outcome = run  # every chunk says the same
+            found = [(reason, tuple(columns)) for reason, columns in outcome["reasons"]]
+            reasons[name] = (*found, duplicate(table.table))
+        return reasons
+
+    def settle(self, keys: Keys, reasons: Reasons, *, ids: Mapping[Side, Path]) -> Settled:
+        """Settle every block, and remove the checked rows."""
+        step = SettleBlock(
+            chunks={name: table.n_chunks for name, table in self.tables.items()},
+            repeated={name: len(found) - 1 for name, found in reasons.items()},
+            keys=keys,
+            ids=ids,
+            folder=self.work,
+        )
+        counts = dict.fromkeys(self.tables, PositiveCounts())
+        extremes: list[list[int]] = []
+        total = sum(table.n_rows for table in self.tables.values())
+        for outcome in self._run(step, self.n_blocks, "settle users", rows=total):
+            for name, found in outcome["counts"].items():
+                found.pop("repeated", None)  # faults, which are counted as such
+                counts[name] += PositiveCounts(**found)
+            extremes += [outcome["extremes"]] if outcome["extremes"] else []
+        for path in (path for name in self.tables for path in self._checked(name)):
+            path.unlink()
+        return Settled(counts=counts, only=_only(extremes))
+
+    def faults(self, reasons: Reasons) -> dict[str, Faults]:
+        """The rows at fault of each table, ten bytes each."""
+        found = {}
+        for name, table in self.tables.items():
+            positions, codes = read_faults(self.work, name)
+            found[name] = Faults(
+                source=table.source, reasons=reasons[name], positions=positions, codes=codes
+            )
+        return found
+
+    def first_seen(self, column: str) -> pd.Series:
+        """The ids of a column, in order of first occurrence over all tables."""
+        checked = [self._checked(name) for name in self.tables]
+        return first_seen(checked, column=column, scratch=self.work)
+
+    def cut(self, n_rows: int) -> Cuts:
+        """Find where time cuts so many interactions, if it does.
+
+        Raises:
+            DataError: nothing is left to train on.
+        """
+        if not self.split.by_time:
+            return Cuts()
+        sizes = self.split.sizes(n_rows)
+        sizes.check()
+        settled = [settled_file(self.work, block) for block in range(self.n_blocks)]
+        ranks = (sizes.train, sizes.train + sizes.validation)
+        return Cuts(*find_places(settled, ranks=ranks, scratch=self.work))
+
+    def write_known(
+        self,
+        trained_on: TrainedOn,
+        *,
+        ids: Mapping[Side, pd.Series],
+        block_of_user: NDArray[np.int32],
+    ) -> int:
+        """Write the pairs that a version was trained on by block; says into how many files."""
+        index = {side: pd.Index(column) for side, column in ids.items()}
+        number = 0
+        for users, items in trained_on.pairs_among(index):
+            write_by_block(
+                known_file(self.work, number),
+                {"user_row": users, "item_row": items},
+                block=block_of_user[users],
+                n_blocks=self.n_blocks,
+                schema=KNOWN,
+            )
+            number += 1
+        return number
+
+    def store(self, blocks: Path, *, cuts: Cuts, n_known: int, total: int) -> int:
+        """Write the blocks; says how many held-out positives have moved to training.
+
+        Those move that are in the `n_known` files that `write_known` has written.
+        """
+        step = StoreBlock(
+            split=self.split, cuts=cuts, n_known=n_known, folder=self.work, blocks=blocks
+        )
+        outcomes = self._run(step, self.n_blocks, "write blocks", rows=total)
+        return sum(outcome["moved"] for outcome in outcomes)
+
+    def _checked(self, name: str) -> list[Path]:
+        """The files of good rows of a table."""
+        return [checked_file(self.work, name, chunk) for chunk in range(self.tables[name].n_chunks)]
+
+    def _run(self, step: Step, count: int, name: str, *, rows: int) -> Iterator[Outcome]:
+        """Carry out a step, and show how far it is."""
+        with self.reporter.bar(name, rows, unit="rows") as advance:
+            for _, outcome in self.engine.run(step, count=count):
+                advance(outcome["rows"])
+                yield outcome
+
+
+def _only(extremes: list[list[Any]]) -> dict[Side, int]:
+    """The row that all have in common, of a side where there is one."""
+    if not extremes:
+        return {}
+    found = np.array(extremes).reshape(-1, len(SIDES), 2)
+    least, greatest = found[:, :, 0].min(axis=0), found[:, :, 1].max(axis=0)
+    return {
+        side: int(row)
+        for side, row, other in zip(SIDES, least, greatest, strict=True)
+        if row == other
+    }

@@ -1,0 +1,106 @@
+"""Report: what became of the rows of every table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.data.rejects import Faults
+from towers.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositiveCounts:
+    """What became of the interactions of a table that are without a fault."""
+
+    kept: int = 0
+    not_positive: int = 0
+    """How many have a rating below `positive_rating`."""
+    merged: int = 0
+    """How many later positives of a user with the same item were left out."""
+    in_training: int = 0
+    """How many test positives were left out because they are among the training interactions."""
+
+    def __add__(self, other: PositiveCounts) -> PositiveCounts:
+        """Count two sets of interactions as one."""
+        return PositiveCounts(
+            kept=self.kept + other.kept,
+            not_positive=self.not_positive + other.not_positive,
+            merged=self.merged + other.merged,
+            in_training=self.in_training + other.in_training,
+        )
+
+    def check_any(self, *, where: str) -> None:
+        """Refuse a table of interactions of which nothing is left.
+
+        Raises:
+            DataError: with the reasons.
+        """
+        if self.kept == 0:
+            raise DataError(
+                f"{where}: expected at least one positive interaction, received none; of the rows "
+                f"without a fault, {self.not_positive:,} have a rating below positive_rating and "
+                f"{self.in_training:,} repeat a training interaction; check the table and "
+                "positive_rating"
+            )
+
+
+NO_POSITIVES = PositiveCounts()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableReport:
+    """What became of the rows of one table."""
+
+    table: str
+    rows: int
+    """Rows read, those at fault included; empty CSV lines are none."""
+    kept: int
+    empty_lines: int
+    rejected: Mapping[str, int]
+    """Rows at fault, by reason."""
+    quarantine: Path | None
+    """Where the rows at fault were written."""
+    notes: tuple[str, ...] = ()
+    """How it was read."""
+    positives: PositiveCounts = NO_POSITIVES
+    """Of a table of interactions."""
+
+    def lines(self) -> list[str]:
+        """Say it, one fact a line."""
+        facts = [
+            (self.empty_lines, "empty lines"),
+            (self.positives.not_positive, "not positive: rating below positive_rating"),
+            (self.positives.merged, "repeats of a user and an item, merged into the earliest"),
+            (
+                self.positives.in_training,
+                "left out of the test: the user has the item in training",
+            ),
+            *((count, f"rejected: {reason}") for reason, count in self.rejected.items()),
+        ]
+        lines = [f"{self.table}: {self.rows:,} rows read, {self.kept:,} kept"]
+        lines += [f"  {note}" for note in self.notes]
+        lines += [f"  {count:,} {fact}" for count, fact in facts if count]
+        return lines + ([f"  rejected rows are in {self.quarantine}"] if self.quarantine else [])
+
+
+def report_table(
+    faults: Faults,
+    *,
+    kept: int,
+    files: Mapping[str, Path],
+    positives: PositiveCounts = NO_POSITIVES,
+) -> TableReport:
+    """Account for the rows of a table; `files` are those of the quarantine, by table."""
+    source = faults.source
+    return TableReport(
+        table=source.name,
+        rows=source.n_rows + len(source.malformed),
+        kept=kept,
+        empty_lines=source.empty_lines,
+        rejected=faults.counts(),
+        quarantine=files.get(source.name),
+        notes=source.notes,
+        positives=positives,
+    )

@@ -1,0 +1,115 @@
+"""Check a chunk of rows each by itself, and divide the good ones into blocks by their user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.data.chunks import Chunks
+from pipelines.data.hashing import blocks_of, draws, hash_ids
+from pipelines.data.ids import IdKind
+from pipelines.data.steps.files import ROW, checked_file, write_by_block, write_faults, write_rows
+from pipelines.data.steps.parse import parse_interactions
+from pipelines.data.steps.step import Outcome
+from towers.schema import SIDES, Side
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keys:
+    """How checked rows name users and items."""
+
+    id_kinds: Mapping[Side, IdKind]
+    known_ids: Mapping[Side, Path]
+    """The ids of a side that has a table; see `read_ids`."""
+
+    def column(self, side: Side) -> str:
+        """The row of a side that has a table; else the id, whose row is not known yet."""
+        return f"{side}_row" if side in self.known_ids else f"{side}_id"
+
+    def type(self, side: Side) -> pa.DataType:
+        """The type of a side's column."""
+        if side in self.known_ids:
+            return ROW
+        return pa.int64() if self.id_kinds[side] == "integer" else pa.string()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckChunk:
+    """Checks a chunk: reads it once, and writes its good rows and the positions of the others."""
+
+    chunks: Chunks
+    keys: Keys
+    as_dates: bool
+    """Whether times are dates."""
+    n_blocks: int
+    seed: int | None
+    """Of the draws that decide on a random split; none are made without."""
+    folder: Path
+
+    def __call__(self, number: int) -> Outcome:
+        """Check a chunk; says its number of rows, and what rows may be rejected for."""
+        parsed = parse_interactions(
+            self.chunks.read(number),
+            self.chunks.table,
+            id_kinds=self.keys.id_kinds,
+            known_ids={side: read_ids(path) for side, path in self.keys.known_ids.items()},
+            as_dates=self.as_dates,
+        )
+        start = self.chunks.start(number)
+        rejects = parsed.rejects
+        write_faults(
+            self.folder,
+            self.chunks.name,
+            "checked",
+            number,
+            positions=start + rejects.positions,
+            codes=rejects.codes[rejects.positions],
+        )
+        good = np.flatnonzero(rejects.good)
+        rows = parsed.rows if len(good) == len(parsed.rows) else parsed.rows.iloc[good]
+        users = hash_ids(rows["user_id"])
+        columns: dict[str, Any] = {str(name): rows[name].to_numpy() for name in rows}
+        columns["position"] = start + good
+        if self.seed is not None:
+            columns["draw"] = draws(users, hash_ids(rows["item_id"]), seed=self.seed)
+        write_by_block(
+            checked_file(self.folder, self.chunks.name, number),
+            columns,
+            block=blocks_of(users, n_blocks=self.n_blocks),
+            n_blocks=self.n_blocks,
+            schema=self.schema,
+        )
+        return {"rows": len(parsed.rows), "reasons": rejects.reasons}
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the good rows; what there is none of is null."""
+        fields = {self.keys.column(side): self.keys.type(side) for side in SIDES} | {
+            "position": pa.int64(),
+            "timestamp": pa.float64(),
+            "weight": pa.float32(),
+            "is_positive": pa.bool_(),
+            "draw": pa.uint64(),
+        }
+        return pa.schema(list(fields.items()))
+
+
+def write_ids(path: Path, ids: pd.Series) -> None:
+    """Write the ids of a side, and their rows, where steps find them."""
+    rows = pa.array(np.arange(len(ids), dtype=np.int32))
+    write_rows(path, pa.table({"id": pa.array(ids), "row": rows}))
+
+
+@lru_cache(maxsize=2)
+def read_ids(path: Path) -> pd.Index:
+    """Read ids; those read last stay in memory, with a hash table."""
+    ids: pd.Index = pd.Index(pq.read_table(path, columns=["id"])["id"].to_pandas())
+    return ids

@@ -1,0 +1,112 @@
+"""DuckDB, which sorts, groups and joins rows within a bound of memory."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import pandas as pd
+
+MEMORY = "1GiB"
+"""What DuckDB holds; what is more lies on disk."""
+
+MOST_THREADS = 4
+"""Each needs memory of its own."""
+
+SLICES = 4096
+"""Into so many parts the whole of time is cut to find a row."""
+
+Place = tuple[float, int]
+"""A time, and the position of a row; what interactions are in order of."""
+
+NOWHERE: Place = (float("inf"), 0)
+"""Behind every row."""
+
+
+@contextmanager
+def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Connect to a database until the block ends; what does not fit lies below `folder`.
+
+    Temporary tables are the connection's own.
+    """
+    with _database(folder).cursor() as connection:
+        yield connection
+
+
+def forget_databases() -> None:
+    """Close the databases that stay open for the next connection below the same folder."""
+    _database.cache_clear()
+
+
+@lru_cache(maxsize=1)
+def _database(folder: Path) -> duckdb.DuckDBPyConnection:
+    """Start DuckDB, which takes longer than to settle a small table."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": MEMORY,
+        "temp_directory": str(folder / f"duckdb-{uuid4().hex}"),  # another process has its own
+        "preserve_insertion_order": "false",
+        "threads": min(os.cpu_count() or 1, MOST_THREADS),
+    }
+    return duckdb.connect(config=config)
+
+
+def find_places(settled: Sequence[Path], *, ranks: Sequence[int], scratch: Path) -> list[Place]:
+    """The places in time of the interactions that have so many others before them.
+
+    One that does not exist is `NOWHERE`. Time is cut into slices of one length, and the rows of
+    one slice are sorted.
+    """
+    rows = "(SELECT timestamp, position FROM read_parquet(?) WHERE NOT is_test)"
+    names = list(map(str, settled))
+    with connect(scratch) as database:
+
+        def ask(query: str) -> list[tuple[Any, ...]]:
+            return database.execute(query, [names]).fetchall()
+
+        slice_of = _slice_of(*ask(f"SELECT min(timestamp), max(timestamp) FROM {rows}"))
+        slices = ask(f"SELECT {slice_of} AS slice, count(*) FROM {rows} GROUP BY 1 ORDER BY 1")
+        ends = list(accumulate(count for _, count in slices))
+        places = []
+        for rank in ranks:
+            at = bisect_right(ends, rank)
+            if at == len(ends):
+                places.append(NOWHERE)
+                continue
+            number, count = slices[at]
+            [(time, position)] = ask(
+                f"SELECT timestamp, position FROM {rows} WHERE {slice_of} = {number:d} "
+                f"ORDER BY timestamp, position LIMIT 1 OFFSET {rank - (ends[at] - count):d}"
+            )
+            places.append((float(time), int(position)))
+    return places
+
+
+def first_seen(checked: Sequence[Sequence[Path]], *, column: str, scratch: Path) -> pd.Series:
+    """The values of a column of some tables, each once, in order of first occurrence."""
+    parts = " UNION ALL ".join(
+        f"SELECT {column} AS id, {number} AS number, min(position) AS position "
+        "FROM read_parquet(?) GROUP BY 1"
+        for number in range(len(checked))
+    )
+    query = f"SELECT id FROM ({parts}) GROUP BY id ORDER BY min(number), arg_min(position, number)"
+    with connect(scratch) as connection:
+        names = [list(map(str, paths)) for paths in checked]
+        ids: pd.Series = connection.sql(query, params=names).to_arrow_table()["id"].to_pandas()
+    return ids
+
+
+def _slice_of(extremes: tuple[float | None, float | None]) -> str:
+    """An expression for the number of the slice that a timestamp is in; it never decreases."""
+    least, greatest = (value or 0.0 for value in extremes)
+    half = greatest / 2 - least / 2  # the whole length may be more than a float can hold
+    if half == 0.0:
+        return "0"
+    return f"floor((timestamp / 2 - {least / 2!r}) / {half!r} * {SLICES})::BIGINT"

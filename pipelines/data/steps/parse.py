@@ -1,0 +1,109 @@
+"""Parse a chunk of interactions, and find the rows that are faulty by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipelines.config import InteractionsTable
+from pipelines.data.columns import Parsed, parse_numbers, parse_times
+from pipelines.data.ids import IdKind, parse_ids
+from pipelines.data.rejects import Reason, Rejects
+from pipelines.data.sources.source import Rows
+from towers.schema import Side
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParsedInteractions:
+    """A chunk of interactions, and its faulty rows."""
+
+    rows: pd.DataFrame
+    """All rows: user_id and item_id (int64, or str), timestamp (float64) if there is one, weight
+    (float32) and is_positive; and user_row and item_row, the place among the known ids of a side
+    that has some, -1 where there is none."""
+    rejects: Rejects
+
+
+def table_columns(table: InteractionsTable) -> list[str]:
+    """List the columns that a table of interactions must have."""
+    named = (table.user, table.item, table.timestamp, table.rating, table.weight)
+    return [column for column in named if column is not None]
+
+
+def duplicate(table: InteractionsTable) -> Reason:
+    """The fault of a row that repeats an earlier one."""
+    shown = (table.user, table.item, table.timestamp)
+    return "duplicate interaction", tuple(name for name in shown if name is not None)
+
+
+def parse_interactions(
+    source: Rows,
+    table: InteractionsTable,
+    *,
+    id_kinds: Mapping[Side, IdKind],
+    known_ids: Mapping[Side, pd.Index],
+    as_dates: bool,
+) -> ParsedInteractions:
+    """Parse interactions, and collect the rows that are faulty by themselves.
+
+    Args:
+        source: the rows.
+        table: what its columns mean.
+        id_kinds: whether ids are integers or text.
+        known_ids: the ids of a side that has a table; an interaction with another is a fault.
+        as_dates: whether times are dates.
+    """
+    rejects = Rejects(len(source.frame))
+    columns: dict[str, pd.Series] = {}
+    sides: tuple[tuple[Side, str], ...] = (("user", table.user), ("item", table.item))
+    for side, name in sides:
+        ids = parse_ids(source.column(name), kind=id_kinds[side])
+        _reject(ids, name, rejects)
+        columns[f"{side}_id"] = ids.values
+    for side, name in sides:
+        if side in known_ids:
+            known = known_ids[side].get_indexer(pd.Index(columns[f"{side}_id"]))
+            rejects.add(known < 0, f"{name} not in the {side}s table", columns=[name])
+            columns[f"{side}_row"] = pd.Series(known)
+    if table.timestamp is not None:
+        times = parse_times(source.column(table.timestamp), as_dates=as_dates)
+        _reject(times, table.timestamp, rejects)
+        columns["timestamp"] = times.values
+    is_positive = pd.Series(_rated(source, table, rejects))
+    columns["weight"] = _weights(source, table, rejects)
+    rows = pd.DataFrame(columns | {"is_positive": is_positive}, copy=False)
+    return ParsedInteractions(rows=rows, rejects=rejects)
+
+
+def _reject(parsed: Parsed, name: str, rejects: Rejects) -> None:
+    """Collect the rows without a value, and those whose value cannot be parsed."""
+    rejects.add(parsed.missing, f"null {name}", columns=[name])
+    rejects.add(parsed.faulty, f"unparsable {name}", columns=[name])
+
+
+def _rated(source: Rows, table: InteractionsTable, rejects: Rejects) -> NDArray[np.bool_]:
+    """Say which rows are positives by their rating."""
+    if table.rating is None or table.positive_rating is None:
+        return np.ones(len(source.frame), dtype=np.bool_)
+    ratings = parse_numbers(source.column(table.rating))
+    _reject(ratings, table.rating, rejects)
+    return ratings.values.to_numpy() >= table.positive_rating
+
+
+def _weights(source: Rows, table: InteractionsTable, rejects: Rejects) -> pd.Series:
+    """Give each row's weight; 1 if the table has none."""
+    if table.weight is None:
+        return pd.Series(np.float32(1.0), index=source.frame.index)
+    weights = parse_numbers(source.column(table.weight))
+    _reject(weights, table.weight, rejects)
+    with np.errstate(over="ignore"):
+        values = weights.values.astype("float32")
+    positive = (values > 0.0) & np.isfinite(values)
+    rejects.add(
+        ~positive.to_numpy(), f"{table.weight} not a positive number", columns=[table.weight]
+    )
+    return values

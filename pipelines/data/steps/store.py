@@ -1,0 +1,104 @@
+"""Write a block as training reads it: by rows, with the part of each interaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from pipelines.data.blocks import PARTS, block_file, write_block
+from pipelines.data.split import Split
+from pipelines.data.steps.database import NOWHERE, Place, connect
+from pipelines.data.steps.files import known_file, settled_file, whole_file
+from pipelines.data.steps.step import Outcome
+
+TRAIN, VALIDATION, TEST = range(len(PARTS))
+
+BY_TIME = f"""
+SELECT *, CASE
+    WHEN is_test OR (timestamp, position) >= ($test_time, $test_position) THEN {TEST}
+    WHEN (timestamp, position) >= ($validation_time, $validation_position) THEN {VALIDATION}
+    ELSE {TRAIN}
+END AS part
+FROM read_parquet($settled)
+"""
+
+AT_RANDOM = f"""
+SELECT *, CASE
+    WHEN is_test OR rank <= n_test THEN {TEST}
+    WHEN rank <= n_test + least(round_even((n - n_test) * $validation, 0), n - n_test - 1)
+        THEN {VALIDATION}
+    ELSE {TRAIN}
+END AS part
+FROM (
+    SELECT *, least(round_even(n * $test, 0), n - 1) AS n_test
+    FROM (
+        SELECT *, count(*) OVER user_ AS n,
+            row_number() OVER (user_ ORDER BY draw, timestamp, position) AS rank
+        FROM read_parquet($settled)
+        WINDOW user_ AS (PARTITION BY is_test, user_row)
+    )
+)
+"""
+"""A user's rows with the least draws are held out; it keeps at least one in training."""
+
+KNOWN = """EXISTS (
+    FROM read_parquet($known) AS known
+    WHERE block = $block AND known.user_row = parted.user_row AND known.item_row = parted.item_row
+)"""
+
+STORED = f"""
+SELECT user_row, item_row, weight, timestamp, is_moved,
+    CASE WHEN is_moved THEN {TRAIN} ELSE part END AS part
+FROM (SELECT *, part <> {TRAIN} AND {{known}} AS is_moved FROM ({{parted}}) AS parted)
+ORDER BY user_row, timestamp, CASE WHEN is_moved THEN {TRAIN} ELSE part END, part, position
+"""
+"""What is known from an earlier version is not held out; a user's items go from old to new."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Where time cuts the interactions."""
+
+    validation: Place = NOWHERE
+    """The first row behind training."""
+    test: Place = NOWHERE
+    """The first row behind validation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreBlock:
+    """Decides on the part of each positive, and writes the block."""
+
+    split: Split
+    cuts: Cuts
+    """Where the split is by time."""
+    n_known: int
+    """The number of files of pairs that are not to be held out."""
+    folder: Path
+    blocks: Path
+
+    def __call__(self, number: int) -> Outcome:
+        """Write a block; says its number of rows, and of those that moved to training."""
+        parameters: dict[str, Any] = {"settled": str(settled_file(self.folder, number))}
+        if self.split.by_time:
+            (parameters["test_time"], parameters["test_position"]) = self.cuts.test
+            (parameters["validation_time"], parameters["validation_position"]) = (
+                self.cuts.validation
+            )
+        else:
+            parameters |= {"test": self.split.test, "validation": self.split.validation}
+        if self.n_known:
+            files = [str(known_file(self.folder, file)) for file in range(self.n_known)]
+            parameters |= {"known": files, "block": number}
+        query = STORED.format(
+            parted=BY_TIME if self.split.by_time else AT_RANDOM,
+            known=KNOWN if self.n_known else "false",
+        )
+        with connect(self.folder) as database:
+            rows = database.sql(query, params=parameters).to_arrow_table()
+        with whole_file(block_file(self.blocks, number), folder=self.folder) as path:
+            write_block(path, rows)
+        return {"rows": rows.num_rows, "moved": pc.sum(rows["is_moved"]).as_py() or 0}
