@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.candidates.write_candidates import CandidateJob, write_candidates
 from pipelines.config import RunConfig
-from pipelines.data.interactions import read_tables, tables_from_frames
+from pipelines.data.prepare import prepare
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
 from serving.server.api.table_json import plain_records
@@ -129,12 +129,7 @@ def spaces(schema: Schema, users: pd.DataFrame, items: pd.DataFrame) -> dict[str
 def test_csv_parquet_and_frames_train_the_same_vocabulary(
     tables: dict[str, pd.DataFrame], config: RunConfig, tiny: Tiny, tmp_path: Path
 ) -> None:
-    frames = tables_from_frames(
-        config,
-        interactions=tables["interactions"],
-        users=tables["users"],
-        items=tables["items"],
-    )
+    frames = prepare(config, tmp_path / "frames", frames=tables)
     expected = spaces(config.schema, frames.users, frames.items)
     assert expected["user.is_member"][0] == ["false", "true"]
     assert expected["user.zone"][0] == [0, 1, 2, 3]
@@ -142,7 +137,8 @@ def test_csv_parquet_and_frames_train_the_same_vocabulary(
     assert expected["item.book_author"][0] == ["000", "001", "002"]
     assert expected["item.codes"][0] == [1, 2]
     for suffix in ("csv", "parquet"):
-        found = read_tables(write(tmp_path, tables, tiny, suffix=suffix))
+        written = write(tmp_path, tables, tiny, suffix=suffix)
+        found = prepare(written, tmp_path / f"from-{suffix}")
         assert spaces(config.schema, found.users, found.items) == expected
         for name in ("serial", "in print", "price"):
             assert found.items[name].tolist()[2:] == frames.items[name].tolist()[2:], name
