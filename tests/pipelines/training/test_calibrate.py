@@ -46,15 +46,16 @@ class World:
 @pytest.fixture(scope="module")
 def world(tiny: Tiny, prepared: Prepared) -> World:
     cold = prepared.items["item_id"].iloc[:N_COLD]
-    is_cold = prepared.train["item_id"].isin(cold)
+    likes = prepared.frame("train")
+    is_cold = likes["item_id"].isin(cold)
     dataset = build_dataset(
         tiny.config().schema,
         users=prepared.users,
         items=prepared.items,
-        interactions=prepared.train[~is_cold],
+        interactions=likes[~is_cold],
     )
     validation = interaction_matrix(
-        prepared.train[is_cold], user_ids=dataset.user_ids, item_ids=dataset.item_ids
+        likes[is_cold], user_ids=dataset.user_ids, item_ids=dataset.item_ids
     )
     config = tiny.config()
     batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
