@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.errors import QueryError
-from towers.reading import Column, Kind, Mask, Read, cut_lists, read_ids, read_numbers, read_tokens
+from towers.lists import cut_lists
+from towers.reading import Column, Kind, Mask, Read, read_ids, read_numbers, read_tokens
 from towers.schema import History, MultiValued, Numeric, Schema, Side, space_of
 from towers.values import missing_marker
 from towers.vocabulary import Tokens, Vocabulary

@@ -67,33 +67,6 @@ class Read:
         return is_marker(self.values) & ~self.faulty
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Lists:
-    """The lists of a column, one after another."""
-
-    values: Column
-    lengths: NDArray[np.int64]
-    """Of each list, [n]; 0 for one that is missing."""
-    faulty: Mask
-    """Which cells, [n], are no lists."""
-
-    def padded(self, read: Read) -> tuple[NDArray[Any], Mask]:
-        """Pad what the values were read as to the longest list; and which lists hold a faulty one.
-
-        Returns:
-            [n, longest], and [n].
-        """
-        marker = missing_marker(read.values.dtype)
-        shape = len(self.lengths), self.lengths.max(initial=0)
-        padded = np.full(shape, marker, dtype=read.values.dtype)
-        padded[np.arange(padded.shape[1]) < self.lengths[:, np.newaxis]] = read.values
-        faulty = self.faulty
-        if read.faulty.any():
-            rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
-            faulty = faulty | np.isin(np.arange(len(faulty)), rows[read.faulty])
-        return padded, faulty
-
-
 def is_marker(values: NDArray[Any]) -> Mask:
     """Which values that were read stand for nothing."""
     marker = missing_marker(values.dtype)
@@ -167,33 +140,13 @@ def read_numbers(column: Column, *, largest: float = LARGEST_FLOAT) -> Read:
     return Read(values=values, faulty=faulty)
 
 
-def cut_lists(column: Column, separator: str | None) -> Lists:
-    """Cut a column into its lists.
-
-    Where there is a separator, a text is cut at it, and any other single value is a list of one.
-    """
-    array = None if isinstance(column, list) else _as_arrow(column)
-    if array is not None and _is_list(array.type):
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
-        nothing = np.zeros(len(array), dtype=np.bool_)
-        return Lists(values=pc.list_flatten(array), lengths=lengths, faulty=nothing)
-    lists: Sequence[list[Any] | None] = column if isinstance(column, list) else ()
-    if {*map(type, lists)} != {list}:
-        lists = [_cells(cell, separator) for cell in _listed(column)]
-    return Lists(
-        values=[value for cell in lists if cell is not None for value in cell],
-        lengths=np.array([0 if cell is None else len(cell) for cell in lists], dtype=np.int64),
-        faulty=np.array([cell is None for cell in lists], dtype=np.bool_),
-    )
-
-
 def simple_array(column: Column) -> pa.Array | None:
     """A column of single values of one type; None where they must be looked at one by one."""
-    array = _as_arrow(column)
+    array = as_arrow(column)
     return array if array is not None and _is_simple(array.type) else None
 
 
-def _as_arrow(column: Column) -> pa.Array | None:
+def as_arrow(column: Column) -> pa.Array | None:
     """Bring a column to Arrow, as plain values; None if it has no type there."""
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         if not _is_of_one_type(column):
@@ -234,12 +187,7 @@ def _is_simple(kind: pa.DataType) -> bool:
     return any(is_kind(kind) for is_kind in _SIMPLE)
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    return bool(is_list)
-
-
-def _listed(column: Column) -> list[Any]:
+def listed(column: Column) -> list[Any]:
     """Python's own values, where there are such."""
     if isinstance(column, pa.Array | pa.ChunkedArray):
         listed: list[Any] = column.to_pylist()
@@ -252,7 +200,7 @@ def _one_by_one(
 ) -> Read:
     """Read values that may be of several types; `read` answers None for a faulty one."""
     dtype, _ = _PLAIN[kind]
-    found = [read(value) for value in _listed(column)]
+    found = [read(value) for value in listed(column)]
     faulty = np.array([one is None for one in found], dtype=np.bool_)
     marker = missing_marker(dtype)
     values = np.array([marker if one is None else one for one in found], dtype=dtype)
@@ -402,14 +350,3 @@ def _text_id(value: Any) -> str | None:
 def _exact_below(kind: pa.DataType) -> int:
     """Up to where a type of floats tells integers from their neighbours."""
     return int(2 ** (np.finfo(kind.to_pandas_dtype()).nmant + 1))
-
-
-def _cells(cell: Any, separator: str | None) -> list[Any] | None:
-    """The values of one cell; None if it is no list."""
-    if isinstance(cell, list | tuple | np.ndarray):
-        return list(cell)
-    if is_missing(cell):
-        return []
-    if separator is None or not pd.api.types.is_scalar(cell):
-        return None
-    return cell.split(separator) if isinstance(cell, str) else [cell]

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from towers.reading import Column, cut_lists, is_marker, read_numbers, read_tokens, token_kind
+from towers.lists import cut_lists
+from towers.reading import Column, is_marker, read_numbers, read_tokens, token_kind
 from towers.schema import (
     Categorical,
     Feature,

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from towers.errors import DataError
+from towers.lists import cut_lists
 from towers.packer import EXPECTED, Input, Packed, read_inputs
-from towers.reading import Column, Kind, Mask, cut_lists, is_marker, read_ids
+from towers.reading import Column, Kind, Mask, is_marker, read_ids
 
 TEXT = (
     types.is_string,

@@ -18,10 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pandas.api import types
 
+from towers.lists import Lists, cut_lists
 from towers.reading import (
-    Lists,
     Mask,
-    cut_lists,
     is_marker,
     read_numbers,
     read_tokens,

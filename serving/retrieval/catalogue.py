@@ -17,8 +17,8 @@ from serving.search.growing import Growing
 from serving.search.index import Rows, Vectors
 from serving.version.embeddings import Embeddings
 from towers.errors import QueryError
+from towers.lists import cut_lists
 from towers.packer import Input
-from towers.reading import cut_lists
 from towers.values import number_of
 
 

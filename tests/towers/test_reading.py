@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towers.reading import cut_lists, read_ids, read_numbers, read_tokens, token_kind
+from towers.reading import read_ids, read_numbers, read_tokens, token_kind
 from towers.values import MISSING_INTEGER
 
 INTEGERS = st.integers(-(2**63) + 1, 2**63 - 1)
@@ -185,31 +185,3 @@ def test_ids_of_text_are_never_merged(values: list[str | None]) -> None:
 )
 def test_ids_are_never_narrowed(column: Any, kind: Any, faulty: bool) -> None:
     assert bool(read_ids(column, kind).faulty.any()) == faulty
-
-
-def test_lists_are_cut_alike() -> None:
-    given_: list[Any] = [["a", "b"], [], None, ["1.0"]]
-    for column in (
-        given_,
-        pd.Series(given_, dtype=object),
-        pa.array(given_),
-        pa.array(given_, pa.large_list(pa.string())),
-        pd.Series(["a|b", "", None, "1.0"]),
-        pa.array(["a|b", "", None, "1.0"]),
-        [np.array(["a", "b"]), (), None, 1],
-    ):
-        lists = cut_lists(column, "|")
-        assert lists.lengths.tolist() == [2, 0, 0, 1]
-        assert not lists.faulty.any()
-        assert read_tokens(lists.values, "text").values.tolist() == ["a", "b", "1"]
-        padded, faulty = lists.padded(read_tokens(lists.values, "text"))
-        assert padded.tolist() == [["a", "b"], ["", ""], ["", ""], ["1", ""]]
-        assert not faulty.any()
-
-
-def test_without_a_separator_only_lists_are_lists() -> None:
-    lists = cut_lists(["a|b", [1], 5, None, {"a": 1}], None)
-    assert lists.faulty.tolist() == [True, False, True, False, True]
-    padded, faulty = lists.padded(read_ids(lists.values, "integer"))
-    assert padded.tolist() == [[MISSING_INTEGER], [1]] + [[MISSING_INTEGER]] * 3
-    assert faulty.tolist() == lists.faulty.tolist()

@@ -1,0 +1,80 @@
+"""Lists: columns that hold several values a row, as lists or as text, one value after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import types
+
+from towers.reading import Column, Mask, Read, as_arrow, listed
+from towers.values import is_missing, missing_marker
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lists:
+    """The lists of a column, one after another."""
+
+    values: Column
+    lengths: NDArray[np.int64]
+    """Of each list, [n]; 0 for one that is missing."""
+    faulty: Mask
+    """Which cells, [n], are no lists."""
+
+    def padded(self, read: Read) -> tuple[NDArray[Any], Mask]:
+        """Pad what the values were read as to the longest list; and which lists hold a faulty one.
+
+        Returns:
+            [n, longest], and [n].
+        """
+        marker = missing_marker(read.values.dtype)
+        shape = len(self.lengths), self.lengths.max(initial=0)
+        padded = np.full(shape, marker, dtype=read.values.dtype)
+        padded[np.arange(padded.shape[1]) < self.lengths[:, np.newaxis]] = read.values
+        faulty = self.faulty
+        if read.faulty.any():
+            rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
+            faulty = faulty | np.isin(np.arange(len(faulty)), rows[read.faulty])
+        return padded, faulty
+
+
+def cut_lists(column: Column, separator: str | None) -> Lists:
+    """Cut a column into its lists.
+
+    Where there is a separator, a text is cut at it, and any other single value is a list of one.
+    """
+    array = None if isinstance(column, list) else as_arrow(column)
+    if array is not None and _is_list(array.type):
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy().astype(np.int64)
+        nothing = np.zeros(len(array), dtype=np.bool_)
+        return Lists(values=pc.list_flatten(array), lengths=lengths, faulty=nothing)
+    lists: Sequence[list[Any] | None] = column if isinstance(column, list) else ()
+    if {*map(type, lists)} != {list}:
+        lists = [_cells(cell, separator) for cell in listed(column)]
+    return Lists(
+        values=[value for cell in lists if cell is not None for value in cell],
+        lengths=np.array([0 if cell is None else len(cell) for cell in lists], dtype=np.int64),
+        faulty=np.array([cell is None for cell in lists], dtype=np.bool_),
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(is_list)
+
+
+def _cells(cell: Any, separator: str | None) -> list[Any] | None:
+    """The values of one cell; None if it is no list."""
+    if isinstance(cell, list | tuple | np.ndarray):
+        return list(cell)
+    if is_missing(cell):
+        return []
+    if separator is None or not pd.api.types.is_scalar(cell):
+        return None
+    return cell.split(separator) if isinstance(cell, str) else [cell]
