@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NotRequired, TypedDict
 
 
@@ -94,6 +94,17 @@ def baselines(results: Results) -> dict[str, dict[str, Any]]:
     if "content_baseline" in results:
         found["TF-IDF of item features"] = results["content_baseline"]
     return found
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, with dotted names such as `training.epochs`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def metric_names(cutoffs: Iterable[int]) -> list[str]:

@@ -6,7 +6,6 @@ table in any way: each opens the version once, and then answers batch after batc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,10 +30,6 @@ class Answered:
     """The rows of the answer."""
     rejected: pa.Table
     """`row` (the place in the batch), `id` and `reason` of the rows that have no answer."""
-
-
-Answer = Callable[[pa.Table], Answered]
-"""Answers a batch with the columns that `columns` names."""
 
 
 class CandidateTable:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pipelines.candidates.settings import CandidateSettings, ChannelName
 from serving.retrieval.parts import Parts
 from serving.search.filters import parse_filter
-from serving.search.index import STRIDE, Found, Pairs, Rows, Vectors, search_without
+from serving.search.index import STRIDE, Found, Pairs, Rows, Vectors, contains, search_without
 from serving.search.matching import search_matching
 from serving.search.top_k import top_k
 from towers.directions import DIRECTIONS
@@ -141,7 +141,7 @@ class Channels:
         for start, stop in _cut(work.astype(np.int64)):
             counted = (neighbours[start:stop] @ seen).tocoo()
             places, rows = (x.astype(np.int64) for x in counted.coords)
-            fits = self._findable[rows] & ~_contains(keys, (places + start) * STRIDE + rows)
+            fits = self._findable[rows] & ~contains(keys, (places + start) * STRIDE + rows)
             flat = places[fits], rows[fits], counted.data[fits]
             found.append(best_of(*flat, size=stop - start, depth=depth))
         return _stack(found, depth=depth)
@@ -275,16 +275,6 @@ def _repeat(values: Rows, starts: NDArray[np.int64], counts: NDArray[np.int64]) 
     owners = np.repeat(np.arange(len(counts)), counts)
     offset = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
     return owners, values[starts[owners] + offset]
-
-
-def _contains(keys: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of `wanted` are among `keys`, which are in order."""
-    if not len(keys):
-        return np.zeros(len(wanted), dtype=np.bool_)
-    found: NDArray[np.bool_] = (
-        keys[np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)] == wanted
-    )
-    return found
 
 
 def _stack(found: list[Found], *, depth: int) -> Found:

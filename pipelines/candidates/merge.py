@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.candidates.settings import Channel
-from serving.search.index import STRIDE, Found, Rows
+from serving.search.index import STRIDE, Found, Rows, contains
 
 FILLERS = ("u2i", "popularity")
 """The channels that fill the places that are left, in this order, if they are in use."""
@@ -72,12 +72,9 @@ def merge(channels: Sequence[Channel], lists: Sequence[Found], *, k: int) -> Mer
 
 def _is_new(rows: Rows, taken: Sequence[NDArray[np.int64]]) -> Mask:
     """Flag the candidates [n, m] that exist and that no channel took."""
-    found = rows >= 0
-    if any(map(len, taken)):
-        keys = np.sort(np.concatenate(taken))
-        own = _keys(rows)
-        places = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
-        found &= keys[places] != own
+    found: Mask = rows >= 0
+    if taken:
+        found &= ~contains(np.sort(np.concatenate(taken)), _keys(rows))
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +20,7 @@ from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, populari
 from pipelines.progress import Reporter
 from pipelines.publishing.export import Exported, export_bundle
 from pipelines.reporting.report import write_report
-from pipelines.results import Data, Results, Round
+from pipelines.results import Data, Results, Round, flatten
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fitted, sampling_report
 from pipelines.training.parent import Parent
@@ -188,7 +187,7 @@ class Rounds:
     def _load(self) -> Results:
         """Take the finished rounds of an interrupted run, or start with none."""
         publishing, finished = self.work / PUBLISHING, self.work / RESULTS
-        settings = _flat(_plain(dataclasses.asdict(self.config)))
+        settings = flatten(_plain(dataclasses.asdict(self.config)))
         if publishing.exists() and self._is_published(publishing):
             self._finish_round(json.loads(publishing.read_text(encoding="utf-8")))
         if finished.exists():
@@ -230,14 +229,3 @@ class Rounds:
 def _plain(value: Any) -> Any:
     """The same values as JSON reads them back, with lists for tuples."""
     return json.loads(json.dumps(value))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by their dotted names."""
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.results import Results, Round, baselines
+from pipelines.results import Results, Round, baselines, flatten
 
 SEGMENTS = {
     "all": ("All", "every user with test items"),
@@ -122,7 +122,7 @@ def ann_table(rounds: Sequence[Round]) -> Table:
 
 def sampling_table(rounds: Sequence[Round]) -> Table:
     """Figures of the sampled positives and negatives, one column for each round."""
-    flat = [_flat(found["sampling"]) for found in rounds]
+    flat = [flatten(found["sampling"]) for found in rounds]
     names = list(dict.fromkeys(name for figures in flat for name in figures))
     rows = [
         Row(name=name, cells=[_number(figures.get(name)) for figures in flat]) for name in names
@@ -171,17 +171,6 @@ def _metric_row(title: str, metric: str, figures: Sequence[Mapping[str, float]])
     known = [value for value in values if value is not None]
     tops = [place for place, value in enumerate(values) if known and value == max(known)]
     return Row(name=title, cells=cells, best=tops[0] if len(tops) == 1 < len(known) else None)
-
-
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested figures to dotted names, such as `negatives.shares.uniform`."""
-    flat: dict[str, Any] = {}
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
 
 
 def _number(value: object) -> str:

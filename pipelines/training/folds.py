@@ -18,6 +18,7 @@ from scipy import sparse
 from pipelines.config import TrainingConfig
 from pipelines.data.blocks import Block, all_blocks
 from pipelines.data.dataset import Dataset
+from serving.search.index import contains
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
 from towers.schema import Side
 
@@ -195,7 +196,7 @@ class FoldBatches:
         if self.mined is None or count == 0:
             return np.full((len(users), 1), -1, dtype=np.int64)
         drawn = self.mined.draw(users, rng, count=count)
-        return np.where(_contains(shared, drawn), -1, drawn)
+        return np.where(contains(shared, drawn), -1, drawn)
 
     def _bags(
         self,
@@ -307,16 +308,10 @@ def _expand(
     return position, np.repeat(starts, sizes) + offset
 
 
-def _contains(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say which values are among some ascending ones."""
-    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
-    return np.asarray(ascending[at] == values)
-
-
 def _positions_in(
     shared: NDArray[np.int64], query: NDArray[np.int64], item: NDArray[np.int64]
 ) -> NDArray[np.int32]:
     """Pair each query with the positions of its own items among the shared negatives; [n, 2]."""
-    hit = _contains(shared, item)
+    hit = contains(shared, item)
     at = np.searchsorted(shared, item[hit])
     return np.stack([query[hit], at], axis=1).astype(np.int32)

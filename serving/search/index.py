@@ -189,6 +189,14 @@ def check_queries(queries: Vectors, k: int, *, width: int) -> None:
         )
 
 
+def contains(ascending: Rows, values: Rows) -> NDArray[np.bool_]:
+    """Flag the values, of any shape, that are among ascending numbers [n]."""
+    if not len(ascending):
+        return np.zeros(values.shape, dtype=np.bool_)
+    places = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.asarray(ascending[places] == values)
+
+
 def _alike(depth: Rows) -> Iterator[Rows]:
     """Cut the queries into blocks, of depths that differ fourfold at most; depth 0 is left out."""
     order = np.argsort(depth, kind="stable")
@@ -203,7 +211,7 @@ def _alike(depth: Rows) -> Iterator[Rows]:
 def _drop(rows: Rows, scores: Vectors, *, block: Rows, keys: Rows) -> Found:
     """Move the rows of unwanted pairs behind the others, as -1 and -inf; order stays otherwise."""
     found = block[:, np.newaxis] * STRIDE + rows
-    out = keys[np.minimum(np.searchsorted(keys, found), len(keys) - 1)] == found
+    out = contains(keys, found)
     order = np.argsort(out, axis=1, kind="stable")
     rows, scores = np.where(out, -1, rows), np.where(out, np.float32(-np.inf), scores)
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
