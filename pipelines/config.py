@@ -57,7 +57,12 @@ class InteractionsTable(FileFormat):
     item: str = "item_id"
     """The column of item ids."""
     timestamp: str | None = None
-    """The column of times: numbers (any unit), or ISO 8601 dates."""
+    """The column of times: numbers (any unit), or dates in a common form, such as
+    2016-04-20T13:05:00Z, 20.04.2016 13:05, April 20, 2016, or Wed, 20 Apr 2016 13:05:00 GMT."""
+    timestamp_format: str | None = None
+    """How times are written, where that cannot be found out (04/05/2016): a form in the notation of
+    Python's strptime, such as "%d/%m/%Y %H:%M"; or s, ms, us or ns, the unit of numbers, which then
+    become seconds."""
     rating: str | None = None
     """The column of ratings; with `positive_rating`, lower ratings are not positives."""
     positive_rating: float | None = None

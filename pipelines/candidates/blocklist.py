@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.candidates.features import ids_of
 from pipelines.candidates.settings import Channel
 from pipelines.config import FileFormat
-from pipelines.data.columns import are_integers, tidy_column
+from pipelines.data.columns import are_integers, is_missing, tidy_column
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
 from serving.retrieval.parts import Parts
@@ -35,8 +35,8 @@ def remove_blocked(parts: Parts, block: Source, channels: Sequence[Channel]) -> 
     items = parts.catalogue("item")
     name = items.id_column
     block.require([name])
-    column = block.read(0, block.n_rows, columns=[name]).frame[name]
-    if items.id_dtype == np.int64 and not block.typed and are_integers(column[column != ""]):
+    column = block.read(0, block.n_rows, columns=[name]).column(name)
+    if items.id_dtype == np.int64 and not block.typed and are_integers(column[~is_missing(column)]):
         column = tidy_column(column, typed=False).values
     rows = items.remove(ids_of(name, column, items.id_dtype).tolist())
     for channel in channels:

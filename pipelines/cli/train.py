@@ -30,7 +30,8 @@ def run(
         str | None,
         typer.Option(
             help="Where tables are read, checked and split: memory; disk, for interactions that "
-            "memory does not hold; or spark. Default: disk for more than 10 million in Parquet."
+            "memory does not hold; or spark. Default: disk for more than 10 "
+            "million in Parquet, or 256 MiB of CSV."
         ),
     ] = None,
     master: Annotated[

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-import pandas as pd
+import numpy as np
 
 from pipelines.config import InteractionsTable
-from pipelines.data.columns import are_dates, are_integers
 from pipelines.data.ids import IdColumn
+from pipelines.data.rejects import Rejects
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.source import Rows, Source
-from pipelines.data.steps.parse import table_columns
+from pipelines.data.steps.parse import parse_values, table_columns
+from pipelines.data.times import TimeReading
 
 INTERACTIONS, TEST = "interactions", "test"
 """What tables of interactions are called."""
@@ -63,27 +65,46 @@ class Chunks:
     def sample_ids(self, column: str) -> IdColumn:
         """Read ids until they tell whether all of them are integers or text.
 
-        In a file, one tells it where columns have types, and otherwise one that is no integer.
+        In a file, one tells it where columns have types, and otherwise one that is no integer, in
+        a row that is not rejected for something else.
         """
         stretches = self._stretches()
         if isinstance(self.source, FrameSource):  # a column may hold values of several types
             stretches = iter([(0, self.n_rows)])
-        found = IdColumn(source=self.source.read(0, 0, columns=[column]), column=column)
+        columns = [column] if self.source.typed else self.columns
+        found = IdColumn(source=self.source.read(0, 0, columns=columns), column=column)
         for start, stop in stretches:
-            ids = IdColumn(source=self.source.read(start, stop, columns=[column]), column=column)
+            read = self.source.read(start, stop, columns=columns)
+            ids = IdColumn(source=read, column=column, is_first=start == 0)
+            if not ids.source.typed:
+                ids = self._without_rejected(ids)
             if len(ids.present):
                 found = ids
-                if ids.source.typed or not are_integers(pd.unique(ids.present)):
+                if ids.source.typed or len(ids.odd):
                     break
         return found
 
-    def has_dates(self) -> bool:
-        """Whether its times are dates; reads them where their type does not say so."""
+    def _without_rejected(self, ids: IdColumn) -> IdColumn:
+        """Leave out the ids that are no integers, in rows that are rejected for something else."""
+        rejects = Rejects(len(ids.odd))
+        parse_values(ids.source.take(ids.odd), self.table, times=self.times, rejects=rejects)
+        rejected = ids.odd[rejects.positions]
+        kept = np.setdiff1d(np.arange(len(ids.source.frame)), rejected)
+        return replace(ids, source=ids.source.take(kept)) if len(rejected) else ids
+
+    @cached_property
+    def times(self) -> TimeReading | None:
+        """How its times are read; looks at all of them where their type does not say so.
+
+        Raises:
+            ConfigError: there is no such `timestamp_format`.
+        """
         name = self.table.timestamp
         if name is None:
-            return False
+            return None
         pieces = (self.source.read(*stretch, columns=[name]) for stretch in self._stretches())
-        return are_dates(piece.column(name) for piece in pieces)
+        columns = (piece.column(name) for piece in pieces)
+        return TimeReading.of(columns, format=self.table.timestamp_format)
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
         """All rows: a few of them, the rest of their chunk, and the other chunks."""

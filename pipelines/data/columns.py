@@ -101,46 +101,6 @@ def parse_numbers(column: pd.Series) -> Parsed:
     return Parsed(values=pd.Series(read.values), missing=read.missing, faulty=read.faulty)
 
 
-def are_dates(pieces: Iterable[pd.Series]) -> bool:
-    """Whether a column of times, in pieces, is to be read as dates.
-
-    Without a type that says so, it is if fewer than half of its values are numbers.
-    """
-    given = faulty = 0
-    for piece in map(plain, pieces):
-        by_type = _are_dates_by_type(piece)
-        if by_type is not None:
-            return by_type
-        numbers = parse_numbers(piece)
-        given += int((~numbers.missing).sum())
-        faulty += int(numbers.faulty.sum())
-    return 2 * faulty > given
-
-
-def parse_times(column: pd.Series, *, as_dates: bool | None = None) -> Parsed:
-    """Parse times into float64: numbers as they are, ISO 8601 dates as seconds since 1970 (UTC).
-
-    Whether they are dates is decided as `are_dates` does, if the caller does not say.
-    """
-    column = plain(column)
-    if as_dates is None:
-        as_dates = _are_dates_by_type(column)
-    if not as_dates:
-        numbers = parse_numbers(column)
-        if as_dates is not None or 2 * numbers.faulty.sum() <= (~numbers.missing).sum():
-            return numbers
-    missing = is_missing(column)
-    if not types.is_datetime64_any_dtype(column.dtype):
-        column = column.astype(object)
-    dates = pd.to_datetime(column, errors="coerce", utc=True, format="ISO8601")
-    seconds = (dates - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1)
-    return Parsed(
-        values=seconds.astype("float64"),
-        missing=missing,
-        faulty=dates.isna().to_numpy(dtype=bool) & ~missing,
-    )
-
-
 def tidy_column(column: pd.Series, *, typed: bool) -> Parsed:
     """Give a column the type of its values, so that integers stay integers and keep their digits.
 
@@ -249,13 +209,6 @@ def _as_integers(column: pd.Series) -> pd.Series:
     values = pd.array(read.values, dtype="Int64")
     values[is_marker(read.values)] = pd.NA
     return pd.Series(values, index=column.index)
-
-
-def _are_dates_by_type(column: pd.Series) -> bool | None:
-    """Whether a column's type says that it holds dates, or numbers; None if it says neither."""
-    if types.is_datetime64_any_dtype(column.dtype):
-        return True
-    return False if types.is_numeric_dtype(column.dtype) else None
 
 
 def _regroup(values: NDArray[Any], lists: Lists, *, keep: Mask, faulty: Mask) -> Parsed:

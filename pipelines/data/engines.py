@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, cast, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import RunConfig
-from pipelines.data.sources.files import PARQUET_SUFFIXES
+from pipelines.data.sources.files import table_files
 from pipelines.data.steps.spark import SparkEngine
 from pipelines.data.steps.step import Engine, LocalEngine
 from pipelines.spark.session import open_session
-from towers.errors import ConfigError
+from towers.errors import ConfigError, RecallError
 
 EngineName = Literal["memory", "disk", "spark"]
 
 LARGE = 10_000_000
-"""Interactions in Parquet beyond which they stay on disk unasked."""
+"""Interactions in Parquet beyond which they stay on disk unasked; as do large CSV files."""
 
 ROWS = 2**21
 """How many rows of interactions a chunk and, on average, a block has on disk."""
@@ -62,7 +61,7 @@ class Plan:
 
 
 def choose_engine(config: RunConfig, *, asked: str | None, master: str | None) -> Plan:
-    """Plan a preparation: on disk if there are many interactions in Parquet, if nothing is asked.
+    """Plan a preparation: on disk if there are many interactions, if nothing is asked.
 
     Raises:
         ConfigError: there is no such engine, or a master for another than Spark.
@@ -73,15 +72,17 @@ def choose_engine(config: RunConfig, *, asked: str | None, master: str | None) -
         raise ConfigError(f"--master: received {master!r}; expected with --engine spark only")
     if asked is not None:
         return Plan(engine=cast(EngineName, asked), master=master)
-    is_large = _n_parquet_rows(Path(config.data.interactions.path)) > LARGE
+    is_large = _is_large(config.data.interactions.path)
     return Plan(engine="disk" if is_large else "memory")
 
 
-def _n_parquet_rows(path: Path) -> int:
-    """The rows of a table in Parquet; 0 for one of another kind, or that cannot be read."""
+def _is_large(path: str) -> bool:
+    """Whether a table is too large for memory; not if it cannot be read, as reading it will say."""
     try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        parquet = [file for file in files if file.suffix.lower() in PARQUET_SUFFIXES]
-        return sum(pq.read_metadata(file).num_rows for file in parquet)
-    except (OSError, pa.ArrowException):
-        return 0  # reading the table will say what is wrong
+        files = table_files(path, name="interactions")
+        if not files.is_parquet:
+            return files.is_large_csv
+        n_rows: int = sum(pq.read_metadata(file.path).num_rows for file in files.files)
+        return n_rows > LARGE
+    except (RecallError, OSError, pa.ArrowException):
+        return False

@@ -11,7 +11,9 @@ from pipelines.data.columns import tidy_bags, tidy_column, tidy_numbers, tidy_sh
 from pipelines.data.ids import IdKind, parse_ids
 from pipelines.data.rejects import Faults, Rejects
 from pipelines.data.sources.source import Rows, Source
+from pipelines.data.unread import report_unread
 from towers.errors import ConfigError
+from towers.reading import Mask
 from towers.schema import Feature, History, MultiValued, Numeric, Schema, Side
 
 
@@ -22,6 +24,20 @@ class CheckedEntities:
     rows: pd.DataFrame
     """One row an id: the id, then the other columns, each of the type of its values."""
     faults: Faults
+    notes: tuple[str, ...]
+    """What the report is to say about values that are taken as missing."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _ReadColumn:
+    """A column that a feature reads."""
+
+    name: str
+    values: pd.Series
+    faulty: Mask
+    """The values that cannot be read."""
+    why: str
+    """What such a value is."""
 
 
 def require_columns(source: Source | None, *, schema: Schema, side: Side) -> None:
@@ -45,6 +61,7 @@ def check_entities(
 ) -> CheckedEntities:
     """Read a table of users or items, and collect its faulty rows.
 
+    Only its id rejects a row: a value that a feature cannot read is a missing value, and noted.
     Every column keeps its values, in the type that holds them: `Int64` for integers, so that
     missing values leave them as they are. Those that features read are
 
@@ -55,27 +72,28 @@ def check_entities(
     | numeric | `Int64`, or float64; missing is NA, or NaN |
     """
     id_column = schema.id_column(side)
-    read = source.read(0, source.n_rows)
+    rows = source.read(0, source.n_rows)
     rejects = Rejects(source.n_rows)
-    ids = parse_ids(read.column(id_column), kind=id_kind)
+    ids = parse_ids(rows.column(id_column), kind=id_kind)
     rejects.add(ids.missing, f"null {id_column}", columns=[id_column])
     rejects.add(ids.faulty, f"unparsable {id_column}", columns=[id_column])
-    parsed = {id_column: ids.values}
-    for feature in _column_features(schema, side):
-        parsed |= _parse_feature(feature, read, rejects)
     good = rejects.good
     repeated = np.zeros(len(good), dtype=bool)
     repeated[good] = ids.values[good].duplicated()
     rejects.add(repeated, f"duplicate {id_column}", columns=[id_column])
-    others = [column for column in read.frame.columns if column != id_column]
-    parsed |= {
-        column: tidy_shown(read.column(column), typed=read.typed)
-        for column in others
-        if column not in parsed
-    }
-    frame = pd.DataFrame({column: parsed[column] for column in [id_column, *others]})
+    columns = _read_columns(rows, schema=schema, side=side)
+    values = {id_column: ids.values} | {name: column.values for name, column in columns.items()}
+    notes = [
+        line
+        for column in columns.values()
+        for line in report_unread(
+            rows, column.name, column.faulty, why=column.why, kept=rejects.good
+        )
+    ]
     return CheckedEntities(
-        rows=frame[rejects.good].reset_index(drop=True), faults=Faults.of(source, rejects)
+        rows=pd.DataFrame(values)[rejects.good].reset_index(drop=True),
+        faults=Faults.of(source, rejects),
+        notes=tuple(notes),
     )
 
 
@@ -100,22 +118,62 @@ def _names(feature: Feature) -> list[str]:
     return [feature.column] if weights is None else [feature.column, weights]
 
 
-def _parse_feature(feature: Feature, source: Rows, rejects: Rejects) -> dict[str, pd.Series]:
-    """Parse the column of a feature, and of its weights, and collect the faults."""
+def _read_columns(rows: Rows, *, schema: Schema, side: Side) -> dict[str, _ReadColumn]:
+    """Read all columns but the id, in the order of the table."""
+    read = {
+        column.name: column
+        for feature in _column_features(schema, side)
+        for column in _read_feature(feature, rows)
+    }
+    nothing = np.zeros(len(rows.frame), dtype=np.bool_)
+    return {
+        name: read.get(name)
+        or _ReadColumn(
+            name=name,
+            values=tidy_shown(rows.column(name), typed=rows.typed),
+            faulty=nothing,
+            why="",
+        )
+        for name in rows.frame.columns
+        if name != schema.id_column(side)
+    }
+
+
+def _read_feature(feature: Feature, rows: Rows) -> list[_ReadColumn]:
+    """Read the column of a feature, and of its weights; what cannot be read is missing."""
     name = feature.column
-    column = source.column(name)
+    column = rows.column(name)
     if isinstance(feature, MultiValued):
-        weights = None if feature.weights is None else source.column(feature.weights)
-        tokens, values = tidy_bags(column, weights, separator=feature.separator)
-        rejects.add(tokens.faulty, f"unparsable {name}", columns=[name])
-        if feature.weights is None or values is None:
-            return {name: tokens.values}
-        reason = f"{feature.weights} not finite numbers, one for each of {name}"
-        rejects.add(values.faulty, reason, columns=[name, feature.weights])
-        return {name: tokens.values, feature.weights: values.values}
+        return _read_lists(feature, rows)
     if isinstance(feature, Numeric):
-        parsed = tidy_numbers(column)
+        parsed, why = tidy_numbers(column), "no finite number of 32 bits"
     else:
-        parsed = tidy_column(column, typed=source.typed)
-    rejects.add(parsed.faulty, f"unparsable {name}", columns=[name])
-    return {name: parsed.values}
+        parsed, why = tidy_column(column, typed=rows.typed), "no single value"
+    values = parsed.values.mask(parsed.faulty, None) if parsed.faulty.any() else parsed.values
+    return [_ReadColumn(name=name, values=values, faulty=parsed.faulty, why=why)]
+
+
+def _read_lists(feature: MultiValued, rows: Rows) -> list[_ReadColumn]:
+    """Read lists, and their weights; a list that cannot be read is empty, and a weight is 1."""
+    name = feature.column
+    weights = None if feature.weights is None else rows.column(feature.weights)
+    tokens, values = tidy_bags(rows.column(name), weights, separator=feature.separator)
+    columns = [(name, tokens, "no list of values")]
+    if feature.weights is not None and values is not None:
+        why = f"no list of finite numbers, one for each of {name}"
+        columns.append((feature.weights, values, why))
+    return [
+        _ReadColumn(
+            name=column,
+            values=pd.Series(
+                [
+                    [] if is_faulty else cell
+                    for cell, is_faulty in zip(parsed.values, tokens.faulty, strict=True)
+                ],
+                dtype=object,
+            ),
+            faulty=parsed.faulty,
+            why=why,
+        )
+        for column, parsed, why in columns
+    ]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.api import types
 
 from pipelines.data.columns import Parsed, are_integers, is_integer, is_missing, kind_of, plain
@@ -23,12 +24,36 @@ class IdColumn:
 
     source: Rows
     column: str
+    is_first: bool = True
+    """Whether no ids come before these; if some do, they are integers."""
 
     @property
     def present(self) -> pd.Series:
         """The ids that are given."""
         ids = plain(self.source.column(self.column))
         return ids[~is_missing(ids)]
+
+    @property
+    def odd(self) -> NDArray[np.int64]:
+        """The positions of the texts that are no integers."""
+        ids = self.present
+        distinct = pd.unique(ids)
+        odd = [text for text in distinct if not isinstance(text, str) or not are_integers([text])]
+        return ids.index[ids.isin(odd)].to_numpy(dtype=np.int64)
+
+    def explain_text(self) -> str | None:
+        """Say which id makes text of ids that are integers otherwise; None if none does."""
+        if self.source.typed:
+            return None
+        odd = self.odd
+        if not len(odd) or (self.is_first and 2 * len(odd) > len(self.present)):
+            return None
+        [(file, row)] = self.source.locate(odd[:1])
+        value = self.source.frame[self.column].iloc[odd[0]]
+        return (
+            f"{self.source.name}: {self.column} is read as text, since {value!r} at {file}:{row} "
+            "is no integer"
+        )
 
     def __str__(self) -> str:
         return f"column {self.column!r} of {self.source.where}"
@@ -98,10 +123,15 @@ def _kind(ids: IdColumn) -> IdKind | None:
     if kind == "text":
         is_integer = not ids.source.typed and are_integers(pd.unique(present))
         return "integer" if is_integer else "text"
-    received = sorted({type(value).__name__ for value in present})
+    firsts = present[~present.map(type).duplicated()].sort_index()
+    places = ids.source.locate(firsts.index.to_numpy())
+    received = [
+        f"{type(value).__name__} ({value!r} at {file}:{row})"
+        for value, (file, row) in zip(firsts, places, strict=True)
+    ]
     raise DataError(
         f"{ids}: expected ids that are all integers or all text, received values of the type(s) "
-        f"{', '.join(received)}, such as {present.iloc[0]!r}; convert the column"
+        f"{', '.join(received)}; convert the column"
     )
 
 
@@ -117,5 +147,5 @@ def _first_text(ids: IdColumn) -> tuple[str, Any]:
 def _integer(value: Any) -> int | None:
     """Give a value as an integer of 64 bits; None if it is not exactly one."""
     if isinstance(value, str):
-        return int(value) if value else None
+        return int(value) if are_integers([value]) else None
     return int(value) if is_integer(value) else None

@@ -71,13 +71,18 @@ class Inputs:
         inputs._require_columns()
         return inputs
 
-    def id_kinds(self) -> dict[Side, IdKind]:
+    def id_kinds(self) -> tuple[dict[Side, IdKind], list[str]]:
         """Decide what the ids of users and of items are, the same in all tables.
+
+        Returns the kinds, and what the report is to say about them.
 
         Raises:
             DataError: ids have several types.
         """
-        return {side: decide_id_kind(list(self._id_columns(side))) for side in SIDES}
+        columns = {side: list(self._id_columns(side)) for side in SIDES}
+        kinds = {side: decide_id_kind(found) for side, found in columns.items()}
+        notes = [ids.explain_text() for side in SIDES for ids in columns[side]]
+        return kinds, [note for note in notes if note is not None]
 
     def check_entities(self, id_kinds: Mapping[Side, IdKind]) -> dict[Side, CheckedEntities]:
         """Check the rows of the tables of users and items."""
@@ -94,9 +99,15 @@ class Inputs:
             require_columns(self.entities.get(side), schema=self.schema, side=side)
 
     def _id_columns(self, side: Side) -> Iterator[IdColumn]:
-        """Every column that holds the ids of a side, or as much of it as tells their kind."""
+        """Every column that decides on the ids of a side, or as much of it as tells their kind.
+
+        Where a side has a table, interactions with other ids are rejected: those of a CSV file do
+        not decide.
+        """
         for chunks in self.interactions.values():
             table = chunks.table
+            if side in self.entities and not chunks.source.typed:
+                continue
             yield chunks.sample_ids(table.user if side == "user" else table.item)
         if side in self.entities:
             source, column = self.entities[side], self.schema.id_column(side)

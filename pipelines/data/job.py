@@ -115,7 +115,7 @@ class Job:
             step = CheckChunk(
                 chunks=table,
                 keys=keys,
-                as_dates=table.has_dates(),
+                times=table.times,
                 n_blocks=self.n_blocks,
                 seed=self.seed if name == INTERACTIONS and not self.split.by_time else None,
                 folder=self.work,

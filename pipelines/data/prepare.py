@@ -31,7 +31,7 @@ from pipelines.data.hashing import blocks_of, hash_ids
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.inputs import Frames, Inputs
 from pipelines.data.job import Job, Settled
-from pipelines.data.rejects import settle_rejects
+from pipelines.data.rejects import Faults, settle_rejects
 from pipelines.data.report import report_table
 from pipelines.data.steps.check import Keys, read_ids
 from pipelines.data.steps.database import forget_databases
@@ -187,7 +187,7 @@ def _check(
     inputs: Inputs, job: Job, trained_on: TrainedOn | None, quarantine_dir: Path | None
 ) -> _Checked:
     """Check the rows of all tables, set those at fault aside, and take the positives."""
-    id_kinds = inputs.id_kinds()
+    id_kinds, id_notes = inputs.id_kinds()
     if trained_on is not None:
         trained_on.check_ids(id_kinds)
     entities = inputs.check_entities(id_kinds)
@@ -204,14 +204,16 @@ def _check(
     tables = {side: (tables | numbered)[side] for side in SIDES}
     settled = job.settle(keys, reasons, ids=job.write_ids(numbered))
     faults = job.faults(reasons)
+    all_faults = [*(found.faults for found in entities.values()), *faults.values()]
     files = settle_rejects(
-        [*(found.faults for found in entities.values()), *faults.values()],
+        all_faults,
         on_bad_rows=inputs.on_bad_rows,
         quarantine_dir=quarantine_dir,
     )
-    _refuse(inputs, settled, tables)
+    _refuse(inputs, settled, tables, faults=all_faults)
     reports = [
-        report_table(found.faults, kept=len(found.rows), files=files) for found in entities.values()
+        report_table(found.faults, kept=len(found.rows), files=files, notes=found.notes)
+        for found in entities.values()
     ]
     reports += [
         report_table(faults[name], kept=counts.kept, files=files, positives=counts)
@@ -219,19 +221,25 @@ def _check(
     ]
     return _Checked(
         tables=tables,
-        lines=[line for report in reports for line in report.lines()],
+        lines=[*(line for report in reports for line in report.lines()), *id_notes],
         n_kept={name: counts.kept for name, counts in settled.counts.items()},
     )
 
 
-def _refuse(inputs: Inputs, settled: Settled, tables: Mapping[Side, pd.DataFrame]) -> None:
-    """Refuse interactions of which too little is left.
+def _refuse(
+    inputs: Inputs,
+    settled: Settled,
+    tables: Mapping[Side, pd.DataFrame],
+    *,
+    faults: Sequence[Faults],
+) -> None:
+    """Refuse interactions of which too little is left; `faults` are the rows that were rejected.
 
     Raises:
         DataError: there is no positive, or only one user or item.
     """
     for name, chunks in inputs.interactions.items():
-        settled.counts[name].check_any(where=chunks.source.where)
+        settled.counts[name].check_any(where=chunks.source.where, faults=faults)
     for side, row in settled.only.items():
         one = tables[side].iloc[:, 0].tolist()[row]
         raise DataError(

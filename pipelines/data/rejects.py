@@ -154,21 +154,26 @@ def settle_rejects(
     return {table.name: _write(table, quarantine_dir) for table in found}
 
 
-def _complaint(found: Sequence[Faults]) -> str:
-    """Count the rows at fault by reason, show the first of them, and say what to do."""
-    total = sum((Counter(table.counts()) for table in found), Counter[str]()).total()
+def explain_rejects(tables: Sequence[Faults]) -> list[str]:
+    """Count the rows at fault by reason, and show the first of them; nothing if there are none."""
     counts = [
-        f"  {table.name}: {count} x {reason}"
-        for table in found
+        f"  {table.name}: {count:,} x {reason}"
+        for table in tables
         for reason, count in table.counts().items()
     ]
-    shown = [f"  {line}" for table in found for line in table.first(SHOWN_ROWS)][:SHOWN_ROWS]
+    if not counts:
+        return []
+    shown = [f"  {line}" for table in tables for line in table.first(SHOWN_ROWS)][:SHOWN_ROWS]
+    return [*counts, "the first of them:", *shown]
+
+
+def _complaint(found: Sequence[Faults]) -> str:
+    """Say which rows are at fault, and what to do."""
+    total = sum(count for table in found for count in table.counts().values())
     return "\n".join(
         [
-            f"{total} row(s) at fault in the tables:",
-            *counts,
-            "the first of them:",
-            *shown,
+            f"{total:,} row(s) at fault in the tables:",
+            *explain_rejects(found),
             'mend these rows, or set on_bad_rows = "quarantine" under [data] to set them aside',
         ]
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.data.rejects import Faults
+from pipelines.data.rejects import Faults, explain_rejects
 from towers.errors import DataError
 
 
@@ -31,19 +31,21 @@ class PositiveCounts:
             in_training=self.in_training + other.in_training,
         )
 
-    def check_any(self, *, where: str) -> None:
-        """Refuse a table of interactions of which nothing is left.
+    def check_any(self, *, where: str, faults: Sequence[Faults]) -> None:
+        """Refuse a table of interactions of which nothing is left; `faults` are the rejected rows.
 
         Raises:
             DataError: with the reasons.
         """
         if self.kept == 0:
-            raise DataError(
+            problem = (
                 f"{where}: expected at least one positive interaction, received none; of the rows "
                 f"without a fault, {self.not_positive:,} have a rating below positive_rating and "
                 f"{self.in_training:,} repeat a training interaction; check the table and "
                 "positive_rating"
             )
+            rejected = explain_rejects(faults)
+            raise DataError("\n".join([problem, *(["rejected:", *rejected] if rejected else [])]))
 
 
 NO_POSITIVES = PositiveCounts()
@@ -91,6 +93,7 @@ def report_table(
     kept: int,
     files: Mapping[str, Path],
     positives: PositiveCounts = NO_POSITIVES,
+    notes: Sequence[str] = (),
 ) -> TableReport:
     """Account for the rows of a table; `files` are those of the quarantine, by table."""
     source = faults.source
@@ -101,6 +104,6 @@ def report_table(
         empty_lines=source.empty_lines,
         rejected=faults.counts(),
         quarantine=files.get(source.name),
-        notes=source.notes,
+        notes=(*source.notes, *notes),
         positives=positives,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pyarrow as pa
+from pyarrow import types
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
@@ -19,14 +20,27 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _as_values(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Decode a column that is stored as a dictionary, or as bytes."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if pa.types.is_string_view(column.type):
-        return column.cast(pa.large_string())
-    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+    """Decode a column that is stored as a dictionary, as views, or as bytes."""
+    plain = _plain(column.type)
+    if plain != column.type:
+        column = column.cast(plain)
+    if types.is_binary(plain) or types.is_large_binary(plain):
         try:
             return column.cast(pa.large_string())
         except pa.ArrowInvalid:
             return column  # bytes, which are at fault where a text belongs
     return column
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type of the same values, stored one after another."""
+    if types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if types.is_string_view(kind):
+        return pa.large_string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        value = _plain(kind.value_type)
+        return kind if value == kind.value_type else pa.large_list(value)
+    return kind

@@ -13,15 +13,10 @@ import pyarrow.parquet as pq
 
 from pipelines.config import FileFormat
 from pipelines.data.sources.csv_file import LINE, CsvFile
-from pipelines.data.sources.files import COMPRESSIONS, TableFile, TableFiles
+from pipelines.data.sources.files import TableFile, TableFiles
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.data.sources.source import Rows, Shard, Source, check_unique, describe, note_files
 from towers.errors import DataError
-
-LARGE_BYTES = 1 << 28
-"""Text beyond which a table is staged, if there is a folder for it."""
-COMPRESSED = 4
-"""How many times larger than its file a compressed text is taken to be."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,9 +43,8 @@ class CsvSource(Source):
         for shard in shards[1:]:
             shard.check_columns(shards[0], name=name)
         columns = shards[0].columns
-        is_large = sum(map(_n_bytes, files.files)) > LARGE_BYTES
         rows: pa.Table | SourceFiles
-        if stage is not None and is_large:
+        if stage is not None and files.is_large_csv:
             rows = _staged(shards, stage / name, name=name)
         else:
             rows = pa.concat_tables(
@@ -125,12 +119,6 @@ class _Shard:
                 repeated = np.full(batch.num_rows, value or "", dtype=object)
                 table = table.append_column(key, pa.array(repeated, pa.string()))
             yield table.select([*columns, LINE])
-
-
-def _n_bytes(file: TableFile) -> int:
-    """About how much text a file holds."""
-    times = COMPRESSED if file.path.suffix.lower() in COMPRESSIONS else 1
-    return file.path.stat().st_size * times
 
 
 def _staged(shards: Sequence[_Shard], folder: Path, *, name: str) -> SourceFiles:

@@ -12,6 +12,10 @@ PARQUET_SUFFIXES = (".parquet", ".pq")
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".dat")
 COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
 """Suffixes of compressed CSV files that are read as they are."""
+COMPRESSED = 4
+"""How many times larger than its file a compressed text is taken to be."""
+LARGE_BYTES = 1 << 28
+"""CSV of more bytes than this is large: it stays on disk."""
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and Spark call the folder of rows without a value."""
 SHOWN_FILES = 3
@@ -25,6 +29,12 @@ class TableFile:
     keys: tuple[tuple[str, str | None], ...] = ()
     """Columns of its rows that are named by the folders it lies in, such as `day=2`."""
 
+    @property
+    def n_bytes(self) -> int:
+        """About how much it holds, if it is CSV."""
+        is_compressed = self.path.suffix.lower() in COMPRESSIONS
+        return self.path.stat().st_size * (COMPRESSED if is_compressed else 1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TableFiles:
@@ -32,6 +42,11 @@ class TableFiles:
 
     files: tuple[TableFile, ...]
     is_parquet: bool
+
+    @property
+    def is_large_csv(self) -> bool:
+        """Whether it is CSV that is too large to be held in memory unasked."""
+        return not self.is_parquet and sum(file.n_bytes for file in self.files) > LARGE_BYTES
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipelines.config import FileFormat
 from pipelines.data.sources.arrow import to_frame
 from pipelines.data.sources.source import Rows, Shard, Source, check_unique
-from towers.errors import ConfigError
+from towers.errors import ConfigError, DataError
 
 
 class ArrowStream(Protocol):
@@ -73,7 +73,14 @@ def _to_pandas(frame: Frame, *, name: str) -> pd.DataFrame:
         plain = {column: _plain(values) for column, values in frame.items()}
         return pd.DataFrame(plain, index=frame.index, copy=False).reset_index(drop=True)
     if isinstance(frame, pa.Table) or hasattr(frame, "__arrow_c_stream__"):
-        table = pa.table(frame)
+        try:
+            to_arrow = getattr(frame, "to_arrow", None)  # what polars gives here has older types
+            table = pa.table(frame if to_arrow is None else to_arrow())
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{name}: expected columns of types that Arrow knows, received {error}; convert "
+                "or leave out the column"
+            ) from None
         check_unique(table.column_names, where=f"{name} table")
         return to_frame(table)
     raise ConfigError(

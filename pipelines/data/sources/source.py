@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -170,7 +171,9 @@ def note_files(paths: Sequence[Path], counts: Sequence[int]) -> tuple[str, ...]:
     """Say how many rows each of several files has."""
     if len(paths) == 1:
         return ()
-    shown = [f"{path.name} {count:,}" for path, count in zip(paths, counts, strict=True)]
+    folder = os.path.commonpath(path.parent for path in paths)
+    names = [path.relative_to(folder) for path in paths]
+    shown = [f"{name} {count:,}" for name, count in zip(names, counts, strict=True)]
     more = f", and {len(shown) - SHOWN_FILES} more" if len(shown) > SHOWN_FILES else ""
     return (f"rows of {len(paths):,} files: {', '.join(shown[:SHOWN_FILES])}{more}",)
 

@@ -19,6 +19,7 @@ from pipelines.data.ids import IdKind
 from pipelines.data.steps.files import ROW, checked_file, write_by_block, write_faults, write_rows
 from pipelines.data.steps.parse import parse_interactions
 from pipelines.data.steps.step import Outcome
+from pipelines.data.times import TimeReading
 from towers.schema import SIDES, Side
 
 
@@ -47,8 +48,8 @@ class CheckChunk:
 
     chunks: Chunks
     keys: Keys
-    as_dates: bool
-    """Whether times are dates."""
+    times: TimeReading | None
+    """How times are read, if there are some."""
     n_blocks: int
     seed: int | None
     """Of the draws that decide on a random split; none are made without."""
@@ -61,7 +62,7 @@ class CheckChunk:
             self.chunks.table,
             id_kinds=self.keys.id_kinds,
             known_ids={side: read_ids(path) for side, path in self.keys.known_ids.items()},
-            as_dates=self.as_dates,
+            times=self.times,
         )
         start = self.chunks.start(number)
         rejects = parsed.rejects

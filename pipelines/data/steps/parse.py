@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.config import InteractionsTable
-from pipelines.data.columns import Parsed, parse_numbers, parse_times
+from pipelines.data.columns import Parsed, parse_numbers
 from pipelines.data.ids import IdKind, parse_ids
 from pipelines.data.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
+from pipelines.data.times import TimeReading
 from towers.schema import Side
 
 
@@ -46,7 +47,7 @@ def parse_interactions(
     *,
     id_kinds: Mapping[Side, IdKind],
     known_ids: Mapping[Side, pd.Index],
-    as_dates: bool,
+    times: TimeReading | None,
 ) -> ParsedInteractions:
     """Parse interactions, and collect the rows that are faulty by themselves.
 
@@ -55,7 +56,7 @@ def parse_interactions(
         table: what its columns mean.
         id_kinds: whether ids are integers or text.
         known_ids: the ids of a side that has a table; an interaction with another is a fault.
-        as_dates: whether times are dates.
+        times: how times are read, if there are some.
     """
     rejects = Rejects(len(source.frame))
     columns: dict[str, pd.Series] = {}
@@ -69,14 +70,32 @@ def parse_interactions(
             known = known_ids[side].get_indexer(pd.Index(columns[f"{side}_id"]))
             rejects.add(known < 0, f"{name} not in the {side}s table", columns=[name])
             columns[f"{side}_row"] = pd.Series(known)
-    if table.timestamp is not None:
-        times = parse_times(source.column(table.timestamp), as_dates=as_dates)
-        _reject(times, table.timestamp, rejects)
-        columns["timestamp"] = times.values
+    columns |= parse_values(source, table, times=times, rejects=rejects)
+    return ParsedInteractions(rows=pd.DataFrame(columns, copy=False), rejects=rejects)
+
+
+def parse_values(
+    source: Rows, table: InteractionsTable, *, times: TimeReading | None, rejects: Rejects
+) -> dict[str, pd.Series]:
+    """Parse what interactions hold beside ids, and collect the faulty rows."""
+    columns: dict[str, pd.Series] = {}
+    if table.timestamp is not None and times is not None:
+        columns["timestamp"] = _times(source, table.timestamp, times, rejects)
     is_positive = pd.Series(_rated(source, table, rejects))
-    columns["weight"] = _weights(source, table, rejects)
-    rows = pd.DataFrame(columns | {"is_positive": is_positive}, copy=False)
-    return ParsedInteractions(rows=rows, rejects=rejects)
+    return columns | {"weight": _weights(source, table, rejects), "is_positive": is_positive}
+
+
+def _times(source: Rows, name: str, times: TimeReading, rejects: Rejects) -> pd.Series:
+    """Give each row's time; a fault names the setting that may help."""
+    parsed = times.parse(source.column(name))
+    reasons = (
+        (parsed.missing, f"null {name}"),
+        (parsed.ambiguous, f"{name} with the day or the month first (set timestamp_format)"),
+        (parsed.faulty, f"unparsable {name} (see timestamp_format)"),
+    )
+    for faulty, reason in reasons:
+        rejects.add(faulty, reason, columns=[name])
+    return parsed.values
 
 
 def _reject(parsed: Parsed, name: str, rejects: Rejects) -> None:

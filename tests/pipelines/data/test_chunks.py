@@ -69,11 +69,13 @@ def test_ids_are_read_until_there_is_one(tmp_path: Path) -> None:
 def test_all_chunks_decide_whether_times_are_dates(
     tmp_path: Path, values: list[Any], expected: bool
 ) -> None:
-    assert shards(tmp_path, values, chunk_rows=1, timestamp="x").has_dates() == expected
+    times = shards(tmp_path, values, chunk_rows=1, timestamp="x").times
+    assert times is not None
+    assert times.are_dates == expected
 
 
 def test_without_times_there_are_no_dates(tmp_path: Path) -> None:
-    assert not shards(tmp_path, ["2020-01-01"]).has_dates()
+    assert shards(tmp_path, ["2020-01-01"]).times is None
 
 
 def test_a_frame_is_cut_into_chunks_too() -> None:

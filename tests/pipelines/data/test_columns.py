@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pipelines.data.columns import (
     are_integers,
     parse_numbers,
-    parse_times,
     tidy_bags,
     tidy_column,
     tidy_numbers,
@@ -71,51 +70,6 @@ def test_numbers_are_neither_dates_nor_lists() -> None:
     dates = parse_numbers(column(["2020-01-01", None], "datetime64[ns]"))
     assert dates.faulty.tolist() == [True, False]
     assert parse_numbers(column([[1], 2])).faulty.tolist() == [True, False]
-
-
-def test_times_are_numbers_as_they_are() -> None:
-    parsed = parse_times(column(["978300760", "1.5", "soon", ""]))
-    assert parsed.values[:2].tolist() == [978300760.0, 1.5]
-    assert parsed.faulty.tolist() == [False, False, True, False]
-    assert parsed.missing.tolist() == [False, False, False, True]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        column(["2020-01-01T02:00:00+02:00", "2020-01-01", None]),
-        column(["2020-01-01", "2020-01-01", None], "datetime64[s]"),
-        column([datetime.date(2020, 1, 1), datetime.date(2020, 1, 1), None]),
-        column([pd.Timestamp("2020-01-01T09:00", tz="Asia/Tokyo")] * 2 + [pd.NaT], None),
-    ],
-    ids=["text", "datetime64", "date", "with a zone"],
-)
-def test_dates_are_seconds_since_1970(values: pd.Series) -> None:
-    parsed = parse_times(values)
-    assert parsed.values[:2].tolist() == [1577836800.0, 1577836800.0]
-    assert parsed.missing.tolist() == [False, False, True]
-    assert not parsed.faulty.any()
-
-
-def test_dates_that_are_not_iso_8601_are_faulty() -> None:
-    parsed = parse_times(column(["2020-01-01", "2020-01-02", "01/02/2020", "3", ""]))
-    assert parsed.faulty.tolist() == [False, False, True, True, False]
-
-
-def test_a_type_of_numbers_decides_that_times_are_no_dates() -> None:
-    parsed = parse_times(pd.Series([np.inf, np.inf, 7.0]))
-    assert parsed.values[2] == 7.0
-    assert parsed.faulty.tolist() == [True, True, False]
-
-
-def test_a_part_of_a_column_of_times_is_read_as_the_whole() -> None:
-    assert parse_times(column(["3", "2020-01-02"]), as_dates=True).faulty.tolist() == [True, False]
-    assert parse_times(column(["soon", "soon"]), as_dates=False).faulty.all()
-
-
-def test_durations_are_no_times() -> None:
-    parsed = parse_times(column([pd.Timedelta(1), None], "timedelta64[ns]"))
-    assert parsed.faulty.tolist() == [True, False]
 
 
 @pytest.mark.parametrize(

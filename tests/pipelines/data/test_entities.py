@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from pipelines.config import FileFormat
 from pipelines.data.entities import check_entities, entities_from_ids, require_columns
 from pipelines.data.sources.frame_source import FrameSource
+from pipelines.data.sources.open import open_source
 from towers.errors import ConfigError
 from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
 
@@ -55,24 +58,53 @@ def test_columns_are_parsed_and_the_others_stay() -> None:
     assert source.frame["item"].tolist() == ["1", "2"]  # what was read stays as it was
 
 
-def test_each_fault_has_its_reason() -> None:
+def test_only_ids_reject_a_row() -> None:
+    source = films({"item": ""}, {"item": "1", "year": "old"}, {"item": "1"}, {"item": "3"})
+    checked = check_entities(source, schema=SCHEMA, side="item", id_kind="integer")
+    assert checked.faults.counts() == {"null item": 1, "duplicate item": 1}
+    assert checked.rows["item"].tolist() == [1, 3]
+    assert checked.faults.first(9)[1] == "items.iloc:2: duplicate item: '1'"
+
+
+def test_what_a_feature_cannot_read_is_missing_and_noted() -> None:
     source = films(
-        {"item": ""},
-        {"item": "1", "year": "old"},
-        {"item": "1"},
-        {"item": "1"},
-        {"item": "2", "shares": "1"},
-        {"item": "3"},
+        {"year": "old"},
+        {"item": "2", "year": "old", "genres": b"x"},
+        {"item": "3", "year": "1e999", "shares": "1"},
+        {"item": "4", "shares": "1|many"},
+        {"item": "", "year": "older"},  # is rejected, and not noted
+        typed=True,
     )
     checked = check_entities(source, schema=SCHEMA, side="item", id_kind="integer")
-    assert checked.faults.counts() == {
-        "null item": 1,
-        "unparsable year": 1,
-        "shares not finite numbers, one for each of genres": 1,
-        "duplicate item": 1,
-    }
-    assert checked.rows["item"].tolist() == [1, 3]
-    assert checked.faults.first(9)[1] == "items.iloc:1: unparsable year: 'old'"
+    assert checked.rows["year"].isna().tolist() == [True, True, True, False]
+    assert checked.rows["genres"].tolist() == [["x", "y"], [], ["x", "y"], ["x", "y"]]
+    assert checked.rows["shares"].tolist() == [[1.0, 2.0], [], [1.0, 1.0], [1.0, 1.0]]
+    assert list(checked.notes) == [
+        "year: 3 value(s) ('old' at items.iloc:0, '1e999' at items.iloc:2) taken as missing: no "
+        "finite number of 32 bits",
+        "genres: 1 value(s) (b'x' at items.iloc:1) taken as missing: no list of values",
+        "shares: 3 value(s) ('1|2' at items.iloc:1, '1' at items.iloc:2, '1|many' at items.iloc:3) "
+        "taken as missing: no list of finite numbers, one for each of genres",
+    ]
+
+
+def test_spellings_of_a_missing_value_are_noted_and_are_no_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text("item,studio,year,genres,shares\n1,NA,NULL,,\n2,s,,NULL,\n3,NA,9,x,1\n")
+    source = open_source(FileFormat(path=str(path)), name="items")
+    checked = check_entities(source, schema=SCHEMA, side="item", id_kind="integer")
+    assert checked.faults.counts() == {}
+    assert checked.rows["studio"].tolist() == [None, "s", None]
+    assert checked.rows["year"].isna().tolist() == [True, True, False]
+    assert checked.rows["genres"].tolist() == [[], [], ["x"]]
+    assert list(checked.notes) == [
+        f"studio: 2 value(s) ('NA' at {path}:2) taken as missing: one of null_values",
+        f"year: 1 value(s) ('NULL' at {path}:2) taken as missing: one of null_values",
+        f"genres: 1 value(s) ('NULL' at {path}:3) taken as missing: one of null_values",
+    ]
+    as_they_are = open_source(FileFormat(path=str(path), null_values=()), name="items")
+    checked = check_entities(as_they_are, schema=SCHEMA, side="item", id_kind="integer")
+    assert checked.rows["studio"].tolist() == ["NA", "s", "NA"]
 
 
 def test_ids_that_differ_in_the_last_of_64_bits_are_no_duplicates() -> None:
@@ -81,10 +113,12 @@ def test_ids_that_differ_in_the_last_of_64_bits_are_no_duplicates() -> None:
     assert checked.rows["item"].tolist() == [2**60, 2**60 + 1]
 
 
-def test_lists_where_a_token_belongs_are_faults() -> None:
+def test_a_list_where_a_token_belongs_is_missing() -> None:
     source = films({"studio": ["s", "t"]}, {"item": "2"}, typed=True)
     checked = check_entities(source, schema=SCHEMA, side="item", id_kind="text")
-    assert checked.faults.counts() == {"unparsable studio": 1}
+    assert checked.rows["studio"].tolist() == [None, "s"]
+    [note] = checked.notes
+    assert note.startswith("studio: 1 value(s) (['s', 't'] at items.iloc:0) taken as missing")
 
 
 def test_columns_that_features_read_are_required() -> None:

@@ -53,7 +53,7 @@ def test_integers_here_and_text_there_are_refused() -> None:
 
 
 def test_ids_that_are_neither_are_refused() -> None:
-    with pytest.raises(DataError, match=r"all integers or all text.*int, str.*such as 1;"):
+    with pytest.raises(DataError, match=r"all integers or all text.*int .1 at .*iloc:0., str .'a'"):
         decide_id_kind([ids([1, "a"], typed=True)])
     with pytest.raises(DataError, match=r"all integers or all text.*bool"):
         decide_id_kind([ids([True], typed=True, dtype="bool")])

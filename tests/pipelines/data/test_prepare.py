@@ -138,9 +138,9 @@ def test_faults_of_all_tables_are_shown_at_once(tmp_path: Path, make: Make) -> N
         make(make_config(data))
     message = str(raised.value)
     assert "users: 1 x duplicate id" in message
-    assert "interactions: 1 x unparsable ts" in message
+    assert "interactions: 1 x unparsable ts (see timestamp_format)" in message
     assert f"{tmp_path}/u.csv:4: duplicate id: '2'" in message
-    assert f"{tmp_path}/c.csv:2: unparsable ts: 'x'" in message
+    assert f"{tmp_path}/c.csv:2: unparsable ts (see timestamp_format): 'x'" in message
     assert f"{tmp_path}/c.csv:5: user_id not in the users table: '9'" in message
 
 
@@ -170,7 +170,7 @@ def test_quarantine_sets_faults_aside_and_accounts_for_every_row(
         "  1 repeats of a user and an item, merged into the earliest",
         "  1 rejected: wrong number of fields",
         "  1 rejected: null user_id",
-        "  1 rejected: unparsable ts",
+        "  1 rejected: unparsable ts (see timestamp_format)",
         "  1 rejected: duplicate interaction",
         f"  rejected rows are in {tmp_path}/rejects/interactions.csv",
     ]
@@ -184,12 +184,12 @@ def test_interactions_of_a_quarantined_user_are_set_aside_too(make: Make) -> Non
     prepared = make(
         config,
         interactions=clicks((1, 1), (2, 2), (3, 3)),
-        users=pd.DataFrame({"id": [1, 2, 3], "age": ["30", "old", "40"]}),
+        users=pd.DataFrame({"id": [1, 2.5, 3], "age": ["30", "50", "40"]}),
     )
     assert prepared.users["id"].tolist() == [1, 3]
     assert pairs(prepared) == [(1, 1), (3, 3)]
     assert [line for line in prepared.lines if "rejected:" in line] == [
-        "  1 rejected: unparsable age",
+        "  1 rejected: unparsable id",
         "  1 rejected: user_id not in the users table",
     ]
 
@@ -318,7 +318,7 @@ def test_parts_that_may_not_be_looked_at_are_empty(prepared: Prepared) -> None:
 
 def test_a_column_of_several_types_is_refused(tiny: Tiny, make: Make, tmp_path: Path) -> None:
     items = tiny.tables["items"].assign(extra=[1, "one"] * 20)
-    with pytest.raises(DataError, match=r"items: expected values of one type.*column extra"):
+    with pytest.raises(DataError, match=r"items: expected values of one type.*column 'extra'"):
         make(tiny.config(), **{**tiny.tables, "items": items})
     assert list(tmp_path.iterdir()) == []
 

@@ -79,13 +79,16 @@ def test_arrow_tables_and_streams_are_taken(wrap: Any) -> None:
             "id": pa.array([BIG, None]),
             "name": pa.array(["a", None]).cast(pa.string_view()),
             "kind": pa.array(["x", "y"]).dictionary_encode(),
+            "tags": pa.array([["x"], None], pa.list_(pa.string_view())),
             "raw": pa.array([b"\xc3\xa9", b""]),
             "blob": pa.array([b"\xff", b""]),
             "day": pa.array([date(2020, 1, 1), None]),
         }
     )
     source = FrameSource.of(wrap(table), name="users")
-    assert source.read(0, 2).frame.to_dict("list") == {
+    frame = source.read(0, 2).frame
+    assert [None if tags is None else list(tags) for tags in frame.pop("tags")] == [["x"], None]
+    assert frame.to_dict("list") == {
         "id": [BIG, None],
         "name": ["a", None],
         "kind": ["x", "y"],
@@ -98,10 +101,14 @@ def test_arrow_tables_and_streams_are_taken(wrap: Any) -> None:
 def test_a_polars_frame_is_taken() -> None:
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"id": [1, None], "name": ["a", "b"], "tags": [["x"], []]})
+    frame = frame.with_columns(name=polars.col("name").cast(polars.Categorical))
     rows = FrameSource.of(frame, name="users").read(0, 2).frame
     assert rows["id"].tolist() == [1, None]
     assert rows["name"].tolist() == ["a", "b"]
     assert [list(tags) for tags in rows["tags"]] == [["x"], []]
+    wide = polars.DataFrame({"id": polars.Series([2**70], dtype=polars.Int128)})
+    with pytest.raises(DataError, match=r"users: expected columns of types that Arrow knows"):
+        FrameSource.of(wide, name="users")
 
 
 def test_what_is_no_table_is_refused() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config import FileFormat
-from pipelines.data.sources import csv_source, source
+from pipelines.data.sources import csv_source, files, source
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.parquet_files import SourceFiles
@@ -43,7 +43,7 @@ def opened(folder: Path, kind: Kind, sizes: list[int], **table: Any) -> Source:
             shard.to_csv(folder / f"{number}.csv", index=False)
     stage = folder / "_staged" if kind == "staged csv" else None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(csv_source, "LARGE_BYTES", -1)
+        patch.setattr(files, "LARGE_BYTES", -1)
         return open_source(described, name="items", stage=stage)
 
 

@@ -35,7 +35,7 @@ def check(folder: Path, *, seed: int | None) -> CheckChunk:
             id_kinds={"user": "integer", "item": "text"},
             known_ids={"user": folder / "users.parquet"},
         ),
-        as_dates=False,
+        times=None,
         n_blocks=2,
         seed=seed,
         folder=folder,

@@ -9,6 +9,7 @@ import pytest
 from pipelines.config import InteractionsTable
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.steps.parse import ParsedInteractions, parse_interactions
+from pipelines.data.times import TimeReading
 from towers.schema import Side
 
 ALL = InteractionsTable(
@@ -28,7 +29,7 @@ def parse(
         table,
         id_kinds={"user": "text", "item": "text"},
         known_ids={side: pd.Index(ids) for side, ids in (known or {}).items()},
-        as_dates=False,
+        times=TimeReading(are_dates=False),
     )
 
 
@@ -56,7 +57,7 @@ def test_only_the_configured_columns_are_read() -> None:
         ({"u": ""}, "null u"),
         ({"i": None}, "null i"),
         ({"t": None}, "null t"),
-        ({"t": "soon"}, "unparsable t"),
+        ({"t": "soon"}, "unparsable t (see timestamp_format)"),
         ({"r": ""}, "null r"),
         ({"r": "good"}, "unparsable r"),
         ({"w": ""}, "null w"),
