@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
@@ -80,6 +81,22 @@ def pack_table(
             values = packed[name]
             is_given |= mask | ~is_marker(values).all(axis=tuple(range(1, values.ndim)))
     return packed, is_given, faulty
+
+
+def without_null_texts(table: pa.Table, null_values: frozenset[str]) -> pa.Table:
+    """Put nulls for the texts that mean a missing value."""
+    if not null_values:
+        return table
+    texts = pa.array(sorted(null_values))
+    for place, field in enumerate(table.schema):
+        column = table.column(place)
+        if types.is_dictionary(field.type):
+            column = column.cast(field.type.value_type)
+        if types.is_string(column.type) or types.is_large_string(column.type):
+            is_null = pc.is_in(column, value_set=texts.cast(column.type))
+            column = pc.if_else(is_null, pa.scalar(None, column.type), column)
+            table = table.set_column(place, field.name, column)
+    return table
 
 
 def ids_of(name: str, values: Column, dtype: Any) -> NDArray[Any]:

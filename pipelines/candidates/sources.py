@@ -10,7 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.candidates.features import check_types, id_lists, ids_of, pack_table
+from pipelines.candidates.features import (
+    check_types,
+    id_lists,
+    ids_of,
+    pack_table,
+    without_null_texts,
+)
 from serving.retrieval.parts import Parts
 from serving.search.index import Pairs, Rows, Vectors, no_pairs
 from towers.errors import ConfigError
@@ -70,6 +76,7 @@ class SourceReader:
         inputs = parts.tower(side).inputs if len(schema.names) > 1 else {}
         history = parts.history if side == "user" else None
         self._history = history if history in schema.names else None
+        self._null_values = parts.null_values(side)
         self._id_input = parts.schema.id_input(side)
         self._columns = {input: input for input in inputs} | parts.schema.columns(side)
         described = {self._columns[input] for input in inputs} - {name}
@@ -88,6 +95,7 @@ class SourceReader:
         Raises:
             DataError: a column is of a type that its feature cannot have.
         """
+        table = without_null_texts(table, self._null_values)
         name, dtype = self._catalogue.id_column, self._catalogue.id_dtype
         ids = ids_of(name, table[name], dtype)
         rows = self._catalogue.find(ids)

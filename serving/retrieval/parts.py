@@ -57,6 +57,10 @@ class Parts:
         """The features that the towers read."""
         return self.bundle.manifest.schema
 
+    def null_values(self, side: Side) -> frozenset[str]:
+        """The texts that meant a missing value in the table of a side."""
+        return self.bundle.manifest.null_values(side)
+
     @property
     def history(self) -> str | None:
         """The name of the feature that takes a user's history; None if there is none."""

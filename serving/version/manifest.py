@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from towers.errors import BundleError, ConfigError
-from towers.schema import Features, Schema
+from towers.schema import Features, Schema, Side
 from towers.typed import STRICT, parse
 
 FORMAT = 1
@@ -118,6 +118,11 @@ class Manifest(Provenance):
                 f"{MANIFEST}: expected the features of a run in `config`, received {error}; "
                 f"{REMEDY}"
             ) from None
+
+    def null_values(self, side: Side) -> frozenset[str]:
+        """The texts that meant a missing value in the table of users or items."""
+        table = self.config.get("data", {}).get(f"{side}s") or {}
+        return frozenset(table.get("null_values", ()))
 
     @classmethod
     def of(cls, folder: Path, provenance: Provenance, *, version: int) -> Manifest:

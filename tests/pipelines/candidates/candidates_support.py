@@ -104,6 +104,9 @@ class World:
     def index(self) -> Any:
         return cache(self._index)
 
+    def null_values(self, side: Side) -> frozenset[str]:
+        return frozenset({"NULL"})
+
     def tower(self, side: Side) -> Any:
         return SumTower(self) if side == "user" else SimpleNamespace(inputs={})
 

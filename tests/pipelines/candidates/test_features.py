@@ -8,7 +8,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipelines.candidates.features import check_types, id_lists, ids_of, pack_table
+from pipelines.candidates.features import (
+    check_types,
+    id_lists,
+    ids_of,
+    pack_table,
+    without_null_texts,
+)
 from towers.errors import DataError
 from towers.packer import Input, pack
 
@@ -161,3 +167,21 @@ def test_lists_of_ids_of_any_kind_are_cut_alike() -> None:
     fixed = pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int64(), 2))
     assert id_lists("x", fixed, np.dtype(np.int64))[1].tolist() == [2, 0, 2]
     assert id_lists("x", pa.nulls(2), np.dtype(np.int64))[1].tolist() == [0, 0]
+
+
+def test_texts_that_meant_nothing_in_training_are_missing() -> None:
+    nulls = frozenset({"NULL", "n/a"})
+    plain = ["a", "NULL", None, "n/a"]
+    table = pa.table(
+        {
+            "city": plain,
+            "kind": pa.array(plain).dictionary_encode(),
+            "large": pa.array(plain, pa.large_string()),
+            "age": [1, 2, 3, None],
+        }
+    )
+    found = without_null_texts(table, nulls)
+    for name in ("city", "kind", "large"):
+        assert found[name].to_pylist() == ["a", None, None, None]
+    assert found["age"] == table["age"]
+    assert without_null_texts(table, frozenset()) is table

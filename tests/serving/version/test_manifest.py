@@ -203,10 +203,13 @@ def manifest_with(config: dict[str, Any]) -> Manifest:
 
 
 def test_the_schema_is_that_of_the_configuration() -> None:
-    data = {"interactions": {"user": "u", "item": "i"}, "users": {"id": "uid"}, "items": None}
+    users = {"id": "uid", "null_values": ["NULL"]}
+    data = {"interactions": {"user": "u", "item": "i"}, "users": users, "items": None}
     past = {"kind": "history", "column": "past"}
     config = {"data": data, "user": {"features": [past]}, "item": None}
-    schema = manifest_with(config).schema
+    manifest = manifest_with(config)
+    assert (manifest.null_values("user"), manifest.null_values("item")) == ({"NULL"}, frozenset())
+    schema = manifest.schema
     assert (schema.user_id, schema.item_id) == ("uid", "i")
     assert schema.history == History(column="past")
     assert schema.features("item") == (Categorical(column="i"),)
