@@ -21,13 +21,17 @@ PARTIAL = ".partial"
 
 
 @contextmanager
-def replace_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replace_file(path: Path, *, folder: Path | None = None, durable: bool = True) -> Iterator[Path]:
     """Give a path to write to; the file there replaces `path` when the block ends without error.
 
-    Several writers may do so at the same time: the last one to end wins. Without `durable`, which
-    is for files that a job can make again, nothing waits until the file is on disk.
+    Several writers may do so at the same time: the last one to end wins.
+
+    Args:
+        path: the file to replace; it need not exist.
+        folder: where it is written, on the same file system; by default in its own folder.
+        durable: whether to wait until the file is on disk; not for files that a job makes again.
     """
-    partial = path.with_name(f".{path.name}.{uuid4().hex}{PARTIAL}")
+    partial = (folder or path.parent) / f".{path.name}.{uuid4().hex}{PARTIAL}"
     try:
         yield partial
         if durable:

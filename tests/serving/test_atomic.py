@@ -77,10 +77,14 @@ def test_a_file_that_can_be_made_again_is_not_waited_for(
     def fail(descriptor: int) -> None:
         pytest.fail("waited for the disk")
 
+    (tmp_path / "blocks").mkdir()
     monkeypatch.setattr(os, "fsync", fail)
-    with replace_file(tmp_path / "chunk", durable=False) as partial:
+    path = tmp_path / "blocks" / "0"
+    with replace_file(path, folder=tmp_path, durable=False) as partial:
         partial.write_bytes(b"rows")
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("chunk", b"rows")]
+        assert partial.parent == tmp_path
+    assert path.read_bytes() == b"rows"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["blocks"]
 
 
 def test_writers_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:

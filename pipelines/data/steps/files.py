@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from serving.atomic import replace_file
+
 BLOCK = "block"
 """The column that says which block of users a row is in."""
 
 ROW = pa.int32()
 """The type of a row number of users or items; ids are never of it."""
+
+whole_file = partial(replace_file, durable=False)
+"""Replaces a file that has its name when it is whole; a run that is killed makes it again."""
 
 
 def checked_file(folder: Path, table: str, chunk: int) -> Path:
@@ -87,14 +91,3 @@ def write_rows(path: Path, rows: pa.Table) -> None:
     """Write a table as a file, which has its name when it is whole."""
     with whole_file(path) as beside:
         pq.write_table(rows, beside, compression="lz4")
-
-
-@contextmanager
-def whole_file(path: Path, *, folder: Path | None = None) -> Iterator[Path]:
-    """Give a name in a folder to write under; the file has its own when the block ends well.
-
-    The folder, by default the file's own, is on the same file system.
-    """
-    beside = (folder or path.parent) / f".{path.name}.{uuid4().hex}"
-    yield beside
-    beside.replace(path)
