@@ -11,10 +11,10 @@ from pipelines.data.columns import tidy_bags, tidy_column, tidy_numbers, tidy_sh
 from pipelines.data.ids import IdKind, parse_ids
 from pipelines.data.rejects import Faults, Rejects
 from pipelines.data.sources.source import Rows, Source
-from pipelines.data.unread import report_unread
+from pipelines.data.unread import report_merged, report_unread
 from towers.errors import ConfigError
 from towers.reading import Mask
-from towers.schema import Feature, History, MultiValued, Numeric, Schema, Side
+from towers.schema import Categorical, Feature, History, MultiValued, Numeric, Schema, Side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +25,7 @@ class CheckedEntities:
     """One row an id: the id, then the other columns, each of the type of its values."""
     faults: Faults
     notes: tuple[str, ...]
-    """What the report is to say about values that are taken as missing."""
+    """What the report is to say about values that are not taken as they stand."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,6 +90,9 @@ def check_entities(
             rows, column.name, column.faulty, why=column.why, kept=rejects.good
         )
     ]
+    for feature in _column_features(schema, side):
+        if isinstance(feature, Categorical):
+            notes += report_merged(rows, feature.column)
     return CheckedEntities(
         rows=pd.DataFrame(values)[rejects.good].reset_index(drop=True),
         faults=Faults.of(source, rejects),

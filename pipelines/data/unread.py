@@ -1,4 +1,4 @@
-"""Values of features that are taken as missing: count them, and show the first of them."""
+"""Values of features that are not taken as they stand: count them, and show the first of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipelines.data.sources.source import Rows
 from towers.reading import Mask
+from towers.values import text_of
 
 SHOWN_VALUES = 3
 SHOWN_CHARACTERS = 40
@@ -28,6 +29,21 @@ def report_unread(rows: Rows, column: str, faulty: Mask, *, why: str, kept: Mask
     for chosen, reason in reasons:
         if (chosen & kept).any():
             yield f"{column}: {_show(rows, column, chosen & kept)} taken as missing: {reason}"
+
+
+def report_merged(rows: Rows, column: str) -> Iterator[str]:
+    """Say which texts of a column, such as 1.10 and 1.1, are one token."""
+    texts: dict[str | None, list[str]] = {}
+    for text in sorted({value for value in rows.column(column) if isinstance(value, str)}):
+        texts.setdefault(text_of(text), []).append(text)
+    merged = [(token, several) for token, several in texts.items() if len(several) > 1]
+    if merged:
+        token, several = merged[0]
+        written = " and ".join(_cut(repr(text)) for text in several[:SHOWN_VALUES])
+        yield (
+            f"{column}: {len(merged):,} token(s) are written in several ways, such as {token} as "
+            f"{written}; see docs/values.md"
+        )
 
 
 def _spelled_nulls(rows: Rows, column: str) -> Mask:

@@ -121,6 +121,17 @@ def test_a_list_where_a_token_belongs_is_missing() -> None:
     assert note.startswith("studio: 1 value(s) (['s', 't'] at items.iloc:0) taken as missing")
 
 
+def test_texts_that_are_one_token_are_noted() -> None:
+    studios = ["1.10", "1.1", "True", "true", "v1.10", "v1.1"]
+    source = films(*({"item": str(row), "studio": x} for row, x in enumerate(studios)), typed=True)
+    checked = check_entities(source, schema=SCHEMA, side="item", id_kind="integer")
+    assert checked.rows["studio"].tolist() == studios
+    assert list(checked.notes) == [
+        "studio: 2 token(s) are written in several ways, such as 1.1 as '1.1' and '1.10'; see "
+        "docs/values.md"
+    ]
+
+
 def test_columns_that_features_read_are_required() -> None:
     source = FrameSource.of(pd.DataFrame({"item": [1], "year": [1]}), name="items")
     with pytest.raises(ConfigError, match=r"\['studio', 'genres', 'shares'\].*\['item', 'year'\]"):
