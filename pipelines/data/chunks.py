@@ -86,6 +86,8 @@ class Chunks:
 
     def _without_rejected(self, ids: IdColumn) -> IdColumn:
         """Leave out the ids that are no integers, in rows that are rejected for something else."""
+        if not len(ids.odd):
+            return ids
         rejects = Rejects(len(ids.odd))
         parse_values(ids.source.take(ids.odd), self.table, times=self.times, rejects=rejects)
         rejected = ids.odd[rejects.positions]

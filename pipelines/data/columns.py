@@ -6,7 +6,7 @@ parsed, so that the caller can show the rows. Missing is a null, or an empty tex
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
@@ -73,12 +73,17 @@ def is_missing(column: pd.Series) -> Mask:
     column = plain(column)
     missing = column.isna().to_numpy(dtype=bool)
     if types.is_object_dtype(column.dtype) or types.is_string_dtype(column.dtype):
-        missing = missing | np.fromiter(
-            (isinstance(value, str) and not value for value in column),
-            dtype=bool,
-            count=len(column),
-        )
+        missing = missing | are_among(column, [""])
     return missing
+
+
+def are_among(column: pd.Series, texts: Collection[str]) -> Mask:
+    """Mark the values that are one of some texts."""
+    try:
+        found = column.isin(list(texts))
+    except TypeError:  # a list has no hash
+        found = column.map(lambda value: isinstance(value, str) and value in texts)
+    return found.to_numpy(dtype=bool)
 
 
 def are_integers(texts: Iterable[str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -27,18 +28,20 @@ class IdColumn:
     is_first: bool = True
     """Whether no ids come before these; if some do, they are integers."""
 
-    @property
+    @cached_property
     def present(self) -> pd.Series:
         """The ids that are given."""
         ids = plain(self.source.column(self.column))
         return ids[~is_missing(ids)]
 
-    @property
+    @cached_property
     def odd(self) -> NDArray[np.int64]:
         """The positions of the texts that are no integers."""
         ids = self.present
         distinct = pd.unique(ids)
         odd = [text for text in distinct if not isinstance(text, str) or not are_integers([text])]
+        if not odd:
+            return np.empty(0, dtype=np.int64)
         return ids.index[ids.isin(odd)].to_numpy(dtype=np.int64)
 
     def explain_text(self) -> str | None:
@@ -121,7 +124,7 @@ def _kind(ids: IdColumn) -> IdKind | None:
     if kind in {"integer", "float"}:
         return "integer"
     if kind == "text":
-        is_integer = not ids.source.typed and are_integers(pd.unique(present))
+        is_integer = not ids.source.typed and not len(ids.odd)
         return "integer" if is_integer else "text"
     firsts = present[~present.map(type).duplicated()].sort_index()
     places = ids.source.locate(firsts.index.to_numpy())

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.data.columns import are_among
 from towers.errors import ConfigError, DataError
 
 ROWS_AT_A_TIME = 65_536
@@ -63,11 +64,7 @@ class Rows:
         values = self.frame[name]
         if not self.null_values or values.dtype != np.dtype(object):
             return values
-        means_null = np.fromiter(
-            (isinstance(value, str) and value in self.null_values for value in values),
-            dtype=np.bool_,
-            count=len(values),
-        )
+        means_null = are_among(values, self.null_values)
         return values.mask(means_null, None) if means_null.any() else values
 
     def locate(self, positions: NDArray[np.int64]) -> list[tuple[str, int]]:
