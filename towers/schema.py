@@ -98,7 +98,10 @@ class History:
 
     kind: Literal["history"] = "history"
     column: str = "history"
-    """The input's name; filled from the interactions in training, by the caller in serving."""
+    """The input's name; filled from the interactions in training, by the caller in serving.
+
+    Where the users' table has a column of that name, records and tables of users mean the column:
+    give the history another name to pass it there."""
     latest: PositiveInt = 500
     """Only the latest this many items count."""
     popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
@@ -233,7 +236,8 @@ class Schema:
             if repeated:
                 raise ConfigError(
                     f"{side}.features: expected each {what} once, received {repeated} more than "
-                    "once; remove the repetition"
+                    "once; remove the repetition, or give a feature a name of its own (a history: "
+                    "another `column`)"
                 )
         if not features:
             raise ConfigError(f"{side}.features: expected at least one feature, received none")

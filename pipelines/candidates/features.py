@@ -41,7 +41,7 @@ def check_types(
         DataError: there is one.
     """
     for name, input in inputs.items():
-        if columns[name] in schema.names:
+        if columns.get(name) in schema.names:
             kind = schema.field(columns[name]).type
             if not _can_hold(kind, input):
                 expected = "lists" if input.rank > 1 else EXPECTED[input.dtype]

@@ -74,18 +74,20 @@ class SourceReader:
                 f"{schema.names}; rename the column of ids"
             )
         inputs = parts.tower(side).inputs if len(schema.names) > 1 else {}
-        history = parts.history if side == "user" else None
+        history = parts.history_column if side == "user" else None
         self._history = history if history in schema.names else None
         self._null_values = parts.null_values(side)
         self._id_input = parts.schema.id_input(side)
         self._columns = {input: input for input in inputs} | parts.schema.columns(side)
-        described = {self._columns[input] for input in inputs} - {name}
+        if side == "user" and history is None:
+            self._columns.pop(parts.history or "", None)  # a column that no feature reads
+        described = {self._columns[input] for input in inputs if input in self._columns} - {name}
         self._inputs: Mapping[str, Input] = inputs if described & set(schema.names) else {}
         is_integer = self._catalogue.id_dtype == np.int64
         own = Input(dtype=np.int64 if is_integer else object, is_id=True)
         check_types(schema, inputs={name: own}, columns={name: name})
         check_types(schema, inputs=self._inputs, columns=self._columns)
-        wanted = {name, *(self._columns[input] for input in self._inputs)}
+        wanted = {name} | (described if self._inputs else set())
         self.columns = [column for column in schema.names if column in wanted | {self._history}]
         """The columns to read."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -34,6 +35,9 @@ FIGURES = {
 
 ENDS = {"u": "user", "i": "item"}
 """The side that each letter of a direction stands for."""
+
+OWN = 3
+"""The columns of ranked hits that are not of the table: rank, id and score."""
 
 SHOWN_TRIALS = 3
 """How many trials of a search are shown, so that they fit a narrow terminal."""
@@ -86,7 +90,7 @@ def show_hits(
     console: Console, hits: pd.DataFrame, *, title: str, show: Sequence[str] | None
 ) -> None:
     """Print hits by rank, with the columns `show` of the target's table; None shows all."""
-    frame = _chosen(hits, show=show)
+    frame = _ranked(hits, show=show)
     table = _table()
     for name in frame.columns:
         table.add_column(str(name), justify="right" if name in {"rank", "score"} else "left")
@@ -96,10 +100,17 @@ def show_hits(
 
 
 def hits_as_json(hits: pd.DataFrame, *, show: Sequence[str]) -> str:
-    """Write hits as a JSON array of objects, one a hit."""
-    dated = _chosen(hits, show=show).map(lambda x: x.isoformat() if isinstance(x, date) else x)
-    text: str = dated.to_json(orient="records", force_ascii=False)
-    return text
+    """Write hits as a JSON array of objects, one a hit; the columns `show` are in `columns`."""
+    frame = _ranked(hits, show=show).map(lambda x: x.isoformat() if isinstance(x, date) else x)
+    records = json.loads(frame.to_json(orient="records"))
+    own = [str(name) for name in frame.columns[:OWN]]
+    of_table = [str(name) for name in frame.columns[OWN:]]
+    found = [
+        {name: record[name] for name in own}
+        | {"columns": {name.partition(".")[2]: record[name] for name in of_table}}
+        for record in records
+    ]
+    return json.dumps(found, ensure_ascii=False)
 
 
 def show_explanation(
@@ -157,17 +168,18 @@ def _feature(name: FeatureName | None, titles: Mapping[FeatureName, str]) -> Tex
     return Text(f"{name.field}: {name.token}{title}{unknown}")
 
 
-def _chosen(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
-    """Number hits by rank, and keep the id, the score and the columns `show`.
+def _ranked(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
+    """Number hits by rank, and keep the id, the score and the columns `show` of their table.
 
     Raises:
         QueryError: there is no such column.
     """
-    rest = list(hits.columns[2:])
-    missing = [name for name in show or () if name not in rest]
+    of_table = {str(name).partition(".")[2]: name for name in hits.columns[2:]}
+    missing = [name for name in show or () if name not in of_table]
     if missing:
-        raise QueryError(f"--show: expected some of {rest}, received {missing}")
-    frame = hits[[*hits.columns[:2], *(rest if show is None else show)]].copy()
+        raise QueryError(f"--show: expected some of {list(of_table)}, received {missing}")
+    chosen = of_table.values() if show is None else [of_table[name] for name in dict.fromkeys(show)]
+    frame = hits[[*hits.columns[:2], *chosen]].copy()
     frame.insert(0, "rank", range(1, len(frame) + 1))
     return frame
 

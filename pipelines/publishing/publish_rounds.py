@@ -18,6 +18,7 @@ from pipelines.data.prepare import Prepared
 from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
+from pipelines.publishing.check_bundle import check_bundle
 from pipelines.publishing.export import Exported, export_bundle
 from pipelines.reporting.report import write_report
 from pipelines.results import Data, Results, Round, flatten
@@ -108,7 +109,7 @@ class Rounds:
             if self._is_best(number):
                 self._results["current_version"] = version
             self._write_results(staged)
-            self.store.publish(staged, self._provenance(fitted, exported))
+            self.store.publish(staged, self._provenance(fitted, exported), check=check_bundle)
         self._finish_round(self._results)
 
     def _finish_round(self, results: Results) -> None:

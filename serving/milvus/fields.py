@@ -77,7 +77,7 @@ def id_field(published: Embeddings) -> ColumnField:
     kind = "int" if published.ids.dtype == np.int64 else "text"
     type = pa.int64() if kind == "int" else pa.string()
     return ColumnField(
-        published.id_column, _named(published.id_column, 0, set()), kind, type, is_id=True
+        published.id_column, _named(published.id_column, 0, {VECTOR}), kind, type, is_id=True
     )
 
 

@@ -38,8 +38,11 @@ def check_change(
     """Check a change without making it, and encode it; see `Retriever.change`."""
     catalogue, tower = parts.catalogue(side), parts.tower(side)
     columns = {name: name for name in tower.inputs} | parts.schema.columns(side)
-    given = [{columns.get(key, key): value for key, value in one.items()} for one in upsert]
-    inputs = {columns[name]: input for name, input in tower.inputs.items()}
+    if side == "user" and parts.history_column is None:
+        columns.pop(parts.history or "", None)
+    names = columns | {column: column for column in catalogue.columns}
+    given = [{names.get(key, key): value for key, value in one.items()} for one in upsert]
+    inputs = {columns[name]: input for name, input in tower.inputs.items() if name in columns}
     read = [catalogue.read_record(record, inputs=inputs) for record in given]
     records = list({record[catalogue.id_column]: record for record in read}.values())
     features = {

@@ -66,6 +66,15 @@ class Parts:
         """The name of the feature that takes a user's history; None if there is none."""
         return None if self.schema.history is None else self.schema.history.name
 
+    @property
+    def history_column(self) -> str | None:
+        """Where records and tables of users have a history: under the name of the feature.
+
+        None if there is no such feature, or if the users' own table has a column of that name,
+        which is then what records and tables mean by it.
+        """
+        return None if self.history in self.users.columns else self.history
+
     @cached_property
     def feature_names(self) -> FeatureNames:
         """What the rows of the feature table stand for; reads the vocabulary."""

@@ -100,7 +100,8 @@ class Retriever:
             min_score: leave out targets that score less.
 
         Returns:
-            The targets, best first: their id, `score`, and the other columns of their table.
+            The targets, best first: `id`, `score`, and the other columns of their table, called
+            `item.` or `user.` and their name.
 
         Raises:
             QueryError: the direction, the id, a feature, k or the filter is unknown or wrong.
@@ -117,8 +118,9 @@ class Retriever:
         )
         hits = self.answer([question])[0]
         found = hits.rows[0] >= 0
-        frame = self.catalogue(question.direction.target).show(hits.rows[0][found])
-        frame = frame.drop(columns="score", errors="ignore")
+        side = question.direction.target
+        frame = self.catalogue(side).show(hits.rows[0][found]).add_prefix(f"{side}.")
+        frame = frame.rename(columns={frame.columns[0]: "id"})
         frame.insert(1, "score", hits.scores[0][found])
         return frame
 
@@ -354,7 +356,8 @@ class Retriever:
             records = [self.catalogue(side).record(int(row)) for row in rows]
             if not any(records):
                 return NOTHING
-            given = {column: [record.get(column) for record in records]}
+            key = self.parts.history_column or ""
+            given = {column: [record.get(key) for record in records]}
             packed = self.tower(side).pack(given, size=len(rows))
         items = packed[column]
         return self.catalogue("item").find(items.ravel()).reshape(items.shape)

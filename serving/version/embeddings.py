@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -21,7 +22,10 @@ from towers.errors import BundleError, QueryError
 from towers.values import INT64
 
 VECTOR = "vector"
-"""The column of the vectors in Parquet; the id is the first column."""
+"""The column of the vectors in Parquet."""
+
+COLUMNS = "columns"
+"""The column of records in Parquet: the table's own columns, the id first, whatever their names."""
 
 LARGEST_NARROW = 2**31 - 1
 """Bytes of the texts of an Arrow array whose offsets are narrow at most."""
@@ -50,17 +54,17 @@ class Embeddings:
         """
         with _opened(path) as file:
             vectors = _read_vectors(file)
-            schema = file.schema_arrow
-            names = [name for name in schema.names if name != VECTOR]
-            table = pa.table({name: _read_column(file, name) for name in names})
-        return cls(table.replace_schema_metadata(schema.metadata), vectors)
+            table = pa.table({name: _read_column(file, name) for name in _column_names(file)})
+            metadata = file.schema_arrow.metadata
+        return cls(table.replace_schema_metadata(metadata), vectors)
 
     def write(self, path: Path) -> None:
-        """Write Parquet: the table's columns, then `vector`, a list of fixed size of float32."""
+        """Write Parquet: `columns`, records of the table, and `vector`, lists of float32."""
         lists = pa.FixedSizeListArray.from_arrays(
             pa.array(self.vectors.ravel(), pa.float32()), self.vectors.shape[1]
         )
-        pq.write_table(self.table.append_column(VECTOR, lists), path)
+        table = pa.table({COLUMNS: self.table.to_struct_array(), VECTOR: lists})
+        pq.write_table(table.replace_schema_metadata(self.table.schema.metadata), path)
 
     @property
     def id_column(self) -> str:
@@ -130,7 +134,7 @@ def read_ids(path: Path) -> IdTable:
         BundleError: the file is not such a table.
     """
     with _opened(path) as file:
-        return IdTable(_read_column(file, file.schema_arrow.names[0]))
+        return IdTable(_read_column(file, _column_names(file)[0]))
 
 
 @contextmanager
@@ -146,8 +150,28 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         ) from None
 
 
+def _has_records(file: pq.ParquetFile) -> bool:
+    """Whether the table's columns are nested, as they are since format 2 of a bundle."""
+    schema = file.schema_arrow
+    return schema.names == [COLUMNS, VECTOR] and bool(
+        pa.types.is_struct(schema.field(COLUMNS).type)
+    )
+
+
+def _column_names(file: pq.ParquetFile) -> list[str]:
+    """The names of the table's columns, the id first."""
+    schema = file.schema_arrow
+    if _has_records(file):
+        return [field.name for field in schema.field(COLUMNS).type]
+    return [name for name in schema.names if name != VECTOR]
+
+
 def _read_column(file: pq.ParquetFile, name: str) -> pa.Array:
-    return _one_array(file.read([name])[name])
+    if not _has_records(file):
+        return _one_array(file.read([name])[name])
+    # A name with a dot reads others too that start with its first part.
+    records = file.read([f"{COLUMNS}.{name}"])[COLUMNS]
+    return _one_array(pc.struct_field(records, [records.type.get_field_index(name)]))
 
 
 def _read_vectors(file: pq.ParquetFile) -> Vectors:

@@ -18,8 +18,10 @@ from towers.errors import BundleError, ConfigError
 from towers.schema import Features, Schema, Side
 from towers.typed import STRICT, parse
 
-FORMAT = 1
-"""The layout of a bundle that this release writes, and the newest that it reads."""
+FORMAT = 2
+"""The layout of a bundle that this release writes, and the newest that it reads.
+
+Since 2, the records of `users.parquet` and `items.parquet` are nested, beside the vectors."""
 
 MANIFEST = "manifest.json"
 """The name of the manifest in a bundle; the last file written."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -100,14 +100,26 @@ class Store:
             )
         return version
 
-    def publish(self, staged: Path, provenance: Provenance) -> Bundle:
+    def publish(
+        self,
+        staged: Path,
+        provenance: Provenance,
+        *,
+        check: Callable[[Bundle], None] | None = None,
+    ) -> Bundle:
         """Write the manifest of a staged version and rename it into place, all of it or nothing.
 
         The version becomes current by `activate` only.
 
+        Args:
+            staged: the folder, from `staging`.
+            provenance: what the run says of the version.
+            check: is given the staged version, once every file of it was found to be as the
+                manifest says; what it raises keeps the version from being published.
+
         Raises:
             BundleError: the folder is not from `staging`, holds what is no plain file, or the
-                version exists already.
+                version exists already; or `check` refuses it.
         """
         version = self.version_of(staged)
         target = self.root / _folder_of(version)
@@ -117,6 +129,8 @@ class Store:
             )
         manifest = Manifest.of(staged, provenance, version=version)
         write_text_atomic(staged / MANIFEST, manifest.to_json())
+        if check is not None:
+            check(Bundle.read(staged))
         move_directory(staged, target)
         return self.open(version, verify=False)
 

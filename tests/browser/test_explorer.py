@@ -32,7 +32,7 @@ def test_a_search_leads_to_recommendations(page: Page, retriever: Retriever) -> 
     expect(page.get_by_role("heading", name=f"Items for user {USER}")).to_be_visible()
     first = results(page).get_by_role("option").first
     hit = retriever.retrieve("u2i", id=USER, k=1, exclude_seen=True).iloc[0]
-    expect(first.locator(".name")).to_have_text(hit["title"])
+    expect(first.locator(".name")).to_have_text(hit["item.title"])
     assert number(first.locator(".score").inner_text()) == pytest.approx(hit["score"], abs=1e-4)
     expect(first).to_contain_text("brand")
     expect(page.get_by_role("status").filter(has_text="20 items found")).to_be_attached()

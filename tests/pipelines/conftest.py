@@ -216,12 +216,13 @@ def _toml(value: Any) -> str:
 
 @pytest.fixture
 def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write no SavedModels, which takes longer than all else that a small run does."""
+    """Write and check no SavedModels, which takes longer than all else that a small run does."""
 
     def write_nothing(*_: object) -> None: ...
 
     monkeypatch.setattr(TowerModel, "save", write_nothing)
     monkeypatch.setattr(RetrievalModel, "save", write_nothing)
+    monkeypatch.setattr("pipelines.publishing.publish_rounds.check_bundle", write_nothing)
 
 
 class Answer(NamedTuple):

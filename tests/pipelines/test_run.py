@@ -86,7 +86,7 @@ def test_ids_alone_are_enough(tiny: Tiny, tmp_path: Path) -> None:
     for asked in ({"id": 2**40}, {"features": {"history": likes.tolist()}}):
         hits = retriever.retrieve("u2i", k=40, exclude_seen=True, **asked)
         assert hits.columns.tolist() == ["item_id", "score"]
-        assert set(hits["item_id"]) == set(table["item_id"]) - set(likes)
+        assert set(hits["id"]) == set(table["item_id"]) - set(likes)
         assert hits["score"].is_monotonic_decreasing
     assert tiny.left_over(tmp_path) == []
 

@@ -124,7 +124,9 @@ def raw_features(parts: Parts, side: Side, rows: Rows) -> dict[str, Sequence[Any
     features: dict[str, Sequence[Any]] = {}
     columns = parts.schema.columns(side)
     for name in parts.tower(side).inputs:
+        key: str | None = columns.get(name, name)
         if side == "user" and name == parts.history:
+            key = parts.history_column
             published: list[Any] = [
                 parts.items.ids.take(parts.seen.of("user", int(row))) for row in rows
             ]
@@ -134,7 +136,7 @@ def raw_features(parts: Parts, side: Side, rows: Rows) -> dict[str, Sequence[Any
         else:
             published = [None] * len(rows)
         features[name] = [
-            record.get(columns.get(name, name)) if record else value
+            record.get(key or "") if record else value
             for record, value in zip(records, published, strict=True)
         ]
     return features

@@ -204,7 +204,7 @@ def _past(served: Served, id: int | str) -> Rows:
     row = int(users.rows([id])[0])
     if row < 0:
         raise NotFoundError(f"{users.id_column}: version {served.version} has no user {id!r}")
-    given = users.record(row).get(parts.history or "") or []
+    given = users.record(row).get(parts.history_column or "") or []
     known = items.rows(given) if isinstance(given, list) else np.empty(0, dtype=np.int64)
     rows = np.concatenate([known, parts.seen.of("user", row)])
     present: Rows = pd.unique(rows[(rows >= 0) & items.is_present[rows]])

@@ -63,6 +63,7 @@ class World:
     seen: Seen
     tree: ScannSettings | None = None
     history: str = "history"
+    history_column: str = "history"
     schema: Schema = SCHEMA
     bundle: Any = field(default_factory=lambda: SimpleNamespace(version=7))
 

@@ -42,7 +42,7 @@ def test_every_user_gets_its_candidates(models: Path, users: Path, tmp_path: Pat
         seen = retriever.parts.seen.of("user", user - FIRST)
         assert not set(mine["item_id"]) & set(retriever.catalogue("item").ids(seen))
         best = retriever.retrieve("u2i", id=user, k=8, exclude_seen=True)
-        assert mine["item_id"].tolist()[:8] == best["item_id"].tolist()
+        assert mine["item_id"].tolist()[:8] == best["id"].tolist()
         np.testing.assert_allclose(mine["score"][:8], best["score"], rtol=1e-5, atol=1e-7)
         assert mine["channel"].tolist()[:8] == ["u2i"] * 8
     assert (totals["sources"], totals["rejected"], totals["rows"]) == (61, 1, 720)
@@ -99,9 +99,9 @@ def test_newcomers_are_answered_by_their_features(models: Path, tmp_path: Path) 
     frame, retriever = read(out), Retriever.open(models)
     features = {"history": histories[0], "city": "Rome", "age": 30}
     wanted = retriever.retrieve("u2i", features=features, k=12, exclude_seen=True)
-    assert frame[frame["user_id"] == 1]["item_id"].tolist() == wanted["item_id"].tolist()
+    assert frame[frame["user_id"] == 1]["item_id"].tolist() == wanted["id"].tolist()
     known = retriever.retrieve("u2i", id=FIRST, k=13, exclude=["item 1 é"], exclude_seen=True)
-    assert frame[frame["user_id"] == FIRST]["item_id"].tolist() == known["item_id"].tolist()[:12]
+    assert frame[frame["user_id"] == FIRST]["item_id"].tolist() == known["id"].tolist()[:12]
     assert sorted(frame["user_id"].unique()) == [1, FIRST]
     reasons = read(out, "rejected")
     assert reasons["reason"].tolist() == ["unknown, and no features given", "no id"]
@@ -120,10 +120,10 @@ def test_features_may_come_before_what_is_stored(models: Path, tmp_path: Path) -
         by_features = retriever.retrieve("u2i", features={"city": "Lima"}, k=12)
         stored = retriever.retrieve("u2i", id=FIRST, k=12)
         wanted = by_features if prefer else stored
-        assert by_features["item_id"].tolist() != stored["item_id"].tolist()
-        assert frame["item_id"].tolist()[:12] == wanted["item_id"].tolist()
+        assert by_features["id"].tolist() != stored["id"].tolist()
+        assert frame["item_id"].tolist()[:12] == wanted["id"].tolist()
         other = retriever.retrieve("u2i", id=FIRST + 1, k=12)
-        assert frame["item_id"].tolist()[12:] == other["item_id"].tolist()
+        assert frame["item_id"].tolist()[12:] == other["id"].tolist()
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -156,7 +156,7 @@ def test_audiences_are_the_users_that_an_item_matches(models: Path, tmp_path: Pa
     for item in ("item 7 é", "item 2 é"):
         wanted = retriever.retrieve("i2u", id=item, k=6, exclude_seen=True)
         mine = frame[frame["item_id"] == item]
-        assert mine["user_id"].tolist() == wanted["user_id"].tolist()
+        assert mine["user_id"].tolist() == wanted["id"].tolist()
         np.testing.assert_allclose(mine["score"], wanted["score"], rtol=1e-5, atol=1e-7)
 
 

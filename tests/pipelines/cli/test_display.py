@@ -37,11 +37,11 @@ def row(console: Console, start: str) -> list[str]:
 def hits() -> pd.DataFrame:
     return pd.DataFrame(
         {
-            "item_id": ["é [b]", "c"],
+            "id": ["é [b]", "c"],
             "score": np.array([1.23456, -0.5], dtype=np.float32),
-            "title": ["Die Räuber", "[/b] 2"],
-            "year": [1781.0, np.nan],
-            "tags": [np.array(["x", "y"], dtype=object), np.array([], dtype=object)],
+            "item.title": ["Die Räuber", "[/b] 2"],
+            "item.year": [1781.0, np.nan],
+            "item.tags": [np.array(["x", "y"], dtype=object), np.array([], dtype=object)],
         }
     )
 
@@ -83,20 +83,21 @@ def test_hits_are_shown_by_rank_with_the_columns_asked_for(
 ) -> None:
     show_hits(console, hits, title="u2i, version 3", show=["year", "title"])
     assert lines(console)[0] == "u2i, version 3"
-    assert lines(console)[1].split() == ["rank", "item_id", "score", "year", "title"]
+    assert lines(console)[1].split() == ["rank", "id", "score", "item.year", "item.title"]
     assert row(console, "1 ") == ["é", "[b]", "1.2346", "1781", "Die", "Räuber"]
     assert row(console, "2 ") == ["c", "-0.5000", "nan", "[/b]", "2"]
 
 
 def test_hits_without_a_choice_have_every_column(console: Console, hits: pd.DataFrame) -> None:
     show_hits(console, hits, title="all", show=None)
-    assert lines(console)[1].split() == ["rank", "item_id", "score", "title", "year", "tags"]
+    columns = ["item.title", "item.year", "item.tags"]
+    assert lines(console)[1].split() == ["rank", "id", "score", *columns]
     assert row(console, "1 ")[-2:] == ["x,", "y"]
 
 
 def test_no_hits_are_shown_as_a_table_without_rows(console: Console, hits: pd.DataFrame) -> None:
     show_hits(console, hits.iloc[:0], title="nothing", show=[])
-    assert lines(console)[1].split() == ["rank", "item_id", "score"]
+    assert lines(console)[1].split() == ["rank", "id", "score"]
     assert json.loads(hits_as_json(hits.iloc[:0], show=["tags"])) == []
 
 
@@ -105,18 +106,17 @@ def test_hits_as_json_are_plain(hits: pd.DataFrame) -> None:
     assert found == [
         {
             "rank": 1,
-            "item_id": "é [b]",
+            "id": "é [b]",
             "score": pytest.approx(1.23456, abs=1e-6),
-            "tags": ["x", "y"],
-            "year": 1781.0,
+            "columns": {"tags": ["x", "y"], "year": 1781.0},
         },
-        {"rank": 2, "item_id": "c", "score": -0.5, "tags": [], "year": None},
+        {"rank": 2, "id": "c", "score": -0.5, "columns": {"tags": [], "year": None}},
     ]
 
 
 def test_integers_beyond_doubles_stay_whole_in_json() -> None:
-    hits = pd.DataFrame({"user_id": [2**60 + 1], "score": [1.0]})
-    assert json.loads(hits_as_json(hits, show=[]))[0]["user_id"] == 2**60 + 1
+    hits = pd.DataFrame({"id": [2**60 + 1], "score": [1.0]})
+    assert json.loads(hits_as_json(hits, show=[]))[0]["id"] == 2**60 + 1
 
 
 def test_a_column_that_is_not_there_is_refused(console: Console, hits: pd.DataFrame) -> None:

@@ -52,6 +52,13 @@ def test_a_name_that_milvus_does_not_take_is_a_number() -> None:
     assert names == ["column_0", "column_1", "column_2", "x", "column_4", "column_5"]
 
 
+def test_no_column_takes_the_place_of_the_vectors() -> None:
+    names = [field.name for field in column_fields(side(vector=[1], score=["x"]))]
+    assert names == ["column_0", "score"]
+    names = [field.name for field in column_fields(side(id=[1], vector=["x"]))]
+    assert names == ["id", "column_1"]
+
+
 def test_no_more_fields_than_milvus_takes() -> None:
     fields = column_fields(side(id=[1], **{f"c{n}": [1] for n in range(100)}))
     assert 1 + sum(1 if field.known is None else 2 for field in fields) <= MOST_FIELDS

@@ -70,10 +70,10 @@ def test_answers_are_those_of_the_saved_models(
 
 def test_frame_has_the_id_the_score_and_what_is_to_be_shown(exact: Retriever) -> None:
     frame = exact.retrieve("u2i", id=USER, k=4)
-    assert list(frame) == ["item_id", "score", "genres", "price", "title"]
+    assert list(frame) == ["id", "score", "item.genres", "item.price", "item.title"]
     assert list(frame.index) == [0, 1, 2, 3]
-    assert frame["title"].tolist() == [name.replace("item", "Title") for name in ids(frame)]
-    assert exact.retrieve("u2u", id=USER)["user_id"].dtype == np.int64
+    assert frame["item.title"].tolist() == [name.replace("item", "Title") for name in ids(frame)]
+    assert exact.retrieve("u2u", id=USER)["id"].dtype == np.int64
 
 
 @pytest.mark.parametrize("kind", ["exact", "scann"])
@@ -186,9 +186,8 @@ def test_only_what_matches_and_scores_enough(exact: Retriever) -> None:
     where = {"and": [{"column": "genres", "equals": "y"}, {"column": "price", "range": {"gt": 0}}]}
     frame = exact.retrieve("u2i", id=USER, k=1000, where=where)
     everything = exact.retrieve("u2i", id=USER, k=1000)
-    fits = [
-        ("y" in genres) and price > 0 for genres, price in everything[["genres", "price"]].values
-    ]
+    columns = everything[["item.genres", "item.price"]].values
+    fits = [("y" in genres) and price > 0 for genres, price in columns]
     assert ids(frame) == ids(everything[fits])
     assert 0 < len(frame) < 40
     limit = float(frame["score"].iloc[5])

@@ -47,6 +47,41 @@ def test_a_file_in_parts_is_read_as_one(tmp_path: Path) -> None:
     assert read_ids(path).to_numpy().tolist() == IDS["texts"]
 
 
+def test_columns_may_have_any_names_and_types(tmp_path: Path) -> None:
+    path = tmp_path / "side.parquet"
+    days = pd.date_range("2024-01-02", periods=3, tz="Europe/Oslo")
+    table = pd.DataFrame(
+        {
+            "columns": IDS["integers"],
+            "vector": ["a", None, "b"],
+            "columns.vector": pd.array([2**60 + 1, None, 3], dtype="Int64"),
+            "columns.": [[1], None, []],
+            "kind": pd.Categorical(["x", None, "y"]),
+            "day": days,
+        }
+    )
+    Embeddings.from_pandas(table, VECTORS).write(path)
+    read = Embeddings.read(path)
+    assert read.columns == list(table)
+    expected = pa.Table.from_pandas(table, preserve_index=False)
+    assert read.table.to_pylist() == expected.to_pylist()
+    pd.testing.assert_series_equal(read.table.to_pandas().dtypes, table.dtypes)
+    assert read_ids(path).to_numpy().tolist() == IDS["integers"]
+    np.testing.assert_array_equal(read.vectors, VECTORS)
+
+
+def test_files_of_the_first_format_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "side.parquet"
+    table = pa.table({"id": IDS["texts"], "year": [1, None, 3]})
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.ravel()), 2)
+    pq.write_table(table.append_column("vector", vectors), path)
+    read = Embeddings.read(path)
+    assert read.columns == ["id", "year"]
+    assert read.table.to_pylist() == table.to_pylist()
+    np.testing.assert_array_equal(read.vectors, VECTORS)
+    assert read_ids(path).to_numpy().tolist() == IDS["texts"]
+
+
 @pytest.mark.parametrize("is_wide", [False, True])
 def test_a_column_in_parts_is_answered_as_one(
     monkeypatch: pytest.MonkeyPatch, is_wide: bool

@@ -170,7 +170,7 @@ def test_manifest_without_its_own_checksum_is_refused(tmp_path: Path) -> None:
 
 def test_newer_format_asks_for_an_upgrade_whatever_else_it_holds(tmp_path: Path) -> None:
     body = json.loads(manifest_of(tmp_path).to_json()) | {"format": FORMAT + 1, "colour": "red"}
-    with pytest.raises(BundleError, match=r"received 2, .*upgrade fm-recall"):
+    with pytest.raises(BundleError, match=rf"received {FORMAT + 1}, .*upgrade fm-recall"):
         Manifest.from_json(json.dumps(body), where="m")
 
 

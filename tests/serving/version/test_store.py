@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.version.bundle import Bundle
 from serving.version.store import Store, open_bundle
 from tests.serving.version.store_support import (
     PROVENANCE,
@@ -42,6 +43,19 @@ def test_published_version_is_whole_but_not_current(store: Store) -> None:
     assert names(store.root) == {".lock", "versions"}
     with pytest.raises(BundleError, match="no version is current; versions that exist: 1"):
         store.open()
+
+
+def test_a_version_that_is_refused_leaves_nothing(store: Store) -> None:
+    def refuse(bundle: Bundle) -> None:
+        assert (bundle.version, bundle.items.read_text()) == (1, "items of 1")
+        raise BundleError("it does not answer")
+
+    with pytest.raises(BundleError, match="it does not answer"), store.staging() as staged:
+        write_files(staged, 1)
+        store.publish(staged, PROVENANCE, check=refuse)
+    assert store.versions() == []
+    assert names(store.root) == {".lock", "versions"}
+    assert publish(store).version == 1
 
 
 def test_activate_serves_that_version_everywhere(store: Store) -> None:
