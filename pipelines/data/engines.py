@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 
 from pipelines.config import RunConfig
 from pipelines.data.sources.files import table_files
-from pipelines.data.steps.spark import SparkEngine
-from pipelines.data.steps.step import Engine, LocalEngine
 from pipelines.spark.session import open_session
+from pipelines.spark.tasks import Outcome, Task, run_tasks
 from towers.errors import ConfigError, RecallError
 
 EngineName = Literal["memory", "disk", "spark"]
@@ -24,6 +23,20 @@ LARGE = 10_000_000
 
 ROWS = 2**21
 """How many rows of interactions a chunk and, on average, a block has on disk."""
+
+
+RunStep = Callable[[Task, int], Iterator[tuple[int, Outcome]]]
+"""Runs a step on numbers from 0 up to another, and gives each outcome when it is there.
+
+A step is a frozen dataclass that reads files and writes files, and can be done again. It holds what
+it needs by value, and paths that are the same on every machine.
+"""
+
+
+def run_here(step: Task, count: int) -> Iterator[tuple[int, Outcome]]:
+    """Run a step on numbers 0 to `count` - 1 in this process, one after another."""
+    for number in range(count):
+        yield number, step(number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +60,17 @@ class Plan:
         return 1 if self.engine == "memory" else max(-(-n_rows // self.rows), 1)
 
     @contextmanager
-    def open(self) -> Iterator[Engine]:
-        """Open what carries out the steps, until the block ends.
+    def open(self) -> Iterator[RunStep]:
+        """Open what runs the steps, until the block ends.
 
         Raises:
             ConfigError: Spark cannot start, or does not reach the cluster.
         """
         if self.engine == "spark":
             with open_session(self.master) as session:
-                yield SparkEngine(session)
+                yield lambda step, count: run_tasks(session, step, range(count))
         else:
-            yield LocalEngine()
+            yield run_here
 
 
 def choose_engine(config: RunConfig, *, asked: str | None, master: str | None) -> Plan:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.data.chunks import INTERACTIONS, TEST, Chunks
-from pipelines.data.engines import Plan
+from pipelines.data.engines import Plan, RunStep
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.inputs import Inputs
 from pipelines.data.rejects import Faults, Reason
@@ -32,9 +32,9 @@ from pipelines.data.steps.files import (
 )
 from pipelines.data.steps.parse import duplicate
 from pipelines.data.steps.settle import SettleBlock
-from pipelines.data.steps.step import Engine, Outcome, Step
 from pipelines.data.steps.store import Cuts, StoreBlock
 from pipelines.progress import Reporter
+from pipelines.spark.tasks import Outcome, Task
 from towers.schema import SIDES, Side
 
 Reasons = Mapping[str, tuple[Reason, ...]]
@@ -55,7 +55,7 @@ class Settled:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """The tables of interactions, and what carries out steps on them."""
+    """The tables of interactions, and what runs steps on them."""
 
     tables: Mapping[str, Chunks]
     """The interactions and, where they have a table of their own, the test."""
@@ -65,7 +65,7 @@ class Job:
     n_blocks: int
     work: Path
     """The folder of all that lies between the steps."""
-    engine: Engine
+    run_step: RunStep
     reporter: Reporter
 
     @classmethod
@@ -76,7 +76,7 @@ class Job:
         plan: Plan,
         *,
         work: Path,
-        engine: Engine,
+        run_step: RunStep,
         reporter: Reporter,
     ) -> Job:
         """Take what a run is to prepare, and how.
@@ -92,7 +92,7 @@ class Job:
             seed=config.seed,
             n_blocks=plan.n_blocks(tables[INTERACTIONS].n_rows),
             work=work,
-            engine=engine,
+            run_step=run_step,
             reporter=reporter,
         )
 
@@ -212,10 +212,10 @@ class Job:
         """The files of good rows of a table."""
         return [checked_file(self.work, name, chunk) for chunk in range(self.tables[name].n_chunks)]
 
-    def _run(self, step: Step, count: int, name: str, *, rows: int) -> Iterator[Outcome]:
+    def _run(self, step: Task, count: int, name: str, *, rows: int) -> Iterator[Outcome]:
         """Carry out a step, and show how far it is."""
         with self.reporter.bar(name, rows, unit="rows") as advance:
-            for _, outcome in self.engine.run(step, count=count):
+            for _, outcome in self.run_step(step, count):
                 advance(outcome["rows"])
                 yield outcome
 

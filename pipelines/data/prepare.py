@@ -139,7 +139,7 @@ def prepare(
     work = beside / uuid4().hex  # no step may take what it remembers of another job for this one's
     work.mkdir(parents=True)
     try:
-        with plan.open() as engine:
+        with plan.open() as run_step:
             with reporter.stage("read and check"):
                 inputs = Inputs.open(
                     config,
@@ -147,7 +147,7 @@ def prepare(
                     chunk_rows=plan.chunk_rows,
                     stage=None if plan.chunk_rows is None else work,
                 )
-                job = Job.of(config, inputs, plan, work=work, engine=engine, reporter=reporter)
+                job = Job.of(config, inputs, plan, work=work, run_step=run_step, reporter=reporter)
                 checked = _check(inputs, job, trained_on, quarantine_dir)
             for line in checked.lines:
                 reporter.say(f"  {line}")

@@ -18,8 +18,8 @@ from pipelines.data.hashing import blocks_of, draws, hash_ids
 from pipelines.data.ids import IdKind
 from pipelines.data.steps.files import ROW, checked_file, write_by_block, write_faults, write_rows
 from pipelines.data.steps.parse import parse_interactions
-from pipelines.data.steps.step import Outcome
 from pipelines.data.times import TimeReading
+from pipelines.spark.tasks import Outcome
 from towers.schema import SIDES, Side
 
 

@@ -14,7 +14,7 @@ from pipelines.data.chunks import INTERACTIONS, TEST
 from pipelines.data.steps.check import Keys
 from pipelines.data.steps.database import connect
 from pipelines.data.steps.files import checked_file, settled_file, whole_file, write_faults
-from pipelines.data.steps.step import Outcome
+from pipelines.spark.tasks import Outcome
 from towers.schema import SIDES, Side
 
 GIVEN = """

@@ -12,7 +12,7 @@ from pipelines.data.blocks import PARTS, block_file, write_block
 from pipelines.data.split import Split
 from pipelines.data.steps.database import NOWHERE, Place, connect
 from pipelines.data.steps.files import known_file, settled_file, whole_file
-from pipelines.data.steps.step import Outcome
+from pipelines.spark.tasks import Outcome
 
 TRAIN, VALIDATION, TEST = range(len(PARTS))
 

@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import PARTS, Part, every_positive
-from pipelines.data.engines import Plan
+from pipelines.data.engines import Plan, RunStep
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.prepare import Prepared, prepare
-from pipelines.data.steps.step import Engine
 from pipelines.progress import Reporter
 from towers.errors import RecallError
 from towers.typed import parse
@@ -45,14 +44,14 @@ class Given:
         rows: int = 5,
         *,
         name: str = "blocked",
-        engine: Engine | None = None,
+        run_step: RunStep | None = None,
         trained_on: TrainedOn | None = None,
     ) -> Prepared:
         """Prepared in chunks and blocks of so many rows."""
         plan = Plan(engine="disk", rows=rows)
-        if engine is None:
+        if run_step is None:
             return self.prepare(plan, name=name, trained_on=trained_on)
-        with patch("pipelines.data.engines.LocalEngine", lambda: engine):
+        with patch("pipelines.data.engines.run_here", run_step):
             return self.prepare(plan, name=name, trained_on=trained_on)
 
     def prepare(self, plan: Plan, *, name: str, trained_on: TrainedOn | None = None) -> Prepared:

@@ -18,7 +18,7 @@ from pipelines.data.blocks import PARTS
 from pipelines.data.engines import Plan
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.prepare import prepare
-from pipelines.data.steps.step import Outcome, Step
+from pipelines.spark.tasks import Outcome, Task
 from serving.version.seen import write_pairs
 from tests.pipelines.data.prepare_support import Given, assert_same, message_of, write_shards
 from towers.errors import ConfigError
@@ -184,21 +184,17 @@ def contents(folder: Path) -> dict[str, str]:
     return {path.name: path.read_bytes().decode() for path in found}
 
 
-class Unsteady:
-    """Carries out steps backwards, and each twice, as a cluster that loses machines may."""
-
-    def run(self, step: Step, *, count: int) -> Iterator[tuple[int, Outcome]]:
-        for number in reversed(range(count)):
-            step(number)
-            yield number, step(number)
+def unsteady(step: Task, count: int) -> Iterator[tuple[int, Outcome]]:
+    """Run steps backwards, and each twice, as a cluster that loses machines may."""
+    for number in reversed(range(count)):
+        step(number)
+        yield number, step(number)
 
 
-class Broken:
-    """Gives up at the second chunk or block."""
-
-    def run(self, step: Step, *, count: int) -> Iterator[tuple[int, Outcome]]:
-        yield 0, step(0)
-        raise KeyboardInterrupt
+def broken(step: Task, count: int) -> Iterator[tuple[int, Outcome]]:
+    """Give up at the second chunk or block."""
+    yield 0, step(0)
+    raise KeyboardInterrupt
 
 
 def clicks(folder: Path, rows: pd.DataFrame, **more: Any) -> Given:
@@ -224,7 +220,7 @@ ROWS = pd.DataFrame(
 @pytest.mark.parametrize("by", ["time", "random"])
 def test_steps_may_be_done_again_and_in_any_order(tmp_path: Path, by: str) -> None:
     given = clicks(tmp_path, ROWS, split={"by": by}, data={"on_bad_rows": "quarantine"})
-    whole, blocked = given.whole(), given.blocked(6, engine=Unsteady())
+    whole, blocked = given.whole(), given.blocked(6, run_step=unsteady)
     assert_same(whole, blocked)
     assert blocked.interactions("train").n_blocks == 4
     assert any("duplicate interaction" in line for line in whole.lines)
@@ -250,7 +246,7 @@ def test_a_job_that_ends_early_leaves_no_folder_and_is_repeated(tmp_path: Path) 
     given = clicks(tmp_path, ROWS, data={"on_bad_rows": "quarantine"})
     (tmp_path / ".blocked" / "work").mkdir(parents=True)  # of one that was killed
     with pytest.raises(KeyboardInterrupt):
-        given.blocked(engine=Broken())
+        given.blocked(run_step=broken)
     assert {path.name for path in tmp_path.iterdir()} == {"clicks"}
     assert given.blocked().counts["users"] == 4
 

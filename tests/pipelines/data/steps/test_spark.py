@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,10 @@ import pyarrow as pa
 import pytest
 
 from pipelines.data.dataset import assemble_dataset
+from pipelines.data.engines import RunStep
 from pipelines.data.prepare import Prepared
-from pipelines.data.steps.spark import SparkEngine
-from pipelines.data.steps.step import Outcome
 from pipelines.spark.session import open_session
+from pipelines.spark.tasks import Outcome, run_tasks
 from tests.pipelines.data.prepare_support import Given, assert_same, write_shards
 from tests.pipelines.spark.spark_support import cluster
 from towers.errors import DataError
@@ -38,6 +39,10 @@ class Doubled:
         if number == self.fails_at:
             raise DataError(f"row {number} is wrong")
         return {"twice": 2 * number}
+
+
+def on_spark(session: Any) -> RunStep:
+    return lambda step, count: run_tasks(session, step, range(count))
 
 
 @pytest.fixture
@@ -105,7 +110,7 @@ def assert_same_vocabulary(given: Given, held: Prepared, stored: Prepared) -> No
 def test_spark_gives_the_tables_split_and_vocabulary_of_memory(given: Given) -> None:
     held = given.whole()
     with open_session("local[2]") as session:
-        stored = given.blocked(ROWS, engine=SparkEngine(session))
+        stored = given.blocked(ROWS, run_step=on_spark(session))
     assert stored.interactions("train").n_blocks > 5
     assert_same(held, stored)
     assert_same_vocabulary(given, held, stored)
@@ -122,14 +127,14 @@ def test_spark_gives_the_tables_split_and_vocabulary_of_memory(given: Given) -> 
 def test_an_error_of_a_worker_is_the_driver_s(given: Given) -> None:
     settings = {**given.settings, "data": {**given.settings["data"], "on_bad_rows": "fail"}}
     with open_session("local[2]") as session:
-        engine = SparkEngine(session)
+        run_step = on_spark(session)
         with pytest.raises(DataError, match="row 3 is wrong"):
-            list(engine.run(Doubled(fails_at=3), count=9))
-        assert sorted(engine.run(Doubled(fails_at=-1), count=9)) == [
+            list(run_step(Doubled(fails_at=3), 9))
+        assert sorted(run_step(Doubled(fails_at=-1), 9)) == [
             (number, {"twice": 2 * number}) for number in range(9)
         ]
         with pytest.raises(DataError, match="2 x null item_id"):
-            Given(folder=given.folder, settings=settings).blocked(ROWS, engine=engine)
+            Given(folder=given.folder, settings=settings).blocked(ROWS, run_step=run_step)
     assert not (given.folder / "blocked").exists()
 
 
@@ -163,10 +168,10 @@ def test_steps_of_a_lost_worker_are_carried_out_by_another(tmp_path: Path, given
         killer = threading.Thread(target=kill)
         killer.start()
         with open_session(machines.master) as session:
-            engine = SparkEngine(session)
-            found = list(engine.run(Slow(begun, 0.5), count=12))
+            run_step = on_spark(session)
+            found = list(run_step(Slow(begun, 0.5), 12))
             killer.join()
-            stored = given.blocked(ROWS, engine=engine)
+            stored = given.blocked(ROWS, run_step=run_step)
         assert lost.process.poll() is not None
     assert sorted(found) == [(number, {"twice": 2 * number}) for number in range(12)]
     assert_same(given.whole(), stored)
