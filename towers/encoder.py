@@ -210,7 +210,7 @@ class _HistoryColumn(tf.Module):
 
 
 class _ScalarColumn(tf.Module):
-    """A number: x = its scaled value on one row."""
+    """A number: x = its scaled value on one row, within the limit that the vocabulary sets."""
 
     def __init__(self, column: str, space: Scalar) -> None:
         super().__init__()
@@ -220,6 +220,8 @@ class _ScalarColumn(tf.Module):
         numbers = features[self._column]
         query = tf.where(tf.math.is_finite(numbers))[:, 0]
         values = (tf.gather(numbers, query) - self._space.mean) / self._space.std
+        if (limit := self._space.limit) is not None:
+            values = tf.clip_by_value(values, -limit, limit)
         return query, tf.fill(tf.shape(query), tf.constant(self._space.row, tf.int64)), values
 
 

@@ -8,7 +8,7 @@ real values x_i. What each kind does with a missing or an unknown value:
 | categorical | its token's row, x = 1 | no row | the feature's out-of-vocabulary row |
 | categorical, hashed | its bucket's row, x = 1 | no row | any token has a bucket |
 | multi_valued | its tokens' rows, x by `combiner` | no row | the out-of-vocabulary row, once each |
-| numeric | its one row, x = the scaled value | no row (for `standard`: the mean) | inf: no row |
+| numeric | its one row, x = the scaled value | no row: the same as the median, or the mean | inf: no row |
 | numeric, bucketed | its bucket's row, x = 1 | no row | outside the range: the end bucket |
 | history | its items' bags, times c pop^-b / sqrt(n) | no row | left out, and not counted in n |
 
@@ -23,7 +23,7 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from towers.errors import ConfigError
@@ -83,8 +83,12 @@ class Numeric:
     kind: Literal["numeric"] = "numeric"
     name: str = ""
     """The input's name, where it is not the column's: letters, digits and _."""
-    scale: Literal["standard", "none"] = "standard"
-    """`standard`: x = (value - mean) / standard deviation; `none`: x = value."""
+    scale: Literal["robust", "standard", "none"] = "robust"
+    """`robust`: x = (value - median) / (interquartile range / 1.349), cut off at `clip`;
+    `standard`: x = (value - mean) / standard deviation; `none`: x = value. Only `robust` is
+    bounded: elsewhere one value far out makes a long vector, which then leads every ranking."""
+    clip: PositiveFloat = 3.0
+    """With `robust`, x lies between -clip and clip."""
     buckets: Annotated[int, Field(ge=2)] | None = None
     """Cut the training values into this many quantile buckets, each a row with x = 1."""
 

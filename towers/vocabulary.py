@@ -24,6 +24,9 @@ from towers.schema import (
     space_of,
 )
 
+NORMAL_QUARTILES = 1.349
+"""How far the quartiles of a normal distribution lie apart, in standard deviations."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tokens:
@@ -50,11 +53,15 @@ class Hashed:
 
 @dataclass(frozen=True, kw_only=True)
 class Scalar:
-    """A real-valued x = (value - mean) / std on one row."""
+    """A real-valued x = (value - mean) / std on one row, cut off at -limit and limit."""
 
     row: int
     mean: float
+    """What counts as 0: the mean, or for a robust scale the median."""
     std: float
+    """What counts as 1: the standard deviation, or its estimate from the quartiles."""
+    limit: float | None = None
+    """None: x is not bounded, as in versions published before x could be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +222,30 @@ def _fit_numeric(
         quantiles = np.quantile(known, shares) if len(known) else np.empty(0)
         boundaries = tuple(np.unique(quantiles.astype(np.float32)).tolist())
         return Buckets(first_row=first_row, boundaries=boundaries), len(boundaries) + 1
+    limit = feature.clip if feature.scale == "robust" else None
     if feature.scale == "none" or not len(known):
-        return Scalar(row=first_row, mean=0.0, std=1.0), 1
+        return Scalar(row=first_row, mean=0.0, std=1.0, limit=limit), 1
+    middle, spread = _robust(known) if feature.scale == "robust" else _moments(known)
+    return Scalar(row=first_row, mean=middle, std=spread, limit=limit), 1
+
+
+def _robust(known: NDArray[np.float64]) -> tuple[float, float]:
+    """Median, and the standard deviation that a normal distribution of these quartiles has.
+
+    Where half of the values or more are equal, the quartiles say nothing: the moments are taken.
+    """
+    low, middle, high = np.quantile(known, [0.25, 0.5, 0.75])
+    if _is_rounding(high - low, middle):
+        return _moments(known)
+    return float(middle), float(high - low) / NORMAL_QUARTILES
+
+
+def _moments(known: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and standard deviation; 1 for values that are all equal."""
     mean, std = float(known.mean()), float(known.std())
-    is_constant = std <= np.finfo(np.float32).eps * abs(mean)  # but for what float32 rounds away
-    return Scalar(row=first_row, mean=mean, std=1.0 if is_constant else std), 1
+    return mean, 1.0 if _is_rounding(std, mean) else std
+
+
+def _is_rounding(spread: float, middle: float) -> bool:
+    """Whether float32 cannot tell apart numbers that differ by so little."""
+    return spread <= np.finfo(np.float32).eps * abs(middle)

@@ -41,7 +41,8 @@ def reference_entries(
             return []
         number = float(np.float32(value))
         if isinstance(space, Scalar):
-            return [(space.row, (number - space.mean) / space.std)]
+            x, limit = (number - space.mean) / space.std, space.limit or math.inf
+            return [(space.row, min(max(x, -limit), limit))]
         assert isinstance(space, Buckets)
         return [(space.first_row + sum(number >= cut for cut in space.boundaries), 1.0)]
     assert isinstance(space, (Tokens, Hashed))

@@ -164,7 +164,7 @@ def test_users_and_items_without_a_training_interaction_teach_nothing() -> None:
     vocabulary = fit_vocabulary(of, **counted(users=users, items=items, interactions=pairs))
     assert tokens_of(vocabulary.spaces["item.item"]) == {1: 1}
     assert tokens_of(vocabulary.spaces["item.tags"]) == {"x": 1}
-    assert vocabulary.spaces["user.age"] == Scalar(row=0, mean=30.0, std=1.0)
+    assert vocabulary.spaces["user.age"] == Scalar(row=0, mean=30.0, std=1.0, limit=3.0)
 
 
 def test_a_feature_token_counts_its_users_not_their_interactions() -> None:
@@ -231,9 +231,28 @@ def test_a_number_is_scaled_by_its_mean_and_deviation(
     values: list[float], mean: float, std: float
 ) -> None:
     users = pd.DataFrame({"user": range(len(values)), "age": np.array(values, dtype=float)})
-    space = fit(schema(user=(Numeric(column="age"),)), users).spaces["user.age"]
+    age = Numeric(column="age", scale="standard")
+    space = fit(schema(user=(age,)), users).spaces["user.age"]
     assert isinstance(space, Scalar)
     assert (space.mean, space.std) == pytest.approx((mean, std))
+
+
+@pytest.mark.parametrize(
+    ("values", "middle", "spread"),
+    [
+        ([1.0, 2.0, 3.0, 4.0, 1e30], 3.0, 2 / 1.349),  # one value far out changes nothing
+        ([0.0, 0.0, 0.0, 0.0, 5.0], 1.0, 2.0),  # equal quartiles: the moments
+        ([4.0, 4.0], 4.0, 1.0),
+        ([np.nan], 0.0, 1.0),
+    ],
+)
+def test_a_number_is_scaled_by_its_median_and_quartiles(
+    values: list[float], middle: float, spread: float
+) -> None:
+    space = fit_one(Numeric(column="c", clip=2.5), values)
+    assert isinstance(space, Scalar)
+    assert (space.mean, space.std) == pytest.approx((middle, spread))
+    assert space.limit == 2.5
 
 
 def test_a_number_without_scale_stays_as_it_is() -> None:
