@@ -61,6 +61,8 @@ class ScannSettings:
     """Coordinates that are quantized together."""
     anisotropic_threshold: PositiveFloat = 0.2
     """How much more an error along a vector counts than one across it."""
+    anisotropic_centres: PositiveFloat | None = None
+    """How much more it counts for the centre of a leaf too; None: centres are means."""
     storage: Storage = "float32"
     """How a tree keeps the vectors that it reorders by. Scores are the inner products with what is
     kept: with float32 the vectors, with bfloat16 their 8 leading bits, with int8 each coordinate's
@@ -141,7 +143,11 @@ class ScannIndex:
                 f"vectors, received {settings.num_leaves}; use num_leaves = None for few vectors"
             )
         else:
-            builder.tree(settings.num_leaves, settings.leaves_to_search)
+            builder.tree(
+                settings.num_leaves,
+                settings.leaves_to_search,
+                avq=math.nan if centres is None else centres,
+            )
             builder.score_ah(
                 settings.dimensions_per_block,
                 anisotropic_quantization_threshold=settings.anisotropic_threshold,
