@@ -40,8 +40,8 @@ from pipelines.candidates.write_candidates import CandidateJob, write_candidates
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.progress import Reporter
 from serving.retrieval.parts import Parts
+from serving.search.index import LARGEST_BATCH, Index
 from serving.search.live_index import LiveExactIndex, LiveIndex
-from serving.search.scann_index import LARGEST_SHARE, N_CPUS, ScannIndex
 from serving.version.index_record import IndexRecord
 from serving.version.manifest import MANIFEST
 from serving.version.store import open_bundle
@@ -130,15 +130,12 @@ def query_vectors(parts: Parts, files: SourceFiles) -> NDArray[np.float32]:
     return np.concatenate([reader(batch).vectors for batch in batches])
 
 
-def search_bare(index: ScannIndex, queries: NDArray[np.float32], *, k: int) -> Cost:
-    """What ScaNN alone takes, with the settings of the index."""
-    leaves, reorder = None, None
-    if index.settings.num_leaves is not None:
-        leaves, reorder = index.settings.effort(k, size=index.size)
-    share = min(LARGEST_SHARE, -(-len(queries) // N_CPUS))
+def search_bare(index: Index, queries: NDArray[np.float32], *, k: int) -> Cost:
+    """What the index alone takes, with its settings."""
     costs: list[Cost] = []
     with measured(costs):
-        index.searcher.search_batched_parallel(queries, k, reorder, leaves, batch_size=share)
+        for start in range(0, len(queries), LARGEST_BATCH):
+            index.search(queries[start : start + LARGEST_BATCH], k)
     return costs[0]
 
 
@@ -203,10 +200,10 @@ def _measure(given: argparse.Namespace, console: Console) -> None:
     files = SourceFiles.open(users, name="users")
     queries = query_vectors(parts, files)
     record = IndexRecord.from_dict(bundle.manifest.index, where=MANIFEST)
-    settings = record.directions["u2i"].settings
-    if settings is None:
+    settings = record.directions["u2i"].trees
+    if not settings:
         raise SystemExit("the version has an exact index; this compares with ScaNN")
-    index = ScannIndex.load(bundle.index("u2i"), settings=settings, width=queries.shape[1])
+    index = parts.index("u2i")
     del parts
     half = len(queries) // 2
     search_bare(index, queries[:1000], k=given.k)

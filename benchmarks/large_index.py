@@ -23,16 +23,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from benchmarks.fresh import answer, folder_gib, peak_gib, resident_gib, run_fresh
-from pipelines.publishing.tune_index import (
-    REORDER_FACTORS,
-    exact_scores,
-    measure_recall,
-    tune_search,
-)
-from serving.search.graph_search import ScannSearch
-from serving.search.index import Found, search_rows
-from serving.search.scann_index import ScannIndex, ScannSettings, choose_settings
-from towers.errors import RecallGateError
+from pipelines.publishing.build_index import build_index
+from pipelines.publishing.draw_queries import Queries
+from pipelines.publishing.measure_recall import exact_scores, measure_recall
+from serving.search.graph_search import ShellSearch
+from serving.search.index import Found, Index, search_rows
+from serving.search.live_shells import open_shells
+from serving.search.scann_index import ScannSettings
+from serving.search.shells import Shells
 
 DIM, K = 64, 100
 N_CATEGORIES, N_BRANDS, HISTORY = 1000, 10_000, 20
@@ -41,9 +39,8 @@ SPREAD = 0.6
 
 N_QUERIES, BATCH, SINGLES = 2000, 1000, 300
 CHUNK = 500_000
-TARGETS = (0.90, 0.95, 0.99)
-STORED = 0.95
-"""The recall that the SavedModel is tuned for; where it is not reached, the highest that is."""
+TARGET = 0.95
+"""The recall that an index is tuned for."""
 
 Vectors = NDArray[np.float32]
 
@@ -81,7 +78,7 @@ class Files:
 class SearchModel(tf.Module):
     """A SavedModel that answers vectors with rows."""
 
-    def __init__(self, search: ScannSearch) -> None:
+    def __init__(self, search: ShellSearch) -> None:
         """Hold a search."""
         super().__init__()
         self._search = search
@@ -128,16 +125,21 @@ def make_files(files: Files, *, n: int) -> None:
 
 
 def build(files: Files, storage: Any) -> None:
-    """Build and write an index."""
+    """Build, tune and write an index."""
     vectors = np.array(files.vectors())
-    settings = choose_settings(len(vectors), recall_k=K, storage=storage)
+    queries, exact = files.queries(half=0)
+    asked = Queries(queries, {"queries": slice(0, len(queries))})
     before, start = resident_gib(), time.perf_counter()
-    index = ScannIndex.build(vectors, settings)
+    index, _ = build_index(vectors, asked, exact=exact, recall=TARGET, storage=storage)
     seconds, peak = time.perf_counter() - start, peak_gib()
-    shutil.rmtree(files.index(storage), ignore_errors=True)
     index.save(files.index(storage))
+    held = json.dumps([dataclasses.asdict(settings) for settings in index.settings])
+    files.settings(storage).write_text(held, encoding="utf-8")
+    trees = [settings for settings in index.settings if settings.num_leaves]
     answer(
-        leaves=str(settings.num_leaves),
+        leaves=str(sum(tree.num_leaves or 0 for tree in trees)),
+        searched=sum(tree.leaves_to_search for tree in trees),
+        reordered=sum(tree.reorder for tree in trees),
         build_s=seconds,
         build_peak_gib=peak,
         build_more_gib=peak - before,
@@ -147,37 +149,25 @@ def build(files: Files, storage: Any) -> None:
 
 def search(files: Files, storage: Any) -> None:
     """Load an index as the server does, and search it."""
-    vectors = files.vectors()
-    settings = choose_settings(len(vectors), recall_k=K, storage=storage)
     before, start = resident_gib(), time.perf_counter()
-    index = ScannIndex.load(files.index(storage), settings=settings, width=1 + DIM)
+    index = open_shells(_load(files, storage))
     measured: dict[str, Any] = {"load_s": time.perf_counter() - start}
     measured["memory_gib"] = resident_gib() - before
-    best = most = dataclasses.replace(
-        settings, leaves_to_search=settings.num_leaves or 1, reorder=REORDER_FACTORS[-1] * K
-    )
-    queries, exact = files.queries(half=0)
-    for target in TARGETS:
-        try:
-            index, _ = tune_search(index, vectors, queries, exact=exact, recall=target)
-        except RecallGateError:
-            every = dataclasses.replace(index, settings=most)
-            measured[f"{target}"] = {"missed": _recall(every, vectors, *files.queries(half=1))}
-            break
-        measured[f"{target}"] = _figures(index, vectors, *files.queries(half=1))
-        if target <= STORED:
-            best = index.settings
-    held = json.dumps(dataclasses.asdict(best))
-    files.settings(storage).write_text(held, encoding="utf-8")
-    answer(**measured)
+    answer(**measured, **_figures(index, files.vectors(), *files.queries(half=1)))
 
 
 def save_model(files: Files, storage: Any) -> None:
     """Write a SavedModel of an index."""
-    settings = ScannSettings(**json.loads(files.settings(storage).read_text(encoding="utf-8")))
-    searched = ScannSearch(files.index(storage), settings=settings, size=len(files.vectors()))
+    searched = ShellSearch(_load(files, storage), files.index(storage))
     tf.saved_model.save(SearchModel(searched), str(files.saved_model(storage)))
     answer(disk_gib=folder_gib(files.saved_model(storage)))
+
+
+def _load(files: Files, storage: str) -> Shells:
+    """The index that was written."""
+    held = json.loads(files.settings(storage).read_text(encoding="utf-8"))
+    settings = [ScannSettings(**each) for each in held]
+    return Shells.load(files.index(storage), settings=settings, width=1 + DIM)
 
 
 def load_model(files: Files, storage: Any) -> None:
@@ -216,24 +206,16 @@ STEPS: dict[str, Callable[[Files, Any], None]] = {
 }
 
 
-def _figures(index: ScannIndex, vectors: Vectors, queries: Vectors, exact: Found) -> dict[str, Any]:
-    """What a setting does."""
+def _figures(index: Index, vectors: Vectors, queries: Vectors, exact: Found) -> dict[str, Any]:
+    """What an index does."""
     rows, scores = index.search(queries, K)
     true = exact_scores(vectors, queries, rows)
     return {
-        "searched": index.settings.leaves_to_search,
-        "reordered": index.settings.reorder,
         "recall": float(measure_recall(exact, (rows, true)).mean()),
         "rate": _rate(lambda _: index.search(queries[:BATCH], K), range(2)) * BATCH,
         "p50_ms": _median_ms(lambda i: index.search(queries[i : i + 1], K)),
         "off": float(np.sqrt(np.mean((scores - true) ** 2)) / _spread(vectors, queries)),
     }
-
-
-def _recall(index: ScannIndex, vectors: Vectors, queries: Vectors, exact: Found) -> float:
-    """What a setting finds."""
-    rows, _ = index.search(queries, K)
-    return float(measure_recall(exact, (rows, exact_scores(vectors, queries, rows))).mean())
 
 
 def _spread(vectors: Vectors, queries: Vectors) -> float:
@@ -273,20 +255,14 @@ def table(measured: dict[str, dict[str, Any]]) -> Iterator[str]:
             f"| {b['disk_gib']:.2f} | {s['load_s']:.1f} | {s['memory_gib']:.2f} |"
         )
     yield ""
-    yield "| storage | tuned for | searched, reordered | recall@100 | queries/s | p50, ms | off |"
-    yield "|---|---:|---:|---:|---:|---:|---:|"
+    yield "| storage | searched, reordered | recall@100 | queries/s | p50, ms | off |"
+    yield "|---|---:|---:|---:|---:|---:|"
     for storage, step in measured.items():
-        for target in TARGETS:
-            f = step["search"].get(f"{target}")
-            if f is None:  # not reached either
-                continue
-            if "missed" in f:
-                yield f"| {storage} | {target:.2f} | all leaves | {f['missed']:.3f} | | | |"
-                continue
-            yield (
-                f"| {storage} | {target:.2f} | {f['searched']}, {f['reordered']} "
-                f"| {f['recall']:.3f} | {f['rate']:,.0f} | {f['p50_ms']:.2f} | {f['off']:.4f} |"
-            )
+        b, s = step["build"], step["search"]
+        yield (
+            f"| {storage} | {b['searched']}, {b['reordered']} "
+            f"| {s['recall']:.3f} | {s['rate']:,.0f} | {s['p50_ms']:.2f} | {s['off']:.4f} |"
+        )
     yield ""
     yield (
         "| SavedModel | recall@100 | on disk, GiB | loaded, s | first answer, s | in memory, GiB "

@@ -237,11 +237,15 @@ class IndexConfig:
     kind: Literal["scann", "exact"] = "scann"
     """`scann`: a ScaNN index; `exact`: stock TensorFlow ops only."""
     recall: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
-    """The share of the exact neighbours that the index must find to be published."""
+    """The share of the exact neighbours that the index must find, for each kind of query."""
     recall_k: PositiveInt = 100
     """How many neighbours that share is counted over."""
+    on_miss: Literal["exact", "fail"] = "exact"
+    """Where no index finds so many: `exact`: publish the direction with an exact index, and say so;
+    `fail`: publish nothing."""
     sampled_queries: PositiveInt = 1000
-    """How many queries are sampled to tune and to check the index."""
+    """How many queries are sampled to tune and to check the index: a half of them users by their
+    activity, or items by their traffic, and a half newcomers, or items of any kind."""
     storage: Literal["float32", "bfloat16", "int8"] = "float32"
     """How ScaNN's trees keep the vectors that give the scores: `float32`, as they are; `bfloat16`
     or `int8`, in half or a quarter of the memory, with scores a little off (by about 0.5% or 1.4%

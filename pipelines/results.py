@@ -10,12 +10,13 @@ class AnnSetting(TypedDict):
     """One setting of the approximate index, as measured against exact search."""
 
     leaves_to_search: int
+    leaves: int
+    """All that there are."""
     reorder: int
     recall: float
-    """The share of the exact neighbours that it finds."""
-    latency_ms: float
-    """The latency of one query."""
-    queries_per_second: float
+    """The share of the exact neighbours that it finds for the worst kind of query."""
+    cost_us: float
+    """What it is estimated to take a query in batches."""
     chosen: bool
 
 
@@ -33,7 +34,11 @@ class Round(TypedDict):
     evaluation: dict[str, Any]
     """`Evaluation.to_dict()` over the test interactions."""
     ann: list[AnnSetting]
-    """The settings tried; empty for an exact index."""
+    """The settings tried for u2i; empty for an exact index."""
+    index: list[str]
+    """What is said of the index of each direction."""
+    lengths: dict[str, dict[str, float]]
+    """How long the vectors of users and of items are, without coordinate 0 where it is constant."""
 
 
 class Data(TypedDict):

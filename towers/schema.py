@@ -8,7 +8,7 @@ real values x_i. What each kind does with a missing or an unknown value:
 | categorical | its token's row, x = 1 | no row | the feature's out-of-vocabulary row |
 | categorical, hashed | its bucket's row, x = 1 | no row | any token has a bucket |
 | multi_valued | its tokens' rows, x by `combiner` | no row | the out-of-vocabulary row, once each |
-| numeric | its one row, x = the scaled value | no row: the same as the median, or the mean | inf: no row |
+| numeric | its one row, x = the scaled value | no row: as the mean or median | inf: no row |
 | numeric, bucketed | its bucket's row, x = 1 | no row | outside the range: the end bucket |
 | history | its items' bags, times c pop^-b / sqrt(n) | no row | left out, and not counted in n |
 

@@ -248,4 +248,4 @@ def _moments(known: NDArray[np.float64]) -> tuple[float, float]:
 
 def _is_rounding(spread: float, middle: float) -> bool:
     """Whether float32 cannot tell apart numbers that differ by so little."""
-    return spread <= np.finfo(np.float32).eps * abs(middle)
+    return bool(spread <= np.finfo(np.float32).eps * abs(middle))

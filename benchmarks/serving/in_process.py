@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from benchmarks.serving.corpus import N_AGES, N_CITIES
 from serving.retrieval.retriever import Retriever
 from serving.search.index import ExactIndex
-from serving.search.live_index import LiveScannIndex
-from serving.search.scann_index import ScannIndex
+from serving.version.index_record import IndexRecord
+from serving.version.manifest import MANIFEST
 
 BATCH, K = 1024, 100
 CHECKED = 500
@@ -37,13 +37,13 @@ def make_queries(n: int, *, n_items: int, seed: int = 1) -> dict[str, list[Any]]
 def measure(retriever: Retriever, *, n: int) -> Iterable[tuple[str, str]]:
     """Yield the lines of a table: what was measured, and how much it was."""
     index = retriever.parts.index("u2i")
-    if not isinstance(index, LiveScannIndex):
-        raise TypeError("the corpus has no tree; make it larger")
-    settings = index.settings
-    yield (
-        "leaves, searched, reordered",
-        f"{settings.num_leaves}, {settings.leaves_to_search}, " + (str(settings.reorder)),
-    )
+    record = IndexRecord.from_dict(retriever.bundle.manifest.index, where=MANIFEST)
+    for settings in record.directions["u2i"].trees:
+        searched = f"{settings.leaves_to_search} of {settings.num_leaves} leaves"
+        yield (
+            "a shell",
+            f"{searched}, {settings.reorder} reordered" if settings.num_leaves else "all",
+        )
     features = make_queries(n, n_items=retriever.catalogue("item").size)
     packed = retriever.tower("user").pack(features, size=n)
     vectors = retriever.encode("user", packed)
@@ -52,13 +52,8 @@ def measure(retriever: Retriever, *, n: int) -> Iterable[tuple[str, str]]:
     recall = np.mean([np.isin(f, e).mean() for f, e in zip(found, exact, strict=True)])
     yield f"recall@{K}", f"{recall:.3f}"
 
-    searcher = ScannIndex.load(
-        retriever.bundle.index("u2i"), settings=settings, width=vectors.shape[1]
-    ).searcher
-    leaves, reorder = settings.effort(K, size=index.size)
-
     def bare(part: slice) -> None:
-        searcher.search_batched_parallel(vectors[part], K, reorder, leaves)
+        index.search(vectors[part], K)
 
     def from_packed(part: slice) -> None:
         some = _cut(packed, part)
@@ -68,14 +63,14 @@ def measure(retriever: Retriever, *, n: int) -> Iterable[tuple[str, str]]:
         retriever.retrieve_batch("u2i", features=_cut(features, part), k=K)
 
     rates = _rates({"bare": bare, "packed": from_packed, "raw": from_raw}, n=n)
-    yield f"bare ScaNN, batches of {BATCH}", f"{rates['bare']:,.0f} queries/s"
+    yield f"bare search, batches of {BATCH}", f"{rates['bare']:,.0f} queries/s"
     for name, label in (("packed", "arrays to ids"), ("raw", "raw features to ids")):
         yield label, f"{rates[name]:,.0f} queries/s, {rates[name] / rates['bare']:.2f} of it"
     yield "  of a query: packing", f"{_us(lambda p: _pack(retriever, features, p), n):.1f} us"
     yield "  encoding", f"{_us(lambda p: retriever.encode('user', _cut(packed, p)), n):.1f} us"
     yield "  search", f"{1e6 / rates['bare']:.1f} us"
     singles = [slice(i, i + 1) for i in range(300)]
-    yield "one at a time, bare ScaNN", _latency(bare, singles)
+    yield "one at a time, bare search", _latency(bare, singles)
     yield (
         "one at a time, encoding",
         _latency(lambda part: retriever.encode("user", _cut(packed, part)), singles),

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
@@ -19,15 +18,17 @@ from pipelines.data.blocks import Block, all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
+from pipelines.publishing.draw_queries import draw_queries
+from pipelines.publishing.index_direction import IndexedDirection, describe, index_direction
+from pipelines.publishing.length_spread import length_spread
 from pipelines.publishing.sample_requests import retrieval_queries, sample_features
-from pipelines.publishing.tune_index import exact_scores, measure_recall, tune_index
 from pipelines.results import AnnSetting
 from pipelines.training.embed import Vectors
 from pipelines.training.fit import Fitted
-from serving.search.graph_search import ExactSearch, ScannSearch
-from serving.search.index import ExactIndex, Found, Pairs
+from serving.search.graph_search import Search
+from serving.search.index import Pairs
 from serving.version.embeddings import Embeddings
-from serving.version.index_record import DirectionIndex, IndexRecord
+from serving.version.index_record import IndexRecord
 from serving.version.saved_models.first_requests import write_warmup
 from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from serving.version.saved_models.names import FEATURES
@@ -35,11 +36,7 @@ from serving.version.seen import write_pairs
 from serving.version.vocabulary_files import write_vocabulary
 from towers.directions import DIRECTIONS, Direction
 from towers.encoder import Encoder
-from towers.errors import RecallGateError
 from towers.schema import Side
-
-CHECKED_AT_ONCE = 64
-"""Queries that an exported search is checked with at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +46,10 @@ class Exported:
     index: IndexRecord
     ann: list[AnnSetting]
     """The settings tried for u2i; empty where the index is exact or has no tree."""
+    lines: list[str]
+    """What is said of the index of each direction."""
+    lengths: dict[str, dict[str, float]]
+    """The spread of the lengths of each side's vectors."""
 
 
 def export_bundle(
@@ -75,16 +76,19 @@ def export_bundle(
         reporter: shows progress.
 
     Raises:
-        RecallGateError: an index finds less than the configured share of the exact neighbours.
+        RecallGateError: an index finds less than the configured share of the exact neighbours, and
+            the settings say that nothing is to be published then.
     """
     _write_tables(dataset, vectors, prepared=prepared, folder=folder)
     _copy_checkpoint(fitted, folder / "checkpoint")
     towers = {side: tower_model(dataset, fitted, side=side) for side in vectors}
-    directions: dict[str, DirectionIndex] = {}
-    ann: list[AnnSetting] = []
+    directions: dict[str, IndexedDirection] = {}
     features = {
         side: sample_features(dataset, prepared, side=side, seed=config.seed) for side in towers
     }
+    sources = draw_queries(
+        fitted.model, dataset, vectors, size=config.index.sampled_queries, seed=config.seed
+    )
     with reporter.bar("export", len(DIRECTIONS) + len(towers)) as advance:
         for side, tower in towers.items():
             queries = {"serving_default": features[side], FEATURES: features[side]}
@@ -92,10 +96,13 @@ def export_bundle(
             _save(tower, path, queries=queries)
             advance(1)
         for name, direction in DIRECTIONS.items():
-            search, directions[name], tried = _build_search(
-                direction, vectors, config=config, folder=folder / "index" / name
+            search, directions[name] = index_direction(
+                direction,
+                vectors[direction.target],
+                sources[direction.source],
+                config=config.index,
+                folder=folder / "index" / name,
             )
-            ann = tried if name == "u2i" else ann
             model = _retrieval_model(
                 towers[direction.source], search, direction, dataset=dataset, config=config
             )
@@ -106,7 +113,13 @@ def export_bundle(
             del search, model
             gc.collect()  # graphs refer to themselves, and hold their index
             advance(1)
-    return Exported(index=IndexRecord(kind=config.index.kind, directions=directions), ann=ann)
+    records = {name: indexed.record for name, indexed in directions.items()}
+    return Exported(
+        index=IndexRecord(kind=config.index.kind, directions=records),
+        ann=directions["u2i"].tried,
+        lines=[describe(name, indexed) for name, indexed in directions.items()],
+        lengths={side: length_spread(vectors[side]) for side in vectors},
+    )
 
 
 def tower_model(dataset: Dataset, fitted: Fitted, *, side: Side) -> TowerModel:
@@ -149,7 +162,7 @@ def _save(
 
 def _retrieval_model(
     tower: TowerModel,
-    search: ExactSearch | ScannSearch,
+    search: Search,
     direction: Direction,
     *,
     dataset: Dataset,
@@ -171,65 +184,6 @@ def _retrieval_model(
 def _ids(dataset: Dataset, direction: Direction) -> NDArray[Any]:
     """The ids of a direction's targets by row."""
     return dataset.user_ids if direction.target == "user" else dataset.item_ids
-
-
-def _build_search(
-    direction: Direction, vectors: Vectors, *, config: RunConfig, folder: Path
-) -> tuple[ExactSearch | ScannSearch, DirectionIndex, list[AnnSetting]]:
-    """Index a direction's corpus, and check what is exported against an exact search.
-
-    A tree is kept in `folder` for the retriever.
-
-    Raises:
-        RecallGateError: the index finds less than the configured share of the exact neighbours.
-    """
-    corpus = direction.project(vectors[direction.target])
-    queries = direction.project(_sample(vectors[direction.source], config=config))
-    k = min(config.index.recall_k, len(corpus))
-    if config.index.kind == "exact":
-        return ExactSearch(corpus), DirectionIndex(settings=None, recall=1.0), []
-    exact = ExactIndex(corpus).search(queries, k)
-    try:
-        index, tried = tune_index(
-            corpus, queries, exact=exact, recall=config.index.recall, storage=config.index.storage
-        )
-    except RecallGateError as error:
-        raise RecallGateError(f"{direction.name}: {error}; nothing was published") from None
-    settings = index.settings
-    if settings.num_leaves is None:
-        search = ScannSearch.of(index)
-    else:
-        index.save(folder)
-        del index  # two of a large index may be too many
-        search = ScannSearch(folder, settings=settings, size=len(corpus))
-    recall = float(measure_recall(exact, _found(search, corpus, queries, k=k)).mean())
-    if recall < config.index.recall:
-        raise RecallGateError(
-            f"index {direction.name}: expected recall@{k} of at least {config.index.recall}, "
-            f"reached {recall:.4f}; nothing was published. Lower index.recall, or set "
-            "index.kind = 'exact'"
-        )
-    return search, DirectionIndex(settings=settings, recall=recall), tried
-
-
-def _found(
-    search: ScannSearch, corpus: NDArray[np.float32], queries: NDArray[np.float32], *, k: int
-) -> Found:
-    """What a search finds in a corpus, with its exact scores."""
-    blocks = []
-    for start in range(0, len(queries), CHECKED_AT_ONCE):
-        rows, _ = search(tf.constant(queries[start : start + CHECKED_AT_ONCE]), tf.constant(k))
-        blocks.append(rows.numpy())
-    search.release()
-    rows = np.concatenate(blocks)
-    return rows, exact_scores(corpus, queries, rows)
-
-
-def _sample(vectors: NDArray[np.float32], *, config: RunConfig) -> NDArray[np.float32]:
-    """Draw some of the users or items that exist."""
-    rng = np.random.default_rng(config.seed)
-    size = min(config.index.sampled_queries, len(vectors))
-    return vectors[rng.choice(len(vectors), size, replace=False)]
 
 
 def _copy_checkpoint(fitted: Fitted, folder: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.progress import Advance, Reporter
-from pipelines.publishing.tune_index import measure_recall
+from pipelines.publishing.measure_recall import measure_recall
 from serving.milvus.connection import MilvusClient, MilvusConnection, import_pymilvus
 from serving.milvus.fields import (
     LONGEST_LIST,

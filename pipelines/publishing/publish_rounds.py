@@ -20,6 +20,7 @@ from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, populari
 from pipelines.progress import Reporter
 from pipelines.publishing.check_bundle import check_bundle
 from pipelines.publishing.export import Exported, export_bundle
+from pipelines.publishing.length_spread import spread_lines
 from pipelines.reporting.report import write_report
 from pipelines.results import Data, Results, Round, flatten
 from pipelines.training.embed import embed, match_scorer
@@ -95,6 +96,8 @@ class Rounds:
                 version=version,
                 reporter=self.reporter,
             )
+            for line in [*exported.lines, *spread_lines(exported.lengths)]:
+                self.reporter.say(f"  {line}")
             self._results["rounds"].append(
                 Round(
                     round=number,
@@ -103,6 +106,8 @@ class Rounds:
                     sampling=sampling,
                     evaluation=evaluation.to_dict(),
                     ann=exported.ann,
+                    index=exported.lines,
+                    lengths=exported.lengths,
                 )
             )
             self._results["timings"] = self._earlier + self.reporter.timings

@@ -80,13 +80,13 @@ def quality_plots(results: Results) -> list[Plot]:
 
 
 def ann_plot(results: Results) -> Plot:
-    """Recall against latency of the settings tried for the index, one line for each round."""
+    """Recall against cost of the settings tried for the index, one line for each round."""
     lines = []
     for place, found in enumerate(results["rounds"]):
-        settings = sorted(found["ann"], key=lambda setting: setting["latency_ms"])
+        settings = sorted(found["ann"], key=lambda setting: setting["cost_us"])
         line = Line(
             label=f"round {found['round']}",
-            x=[setting["latency_ms"] for setting in settings],
+            x=[setting["cost_us"] for setting in settings],
             y=[setting["recall"] for setting in settings],
             place=place,
             marked=[point for point, setting in enumerate(settings) if setting["chosen"]],
@@ -95,11 +95,11 @@ def ann_plot(results: Results) -> Plot:
     return _plot(
         lines,
         Frame(
-            x_label="latency of one query (ms)",
+            x_label="estimated cost of a query (µs)",
             y_label="share of exact neighbours found",
             bar=results["required_recall"],
         ),
-        title="ANN recall against latency",
+        title="ANN recall against cost",
         about="A point is a setting of the index. A ring marks the setting chosen; the dotted line "
         "is the recall that an index must reach to be published.",
         nothing="The index is exact: there were no approximate settings to try.",

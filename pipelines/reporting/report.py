@@ -35,6 +35,7 @@ def render(results: Results) -> str:
         quality_plots=plots.quality_plots(results),
         ann_plot=plots.ann_plot(results),
         ann=tables.ann_table(rounds),
+        lengths=tables.length_table(rounds),
         sampling=tables.sampling_table(rounds),
         counts=tables.pair_table(results["data"]["counts"], columns=("Rows", "Count")),
         timings=tables.timing_table(results),

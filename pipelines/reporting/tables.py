@@ -96,14 +96,13 @@ def ann_table(rounds: Sequence[Round]) -> Table:
         Row(
             name=f"round {found['round']}",
             cells=(
-                f"{setting['leaves_to_search']:,}",
+                f"{setting['leaves_to_search']:,} of {setting['leaves']:,}",
                 f"{setting['reorder']:,}",
                 f"{setting['recall']:.4f}",
-                f"{setting['latency_ms']:.3f}",
-                f"{setting['queries_per_second']:,.0f}",
+                f"{setting['cost_us']:,.1f}",
                 "yes" if setting["chosen"] else "",
             ),
-            best=5 if setting["chosen"] else None,
+            best=4 if setting["chosen"] else None,
         )
         for found in rounds
         for setting in found["ann"]
@@ -113,11 +112,21 @@ def ann_table(rounds: Sequence[Round]) -> Table:
         "Leaves searched",
         "Reordered",
         "Recall",
-        "Latency (ms)",
-        "Queries/s",
+        "Estimated cost (µs)",
         "Chosen",
     )
     return Table(columns=columns, rows=rows)
+
+
+def length_table(rounds: Sequence[Round]) -> Table:
+    """How long the vectors are."""
+    rows = [
+        Row(name=f"round {found['round']}, {side}s", cells=[_number(x) for x in spread.values()])
+        for found in rounds
+        for side, spread in found["lengths"].items()
+    ]
+    names = rounds[0]["lengths"]["item"] if rounds else ()
+    return Table(columns=("Vectors", *names), rows=rows)
 
 
 def sampling_table(rounds: Sequence[Round]) -> Table:

@@ -7,8 +7,9 @@ from functools import cache, cached_property
 
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.explanation.feature_names import FeatureNames
-from serving.search.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
-from serving.search.scann_index import ScannIndex
+from serving.search.live_index import LiveExactIndex, LiveIndex
+from serving.search.live_shells import open_shells
+from serving.search.shells import Shells
 from serving.version.bundle import Bundle
 from serving.version.embeddings import Embeddings
 from serving.version.index_record import IndexRecord
@@ -91,19 +92,19 @@ class Parts:
         return tower
 
     def _open_index(self, direction: str) -> LiveIndex:
-        """Load the direction's tree; where it has none, search its vectors exactly."""
+        """Load the direction's trees; where it has none, search its vectors exactly."""
         chosen = DIRECTIONS[direction]
         if self._open_other is not None:
             return self._open_other(self.bundle, chosen, self.catalogue(chosen.target))
         where = str(self.bundle.path / MANIFEST)
         record = IndexRecord.from_dict(self.bundle.manifest.index, where=where)
         vectors = (self.users if chosen.target == "user" else self.items).vectors
-        settings = record.directions[direction].settings
-        if settings is None or settings.num_leaves is None:
+        settings = record.directions[direction].trees
+        if not settings:
             return LiveExactIndex(chosen.project(vectors))
         folder = self.bundle.index(direction)
         width = chosen.project(vectors[:1]).shape[1]
-        return LiveScannIndex(ScannIndex.load(folder, settings=settings, width=width))
+        return open_shells(Shells.load(folder, settings=settings, width=width))
 
 
 def find_direction(name: str) -> Direction:

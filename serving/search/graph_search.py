@@ -10,11 +10,14 @@ from uuid import uuid4
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from scann import scann_ops
 from scann.proto.scann_pb2 import ScannConfig
 
 from serving.search.index import Vectors
+from serving.search.live_shells import ROUNDING
 from serving.search.scann_index import ScannIndex, ScannSettings
+from serving.search.shells import Shells
 
 Search = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 """Answers queries [b, d] and k (int32 scalar) with rows [b, min(k, size)] int64 and their scores,
@@ -37,7 +40,7 @@ class ExactSearch(tf.Module):
 
 
 class ScannSearch(tf.Module):
-    """Searches by an index of ScaNN's, with ScaNN's operations.
+    """Searches by one index of ScaNN's, with ScaNN's operations.
 
     These know no vectors in bfloat16: such are reordered by TensorFlow's operations.
     """
@@ -45,7 +48,7 @@ class ScannSearch(tf.Module):
     def __init__(self, folder: Path, *, settings: ScannSettings, size: int) -> None:
         """Read the index of `size` vectors that `ScannIndex.save` wrote to `folder`."""
         super().__init__()
-        self._settings, self._size = settings, size
+        self._settings, self.size = settings, size
         values = _read(folder)
         self._bfloat16: tf.Variable | None = None
         if settings.num_leaves is not None and settings.storage == "bfloat16":
@@ -66,23 +69,21 @@ class ScannSearch(tf.Module):
 
     def __call__(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """See `Search`."""
-        k = tf.minimum(k, self._size)
+        return _completed(self.once, queries, k)
+
+    def once(
+        self, queries: tf.Tensor, k: tf.Tensor, *, all_leaves: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Search the leaves that the settings name, or all; -1 and -inf where they end."""
+        k = tf.minimum(k, self.size)
         if self._settings.num_leaves is None:
             return _masked(*self._search(queries, k, reorder=-1, leaves=-1))
         leaves, reorder = self._settings.effort(
-            tf.cast(k, tf.int64), size=self._size, smaller=tf.minimum, larger=tf.maximum
+            tf.cast(k, tf.int64), size=self.size, smaller=tf.minimum, larger=tf.maximum
         )
-        leaves, reorder = tf.cast(leaves, tf.int32), tf.cast(reorder, tf.int32)
+        leaves = self._settings.num_leaves if all_leaves else tf.cast(leaves, tf.int32)
         search = self._search if self._bfloat16 is None else self._search_bfloat16
-        rows, scores = search(queries, k, reorder=reorder, leaves=leaves)
-        short = tf.reduce_any(tf.math.is_nan(scores), axis=1)  # its leaves have fewer than k
-        again = tf.where(short)
-        more_rows, more_scores = search(
-            tf.gather_nd(queries, again), k, reorder=reorder, leaves=self._settings.num_leaves
-        )
-        rows = tf.tensor_scatter_nd_update(rows, again, more_rows)
-        scores = tf.tensor_scatter_nd_update(scores, again, more_scores)
-        return _masked(rows, scores)
+        return _masked(*search(queries, k, reorder=tf.cast(reorder, tf.int32), leaves=leaves))
 
     def release(self) -> None:
         """Free the searcher that calls outside of a graph have made; another call makes it anew."""
@@ -117,6 +118,101 @@ class ScannSearch(tf.Module):
         scores, places = tf.math.top_k(tf.where(tf.math.is_nan(rough), -np.inf, scores), k)
         scores = tf.where(tf.math.is_inf(scores), np.nan, scores)
         return tf.gather(rows, places, batch_dims=1), scores
+
+
+class ShellSearch(tf.Module):
+    """Searches one shell after another, as `LiveShells` does."""
+
+    def __init__(self, index: Shells, folder: Path) -> None:
+        """Read what `index` holds from `folder`, to which it was saved."""
+        super().__init__()
+        self._size = index.size
+        self._places: tuple[tf.Variable, ...] = ()
+        self._shells = [
+            ScannSearch(folder / str(number), settings=shell.index.settings, size=len(shell.rows))
+            for number, shell in enumerate(index.shells)
+        ]
+        self._rows = [_constant(shell.rows) for shell in index.shells]
+        self._longest = [shell.longest for shell in index.shells]
+        if index.places is not None:
+            places = index.places
+            arrays = (places.starts[:-1], np.diff(places.starts), places.rows)
+            self._places = tuple(map(_constant, arrays))
+
+    @classmethod
+    def of(cls, index: Shells) -> ShellSearch:
+        """Take over what `index` holds, and its settings."""
+        with TemporaryDirectory() as folder:
+            index.save(Path(folder) / "index")
+            return cls(index, Path(folder) / "index")
+
+    def __call__(self, queries: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `Search`."""
+        k = tf.minimum(k, self._size)
+        rows, scores = _completed(self._once, queries, k)
+        return self._expanded(rows, scores, k) if self._places else (rows, scores)
+
+    def release(self) -> None:
+        """See `ScannSearch.release`."""
+        for shell in self._shells:
+            shell.release()
+
+    def _once(
+        self, queries: tf.Tensor, k: tf.Tensor, *, all_leaves: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The best of all shells; -1 and -inf where the leaves that were searched end."""
+        k = tf.minimum(k, sum(shell.size for shell in self._shells))
+        lengths = tf.norm(queries, axis=1) * (1 + ROUNDING)
+        kth = tf.fill(tf.shape(lengths), -np.inf)
+        found = []
+        for shell, members, longest in zip(self._shells, self._rows, self._longest, strict=True):
+            width = tf.minimum(k, shell.size)
+            asked = tf.where(longest * lengths >= kth)
+            places, best = shell.once(tf.gather_nd(queries, asked), width, all_leaves=all_leaves)
+            best = _scattered(best, asked, like=lengths, fill=-np.inf)
+            rows = tf.where(places < 0, places, tf.gather(members, tf.maximum(places, 0)))
+            found.append((_scattered(rows, asked, like=lengths, fill=-1), best))
+            if shell.size > 0:
+                reached = best[:, -1]
+                kth = tf.maximum(kth, tf.where(width < k, -np.inf, reached))
+        scores, places = tf.math.top_k(tf.concat([each for _, each in found], axis=1), k)
+        return tf.gather(tf.concat([each for each, _ in found], 1), places, batch_dims=1), scores
+
+    def _expanded(
+        self, places: tf.Tensor, scores: tf.Tensor, k: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The rows at the places found, k for each query; see `expand` in `equal_vectors`."""
+        starts, counts, rows = self._places
+        ends = tf.minimum(tf.cumsum(tf.gather(counts, places), axis=1), tf.cast(k, tf.int64))
+        taken = tf.reshape(ends - tf.pad(ends, [[0, 0], [1, 0]])[:, :-1], [-1])
+        first = tf.gather(starts, tf.reshape(places, [-1]))
+        at = tf.ragged.range(first, first + taken).flat_values
+        shape = tf.stack([tf.shape(places)[0], k])
+        repeated = tf.repeat(tf.reshape(scores, [-1]), taken)
+        return tf.reshape(tf.gather(rows, at), shape), tf.reshape(repeated, shape)
+
+
+def _completed(
+    once: Callable[..., tuple[tf.Tensor, tf.Tensor]], queries: tf.Tensor, k: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Search, and once more with all leaves for the queries that found fewer than k."""
+    rows, scores = once(queries, k)
+    again = tf.where(tf.reduce_any(rows < 0, axis=1))
+    more_rows, more_scores = once(tf.gather_nd(queries, again), k, all_leaves=True)
+    rows = tf.tensor_scatter_nd_update(rows, again, more_rows)
+    return rows, tf.tensor_scatter_nd_update(scores, again, more_scores)
+
+
+def _scattered(values: tf.Tensor, queries: tf.Tensor, *, like: tf.Tensor, fill: float) -> tf.Tensor:
+    """Values [m, w] of some queries [m, 1] among all, of which `like` is [n]."""
+    shape = tf.stack([tf.shape(like)[0], tf.shape(values)[1]])
+    everyone = tf.fill(shape, tf.constant(fill, values.dtype))
+    return tf.tensor_scatter_nd_update(everyone, queries, values)
+
+
+def _constant(values: NDArray[np.int64]) -> tf.Variable:
+    """Numbers that a SavedModel holds."""
+    return tf.Variable(values, trainable=False)
 
 
 def _masked(rows: tf.Tensor, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""Growing: an array that can be written to and grows at its end."""
+"""Growing: an array that can be written to and grows at its end; and numbers of rows in one."""
 
 from __future__ import annotations
 
@@ -39,3 +39,30 @@ class Growing(Generic[T]):
             self._buffer, self._is_own = buffer, True
         self._buffer[rows] = values
         self._size = size
+
+
+class Numbers:
+    """A number for each row, -1 for a row that has none."""
+
+    def __init__(self, numbers: Rows) -> None:
+        """Start with the numbers [size] of the rows from 0 on."""
+        self._numbers = Growing(numbers)
+
+    @classmethod
+    def inverse(cls, rows: Rows) -> Numbers:
+        """Number different rows [n] by their places in the list."""
+        numbers = np.full(int(rows.max(initial=-1)) + 1, -1)
+        numbers[rows] = np.arange(len(rows))
+        return cls(numbers)
+
+    def of(self, rows: Rows) -> Rows:
+        """The numbers of rows, -1 for those that were never given one."""
+        known = rows < len(self._numbers)
+        return np.where(known, self._numbers.values[np.where(known, rows, 0)], -1)
+
+    def put(self, rows: Rows, numbers: Rows | int) -> None:
+        """Give rows their numbers."""
+        size, last = len(self._numbers), int(rows.max(initial=-1))
+        if last > size:
+            self._numbers.put(np.arange(size, last), -1)
+        self._numbers.put(rows, numbers)

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from serving.search.growing import Growing
+from serving.search.growing import Growing, Numbers
 from serving.search.index import Found, Index, Rows, Vectors, search_rows
 from serving.search.scann_index import ScannIndex, ScannSettings
 
@@ -64,18 +64,22 @@ class LiveScannIndex:
     """Searches by an index of ScaNN's.
 
     ScaNN numbers what it holds from 0 on and, when one is deleted, gives its number to the last.
-    These numbers are the slots; as long as nothing has changed, slot and row are the same.
+    These numbers are the slots.
     """
 
     is_exact = False
 
-    def __init__(self, index: ScannIndex) -> None:
-        """Take over `index`, which nobody else may change."""
+    def __init__(self, index: ScannIndex, rows: Rows | None = None) -> None:
+        """Take over `index`, which nobody else may change.
+
+        Args:
+            index: vectors by slot.
+            rows: the row in each slot; None where slot and row are the same.
+        """
         self._index = index
-        self._rows: Growing[np.int64] | None = None
-        """The row in each slot."""
-        self._slots: Growing[np.int64] | None = None
-        """The slot of each row, -1 for a row that was removed."""
+        self._rows = None if rows is None else Growing(rows)
+        self._slots: Numbers | None = None
+        """The slot of each row, -1 for a row that is not there; made when it is first needed."""
 
     @property
     def size(self) -> int:
@@ -89,16 +93,16 @@ class LiveScannIndex:
 
     def search(self, queries: Vectors, k: int) -> Found:
         """Find min(k, size) rows of high inner products; see `Index.search`."""
-        slots, scores = self._index.search(queries, k)
-        if self._rows is None:
-            return slots, scores
-        return np.where(slots < 0, -1, self._rows.values[slots]), scores
+        return self._named(*self._index.search(queries, k))
+
+    def search_once(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
+        """See `ScannIndex.search_once`."""
+        return self._named(*self._index.search_once(queries, k, all_leaves=all_leaves))
 
     def put(self, rows: Rows, vectors: Vectors) -> None:
         """See `LiveIndex.put`."""
         row_in, slot_of = self._numbers()
-        known = rows < len(slot_of)
-        slots = np.where(known, slot_of.values[np.where(known, rows, 0)], -1)
+        slots = slot_of.of(rows)
         old, new = slots >= 0, slots < 0
         self._index.upsert(slots[old], vectors[old])
         added = self.size + np.arange(np.count_nonzero(new))
@@ -110,17 +114,25 @@ class LiveScannIndex:
         """See `LiveIndex.remove`."""
         row_in, slot_of = self._numbers()
         for row in rows:
-            slot, last = slot_of.values[row], self.size - 1
+            (slot,), last = slot_of.of(np.array([row])), self.size - 1
             if slot < 0:
                 continue
             self._index.delete(int(slot))
-            moved = row_in.values[last]
+            moved = row_in.values[[last]]
             row_in.put(np.array([slot]), moved)
-            slot_of.put(np.array([moved]), slot)
+            slot_of.put(moved, slot)
             slot_of.put(np.array([row]), -1)
 
-    def _numbers(self) -> tuple[Growing[np.int64], Growing[np.int64]]:
+    def _named(self, slots: Rows, scores: Vectors) -> Found:
+        """The rows in slots that were found."""
+        if self._rows is None:
+            return slots, scores
+        return np.where(slots < 0, -1, self._rows.values[slots]), scores
+
+    def _numbers(self) -> tuple[Growing[np.int64], Numbers]:
         """What row is in each slot, and the slot of each row."""
-        if self._rows is None or self._slots is None:
-            self._rows, self._slots = (Growing(np.arange(self.size)) for _ in range(2))
+        if self._rows is None:
+            self._rows = Growing(np.arange(self.size))
+        if self._slots is None:
+            self._slots = Numbers.inverse(self._rows.values)
         return self._rows, self._slots

@@ -1,4 +1,4 @@
-"""Approximate search: an index of ScaNN's, built and searched through its own Python API.
+"""One index of ScaNN's, built and searched through its own Python API.
 
 Building is not deterministic. So an index is built once and stored; everything else that searches
 by it, such as a SavedModel, reads what was stored.
@@ -146,7 +146,7 @@ class ScannIndex:
             builder.tree(
                 settings.num_leaves,
                 settings.leaves_to_search,
-                avq=math.nan if centres is None else centres,
+                avq=settings.anisotropic_centres,
             )
             builder.score_ah(
                 settings.dimensions_per_block,
@@ -205,26 +205,23 @@ class ScannIndex:
         rows, scores = self.search_once(queries, k)
         short = (rows < 0).any(axis=1)
         if short.any():
-            every = dataclasses.replace(
-                self.settings, leaves_to_search=self.settings.num_leaves or 1
-            )
-            wider = dataclasses.replace(self, settings=every)
-            rows[short], scores[short] = wider.search_once(queries[short], k)
+            rows[short], scores[short] = self.search_once(queries[short], k, all_leaves=True)
         return rows, scores
 
-    def search_once(self, queries: Vectors, k: int) -> Found:
-        """Search the leaves that the settings name, and no others; -1 and -inf where they end.
+    def search_once(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
+        """Search the leaves that the settings name, or all; -1 and -inf where they end.
 
         Raises:
             QueryError: as `search`.
         """
         check_queries(queries, k, width=self.width)
         k = min(k, self.size)
-        if not len(queries):
-            return np.empty((0, k), np.int64), np.empty((0, k), np.float32)
+        if not len(queries) or not k:
+            return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
         leaves, reorder = None, None
         if self.settings.num_leaves is not None:
             leaves, reorder = self.settings.effort(k, size=self.size)
+            leaves = self.settings.num_leaves if all_leaves else leaves
         share = -(-len(queries) // N_CPUS)
         rows, scores = self.searcher.search_batched_parallel(
             queries, k, reorder, leaves, batch_size=min(share, LARGEST_SHARE)

@@ -17,10 +17,21 @@ from towers.typed import STRICT, parse
 class DirectionIndex:
     """The index of one direction."""
 
-    settings: ScannSettings | None
-    """None for an exact index."""
     recall: float
     """The share of the exact neighbours that it found when it was published."""
+    shells: tuple[ScannSettings, ...] = ()
+    """How each of its shells was built and is searched, the longest vectors first."""
+    settings: ScannSettings | None = None
+    """The same of an index without shells, in a version that was published before there were any.
+    Without either the index is exact."""
+    missed: str = ""
+    """Why it is exact in a version whose other indexes are not."""
+
+    @property
+    def trees(self) -> tuple[ScannSettings, ...]:
+        """The settings of the shells; none where every vector is scored."""
+        shells = self.shells or ((self.settings,) if self.settings else ())
+        return shells if any(shell.num_leaves for shell in shells) else ()
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from serving.search.graph_search import ExactSearch, ScannSearch, Search
+from serving.search.equal_vectors import Places
+from serving.search.graph_search import ExactSearch, ScannSearch, Search, ShellSearch
 from serving.search.index import ExactIndex, Index, search_without
+from serving.search.live_shells import open_shells
 from serving.search.scann_index import ScannIndex, ScannSettings
+from serving.search.shells import Shell, Shells
 from towers.errors import QueryError
 
 SIZE, WIDTH = 400, 9
@@ -43,12 +46,43 @@ def in_graph_scann(vectors: NDArray[np.float32], settings: ScannSettings) -> Ind
     return InGraph(ScannSearch.of(index), size=index.size, is_exact=index.is_exact)
 
 
+def in_shells(vectors: NDArray[np.float32], settings: ScannSettings = TREE) -> Shells:
+    """The longest tenth scored one by one, the others in two trees."""
+    lengths = np.linalg.norm(vectors, axis=1)
+    order = np.argsort(-lengths)
+    shells = []
+    for rows, how in zip(
+        np.split(order, [40, 160]), [BRUTE_FORCE, settings, settings], strict=True
+    ):
+        index = ScannIndex.build(vectors[rows], how)
+        shells.append(Shell(index, rows, float(lengths[rows[0]])))
+    return Shells(tuple(shells))
+
+
+def with_places(index: Shells) -> Shells:
+    """The same, with a place for each row: the places go by length."""
+    rows = np.concatenate([shell.rows for shell in index.shells])
+    ends = np.cumsum([len(shell.rows) for shell in index.shells])
+    places = np.split(np.arange(len(rows)), ends[:-1])
+    shells = [
+        dataclasses.replace(shell, rows=own)
+        for shell, own in zip(index.shells, places, strict=True)
+    ]
+    return Shells(tuple(shells), Places(np.arange(len(rows) + 1), rows))
+
+
+def in_graph_shells(index: Shells) -> Index:
+    return InGraph(ShellSearch.of(index), size=index.size, is_exact=False)
+
+
 PYTHON: dict[str, Callable[[NDArray[np.float32]], Index]] = {
     "exact": ExactIndex,
     "scann brute force": lambda vectors: ScannIndex.build(vectors, BRUTE_FORCE),
     "scann tree": lambda vectors: ScannIndex.build(vectors, TREE),
     "scann tree, bfloat16": lambda vectors: ScannIndex.build(vectors, BFLOAT16),
     "scann tree, int8": lambda vectors: ScannIndex.build(vectors, INT8),
+    "scann trees in shells": lambda vectors: open_shells(in_shells(vectors)),
+    "scann trees in shells, places": lambda vectors: open_shells(with_places(in_shells(vectors))),
 }
 ALL: dict[str, Callable[[NDArray[np.float32]], Index]] = PYTHON | {
     "graph exact": lambda v: InGraph(ExactSearch(v), size=len(v), is_exact=True),
@@ -56,6 +90,9 @@ ALL: dict[str, Callable[[NDArray[np.float32]], Index]] = PYTHON | {
     "graph scann tree": lambda vectors: in_graph_scann(vectors, TREE),
     "graph scann tree, bfloat16": lambda vectors: in_graph_scann(vectors, BFLOAT16),
     "graph scann tree, int8": lambda vectors: in_graph_scann(vectors, INT8),
+    "graph scann trees in shells": lambda vectors: in_graph_shells(in_shells(vectors)),
+    "graph scann trees in shells, bfloat16": lambda v: in_graph_shells(in_shells(v, BFLOAT16)),
+    "graph scann trees in shells, places": lambda v: in_graph_shells(with_places(in_shells(v))),
 }
 OFF = {"bfloat16": 0.1, "int8": 0.2}
 """How far scores may be off, of which most are between -15 and 15."""

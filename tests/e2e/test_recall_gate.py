@@ -1,4 +1,4 @@
-"""An index that does not find enough is not published, and nothing of it stays behind."""
+"""Where no index finds enough: the exact one is published, or nothing at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines.publishing import tune_index
+from pipelines.publishing import build_index
 from pipelines.run import run
 from serving.search import scann_index
 from serving.version.store import Store
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even a small corpus into leaves, and reorder too little to find all neighbours."""
     monkeypatch.setattr(scann_index, "FEWEST_FOR_TREE", 16)
-    monkeypatch.setattr(tune_index, "REORDER_FACTORS", (1,))
+    monkeypatch.setattr(build_index, "REORDER_FACTORS", (1,))
 
 
 def published_names(root: Path) -> set[str]:
@@ -36,10 +36,10 @@ def published_names(root: Path) -> set[str]:
 
 
 @pytest.mark.usefixtures("careless")
-def test_bar_out_of_reach_publishes_nothing(scann: Published, tmp_path: Path) -> None:
+def test_bar_out_of_reach_publishes_nothing_if_asked(scann: Published, tmp_path: Path) -> None:
     root = shutil.copytree(scann.root, tmp_path / "models", symlinks=True)
     before = published_names(root)
-    index = dataclasses.replace(scann.config.index, recall=1.0, recall_k=5)
+    index = dataclasses.replace(scann.config.index, recall=1.0, recall_k=5, on_miss="fail")
     with pytest.raises(RecallGateError) as raised:
         run(dataclasses.replace(scann.config, index=index), root, frames=scann.frames)
     assert (Store(root).versions(), Store(root).current()) == ([1], 1)
@@ -51,3 +51,19 @@ def test_bar_out_of_reach_publishes_nothing(scann: Published, tmp_path: Path) ->
     assert reached is not None
     assert 0.0 < float(reached[1]) < 1.0
     assert "lower index.recall" in message
+
+
+@pytest.mark.usefixtures("careless")
+def test_bar_out_of_reach_publishes_an_exact_index_and_says_so(
+    scann: Published, tmp_path: Path
+) -> None:
+    root = tmp_path / "models"
+    index = dataclasses.replace(scann.config.index, recall=1.0, recall_k=5)
+    results = run(dataclasses.replace(scann.config, index=index), root, frames=scann.frames)
+    bundle = Store(root).open()
+    assert bundle.version == results["current_version"] == 1
+    lines = results["rounds"][0]["index"]
+    assert any("the index is exact, and slower" in line for line in lines)
+    missed = [d["missed"] for d in bundle.manifest.index["directions"].values()]
+    assert any("expected recall@5 of 1.0" in reason for reason in missed)
+    assert "the index is exact, and slower" in bundle.report.read_text(encoding="utf-8")

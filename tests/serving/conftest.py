@@ -46,7 +46,7 @@ SCHEMA = Schema(
         features=(
             Categorical(column="item_id"),
             MultiValued(column="genres"),
-            Numeric(column="price"),
+            Numeric(column="price", scale="standard"),
         )
     ),
 )

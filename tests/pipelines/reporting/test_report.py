@@ -37,10 +37,10 @@ def ann_settings() -> list[AnnSetting]:
     return [
         {
             "leaves_to_search": leaves,
+            "leaves": 800,
             "reorder": 400,
             "recall": 1 - 1 / leaves,
-            "latency_ms": 0.01 * leaves,
-            "queries_per_second": 90_000 / leaves,
+            "cost_us": 0.7 * leaves,
             "chosen": leaves == 40,
         }
         for leaves in (80, 10, 40)
@@ -62,6 +62,8 @@ def make_results(
             "sampling": {"negatives": {"shares": {"uniform": 0.75, "mined": 0.25}}, "drawn": 12345},
             "evaluation": model.to_dict(),
             "ann": ann_settings() if with_ann else [],
+            "index": ["u2i: recall 0.9612"] if with_ann else [],
+            "lengths": {"item": {"shortest": 0.25, "longest": 1234.5}},
         }
         for number in range(2)
     ]
@@ -158,7 +160,7 @@ def test_five_plots_each_said_in_words() -> None:
         "Recall@3 by popularity",
         "Training loss by epoch",
         "Validation recall@3 by epoch",
-        "ANN recall against latency",
+        "ANN recall against cost",
     ]
     assert "round 1 from 1 at 1 to 0.3333 at 3" in labels[2]
     assert "round 0 from 0.9 at 0.1 to 0.9875 at 0.8" in labels[4]

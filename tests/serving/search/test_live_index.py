@@ -13,12 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from serving.search.equal_vectors import Places
 from serving.search.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
+from serving.search.live_shells import open_shells
 from serving.search.scann_index import ScannIndex, ScannSettings, Storage
+from serving.search.shells import Shell, Shells
 
 SIZE, WIDTH = 64, 4
 ALL_LEAVES = ScannSettings(num_leaves=4, leaves_to_search=4, reorder=200, recall_k=100)
+EVERY = ScannSettings(num_leaves=None)
 VECTORS = np.random.default_rng(100).normal(size=(SIZE, WIDTH)).clip(-1, 1).astype(np.float32)
+VECTORS[40:60] = VECTORS[3]
 QUERIES = np.random.default_rng(2).normal(size=(3, WIDTH)).astype(np.float32)
 
 
@@ -27,11 +32,35 @@ def live_scann(storage: Storage) -> LiveIndex:
     return LiveScannIndex(ScannIndex.build(VECTORS, changed))
 
 
+def live_shells(vectors: NDArray[np.float32] = VECTORS, places: Places | None = None) -> LiveIndex:
+    lengths = np.linalg.norm(vectors, axis=1)
+    order = np.argsort(-lengths)
+    shells = []
+    for rows, how in zip(np.split(order, [8, 26]), [EVERY, ALL_LEAVES, ALL_LEAVES], strict=True):
+        shells.append(Shell(ScannIndex.build(vectors[rows], how), rows, float(lengths[rows[0]])))
+    return open_shells(Shells(tuple(shells), places))
+
+
+def live_places() -> LiveIndex:
+    places = Places.of(VECTORS)
+    assert places is not None
+    return live_shells(VECTORS[places.rows[places.starts[:-1]]], places)
+
+
 INDEXES: dict[str, Callable[[], LiveIndex]] = {
     "exact": lambda: LiveExactIndex(VECTORS),
+    "shells": lambda: live_shells(),  # noqa: PLW0108 - its type has no arguments
+    "equal vectors": live_places,
 } | {storage: partial(live_scann, storage) for storage in get_args(Storage)}
 
-OFF = {"exact": 1e-5, "float32": 1e-5, "bfloat16": 0.03, "int8": 0.03}
+OFF = {
+    "exact": 1e-5,
+    "shells": 1e-5,
+    "equal vectors": 1e-5,
+    "float32": 1e-5,
+    "bfloat16": 0.03,
+    "int8": 0.03,
+}
 """How far a score may be off; most are between -3 and 3."""
 
 

@@ -30,6 +30,24 @@ def test_an_index_from_before_storages_has_float32() -> None:
     assert IndexRecord.from_dict(raw, where="manifest.json") == record("float32")
 
 
+def test_an_index_of_shells_is_read_with_its_trees() -> None:
+    shells = (ScannSettings(num_leaves=None), ScannSettings(num_leaves=20))
+    found = DirectionIndex(shells=shells, recall=0.96, missed="")
+    several = IndexRecord(kind="scann", directions=dict.fromkeys(DIRECTIONS, found))
+    raw = json.loads(json.dumps(several.to_dict()))
+    assert IndexRecord.from_dict(raw, where="manifest.json") == several
+    assert found.trees == shells
+    assert DirectionIndex(shells=shells[:1], recall=1.0).trees == ()
+    assert DirectionIndex(settings=shells[1], recall=1.0).trees == shells[1:]
+
+
+def test_an_index_from_before_shells_has_one_tree() -> None:
+    raw: dict[str, Any] = record("float32").to_dict()
+    for direction in raw["directions"].values():
+        del direction["shells"], direction["missed"]
+    assert IndexRecord.from_dict(raw, where="manifest.json") == record("float32")
+
+
 def test_a_storage_that_does_not_exist_is_refused() -> None:
     raw: dict[str, Any] = record("float32").to_dict()
     raw["directions"]["u2i"]["settings"]["storage"] = "int4"

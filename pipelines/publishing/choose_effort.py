@@ -1,0 +1,152 @@
+"""Choose how much of each shell of an index is searched: the least that finds enough."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.results import AnnSetting
+from serving.search.scann_index import ScannSettings
+
+TRADES = np.geomspace(1e-7, 1e2, 400)
+"""What a further neighbour may cost, in microseconds a query of all: the trades that are tried."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Option:
+    """One way to search a shell, as measured."""
+
+    settings: ScannSettings
+    cost_us: float
+    found: NDArray[np.int64]
+    """How many of each query's exact neighbours it finds, [n]."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Choice:
+    """One option a shell."""
+
+    options: tuple[Option, ...]
+    cost_us: float
+    reached: Mapping[str, float]
+    """The recall of each group of queries."""
+    surely: float
+    """The lowest of these, each less two standard errors."""
+
+    def setting(self, *, is_chosen: bool) -> AnnSetting:
+        """The same as a line of the report."""
+        trees = [option.settings for option in self.options if option.settings.num_leaves]
+        return AnnSetting(
+            leaves_to_search=sum(each.leaves_to_search for each in trees),
+            leaves=sum(each.num_leaves or 0 for each in trees),
+            reorder=sum(each.reorder for each in trees),
+            recall=min(self.reached.values()),
+            cost_us=self.cost_us,
+            chosen=is_chosen,
+        )
+
+
+def choose_effort(
+    shells: Sequence[Sequence[Option]], groups: Mapping[str, slice], *, k: int, recall: float
+) -> tuple[Choice, list[Choice]]:
+    """Take one option of each shell, so that each group of queries finds enough at the least cost.
+
+    What one shell finds does not depend on the others, so the measures of the shells add up. For a
+    price of a neighbour, each shell takes the option with the best bargain; the lowest price at
+    which enough are found decides. Then every shell takes a cheaper option where enough are found
+    all the same. The same measures give the same choice.
+
+    Args:
+        shells: the options of each shell, at least one.
+        groups: which of the queries are of a group, by its name.
+        k: the neighbours of a query.
+        recall: the share of them that is enough; it is reached two standard errors above it.
+
+    Returns:
+        The choice, or the one that finds most where none finds enough; and the best bargains.
+    """
+    bargains = list(_bargains(shells, groups, k=k))
+    enough = [choice for choice in bargains if choice.surely >= recall]
+    if not enough:
+        return max(bargains, key=lambda choice: choice.surely), bargains
+    best = min(enough, key=lambda choice: choice.cost_us)
+    while (cheaper := _cheaper(best, shells, groups, k=k, recall=recall)) is not None:
+        best = cheaper
+    return best, [*bargains, best]
+
+
+def _bargains(
+    shells: Sequence[Sequence[Option]], groups: Mapping[str, slice], *, k: int
+) -> Iterator[Choice]:
+    """The different choices that some price of a neighbour makes, the cheapest first."""
+    last: tuple[Option, ...] = ()
+    for price in TRADES:
+        taken = tuple(
+            min(options, key=lambda option: option.cost_us - price * int(option.found.sum()))
+            for options in shells
+        )
+        if taken != last:
+            yield _choice(taken, groups, k=k)
+        last = taken
+
+
+def _cheaper(
+    best: Choice,
+    shells: Sequence[Sequence[Option]],
+    groups: Mapping[str, slice],
+    *,
+    k: int,
+    recall: float,
+) -> Choice | None:
+    """The cheapest choice that finds enough and differs in one shell; None if there is none."""
+    found = []
+    for number, options in enumerate(shells):
+        for option in options:
+            if option.cost_us < best.options[number].cost_us:
+                taken = (*best.options[:number], option, *best.options[number + 1 :])
+                found.append(_choice(taken, groups, k=k))
+    enough = [choice for choice in found if choice.surely >= recall]
+    return min(enough, key=lambda choice: choice.cost_us, default=None)
+
+
+def _choice(options: tuple[Option, ...], groups: Mapping[str, slice], *, k: int) -> Choice:
+    """Add up what the options find and cost."""
+    found = sum(option.found for option in options)
+    shares = np.minimum(found, k) / k
+    each = {name: shares[part] for name, part in groups.items() if len(shares[part])}
+    return Choice(
+        options=options,
+        cost_us=sum(option.cost_us for option in options),
+        reached={name: float(part.mean()) for name, part in each.items()},
+        surely=min(_surely(part) for part in each.values()),
+    )
+
+
+def _surely(shares: NDArray[np.float64]) -> float:
+    """The mean less two standard errors."""
+    return float(shares.mean()) - 2 * float(shares.std()) / math.sqrt(len(shares))
+
+
+def cost_us(settings: ScannSettings, *, size: int, width: int) -> float:
+    """Estimate the microseconds that a search of `size` vectors [width] takes a query.
+
+    Fitted to the processor time of batches on a server of 2020, divided by its two cores. What
+    decides is the ratio of the parts. Scoring every vector counts for twice what it takes in a
+    batch, since for one query alone it waits for memory.
+    """
+    call = 3.0
+    if settings.num_leaves is None:
+        return call + 3.3e-5 * size * width
+    leaves = 7e-5 * settings.num_leaves * width
+    scanned = size * settings.leaves_to_search / settings.num_leaves
+    codes = 1.65e-5 * scanned * width / settings.dimensions_per_block
+    return call + leaves + codes + settings.reorder * (0.01 + 1.5e-4 * width)
+
+
+def with_effort(settings: ScannSettings, *, leaves: int, reorder: int) -> ScannSettings:
+    """The same build with other search settings."""
+    return replace(settings, leaves_to_search=leaves, reorder=reorder)

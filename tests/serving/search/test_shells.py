@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from serving.search.equal_vectors import Places
+from serving.search.graph_search import ShellSearch
+from serving.search.index import ExactIndex
+from serving.search.live_shells import open_shells
+from serving.search.scann_index import ScannIndex, ScannSettings
+from serving.search.shells import CUTS, Shell, Shells, cut_by_length
+from towers.errors import BundleError
+
+EVERY = ScannSettings(num_leaves=None)
+TREE = ScannSettings(num_leaves=8, leaves_to_search=3, reorder=40, recall_k=20)
+RANDOM = np.random.default_rng(3)
+VECTORS = RANDOM.normal(size=(300, 5)).astype(np.float32)
+VECTORS[:20] *= 100
+QUERIES = RANDOM.normal(size=(9, 5)).astype(np.float32)
+
+
+def shells(*, places: Places | None = None) -> Shells:
+    lengths = np.linalg.norm(VECTORS, axis=1)
+    parts = np.split(np.argsort(-lengths), [20])
+    return Shells(
+        tuple(
+            Shell(ScannIndex.build(VECTORS[rows], how), rows, float(lengths[rows[0]]))
+            for rows, how in zip(parts, [EVERY, TREE], strict=True)
+        ),
+        places,
+    )
+
+
+@pytest.mark.parametrize("places", [None, Places(np.arange(301) * 2, np.arange(600))])
+def test_stored_shells_answer_the_same(tmp_path: Path, places: Places | None) -> None:
+    index = shells(places=places)
+    index.save(tmp_path / "index")
+    loaded = Shells.load(tmp_path / "index", settings=index.settings, width=5)
+    assert loaded.size == index.size
+    for expected, received in zip(
+        open_shells(index).search(QUERIES, 30), open_shells(loaded).search(QUERIES, 30), strict=True
+    ):
+        np.testing.assert_array_equal(received, expected)
+
+
+def test_one_tree_of_an_earlier_version_is_read_as_one_shell(tmp_path: Path) -> None:
+    tree = ScannIndex.build(VECTORS, TREE)
+    tree.save(tmp_path)
+    index = open_shells(Shells.load(tmp_path, settings=(TREE,), width=5))
+    for expected, received in zip(tree.search(QUERIES, 30), index.search(QUERIES, 30), strict=True):
+        np.testing.assert_array_equal(received, expected)
+
+
+def test_shells_that_are_not_whole_are_refused(tmp_path: Path) -> None:
+    index = shells()
+    index.save(tmp_path / "index")
+    with pytest.raises(BundleError, match="expected the rows of 3 shells"):
+        Shells.load(tmp_path / "index", settings=(*index.settings, TREE), width=5)
+    (tmp_path / "index" / "shells.npz").unlink()
+    with pytest.raises(BundleError, match="expected the rows of 2 shells"):
+        Shells.load(tmp_path / "index", settings=index.settings, width=5)
+
+
+def test_a_shell_that_cannot_reach_the_kth_score_is_not_searched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    search = ScannIndex.search_once
+
+    def noted(index: ScannIndex, queries: Any, k: int, **how: Any) -> Any:
+        asked.append((index.size, len(queries)))
+        return search(index, queries, k, **how)
+
+    monkeypatch.setattr(ScannIndex, "search_once", noted)
+    index = open_shells(shells())
+    towards = VECTORS[np.argmax(np.linalg.norm(VECTORS, axis=1))][np.newaxis]
+    rows, _ = index.search(np.concatenate([towards, -towards]), 1)
+    assert asked == [(20, 2)]
+    np.testing.assert_array_equal(
+        rows, ExactIndex(VECTORS).search(np.concatenate([towards, -towards]), 1)[0]
+    )
+    asked.clear()
+    index.search(towards, 25)  # the long vectors are fewer
+    assert asked == [(20, 1), (280, 1)]
+
+
+def test_the_graph_passes_over_the_same_shells() -> None:
+    index = shells()
+    towards = VECTORS[np.argmax(np.linalg.norm(VECTORS, axis=1))][np.newaxis]
+    queries = np.concatenate([towards, QUERIES])
+    rows, scores = ShellSearch.of(index)(tf.constant(queries), tf.constant(3))
+    expected = open_shells(index).search(queries, 3)
+    np.testing.assert_array_equal(rows.numpy(), expected[0])
+    np.testing.assert_allclose(scores.numpy(), expected[1], rtol=1e-5)
+
+
+def test_vectors_are_cut_by_length_where_there_are_many_and_some_are_long() -> None:
+    lengths = np.geomspace(1, 100, 20_000).astype(np.float32)
+    cut = list(cut_by_length(lengths))
+    assert [len(rows) for rows in cut] == np.diff(
+        [0, *(round(share * 20_000) for share in CUTS), 20_000]
+    ).tolist()
+    assert (np.diff(lengths[np.concatenate(cut)]) <= 0).all()
+    assert len(list(cut_by_length(lengths[:1000]))) == 1
+    assert len(list(cut_by_length(np.ones(20_000, np.float32)))) == 1
