@@ -11,10 +11,12 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from pipelines.config import (
     DataConfig,
@@ -66,39 +68,11 @@ def publish_corpus(
     root: Path, size: Size, reporter: Reporter, *, storage: Storage = "float32"
 ) -> Bundle:
     """Publish a version of that size to the models directory `root`, and make it current."""
-    rng = np.random.default_rng(0)
-    prepared, pairs = _tables(size, rng, root=root)
-    config = RunConfig(
-        name="corpus",
-        data=DataConfig(interactions=InteractionsTable(path="interactions.parquet")),
-        model=ModelConfig(embedding_dim=size.dim, init="normal"),
-        export=ExportConfig(k=100),
-        index=IndexConfig(storage=storage),
-        user=Features(
-            features=(
-                History(latest=HISTORY),
-                Categorical(column="age"),
-                Categorical(column="city"),
-            )
-        ),
-        item=Features(
-            features=(
-                Categorical(column="item_id"),
-                Categorical(column="category"),
-                Categorical(column="brand"),
-                Numeric(column="price"),
-            )
-        ),
-    )
-    dataset = build_dataset(
-        config.schema,
-        users=prepared.users,
-        items=prepared.items,
-        interactions=pairs,
-    )
+    corpus = _make(size, storage=storage)
+    dataset, prepared, config = corpus.dataset, corpus.prepared, corpus.config
     store = Store(root)
     with store.staging() as staged:
-        fitted = _untrained(dataset, prepared, config, checkpoint=staged / "start", rng=rng)
+        fitted = corpus.fitted(staged / "start")
         exported = export_bundle(
             fitted,
             dataset,
@@ -127,8 +101,67 @@ def publish_corpus(
     return bundle
 
 
-def _tables(size: Size, rng: np.random.Generator, *, root: Path) -> tuple[Prepared, pd.DataFrame]:
-    """Make items and users, and a history for each user, out of three categories."""
+def corpus_vectors(size: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The vectors of its items, and of its users."""
+    corpus = _make(size)
+    with TemporaryDirectory() as folder:
+        vectors = embed(corpus.fitted(Path(folder) / "start").model, corpus.dataset)
+    return vectors["item"], vectors["user"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Corpus:
+    """The tables, and what a run makes of them."""
+
+    prepared: Prepared
+    config: RunConfig
+    dataset: Dataset
+    rng: np.random.Generator
+
+    def fitted(self, checkpoint: Path) -> Fitted:
+        """A model that nobody has trained."""
+        return _untrained(
+            self.dataset, self.prepared, self.config, checkpoint=checkpoint, rng=self.rng
+        )
+
+
+def _make(size: Size, *, storage: Storage = "float32") -> _Corpus:
+    """Make the corpus."""
+    rng = np.random.default_rng(0)
+    prepared, pairs = _tables(size, rng)
+    config = RunConfig(
+        name="corpus",
+        data=DataConfig(interactions=InteractionsTable(path="interactions.parquet")),
+        model=ModelConfig(embedding_dim=size.dim, init="normal"),
+        export=ExportConfig(k=100),
+        index=IndexConfig(storage=storage),
+        user=Features(
+            features=(
+                History(latest=HISTORY),
+                Categorical(column="age"),
+                Categorical(column="city"),
+            )
+        ),
+        item=Features(
+            features=(
+                Categorical(column="item_id"),
+                Categorical(column="category"),
+                Categorical(column="brand"),
+                Numeric(column="price", scale="standard"),  # not bounded: a few long vectors
+            )
+        ),
+    )
+    dataset = build_dataset(
+        config.schema,
+        users=prepared.users,
+        items=prepared.items,
+        interactions=pairs,
+    )
+    return _Corpus(prepared, config, dataset, rng)
+
+
+def _tables(size: Size, rng: np.random.Generator) -> tuple[Prepared, pd.DataFrame]:
+    """Make items, users, and a history for each user, out of three categories."""
     category = np.sort(rng.zipf(1.2, size.items) % N_CATEGORIES)
     items = pd.DataFrame(
         {
@@ -155,7 +188,7 @@ def _tables(size: Size, rng: np.random.Generator, *, root: Path) -> tuple[Prepar
         every = np.arange(size.items)
         liking, item = np.append(every % size.users, liking), np.append(every, item)
     pairs = pd.DataFrame({"user_id": liking, "item_id": item, "weight": 1.0})
-    prepared = Prepared(users=users, items=items, lines=(), blocks=root / "none")
+    prepared = Prepared(users=users, items=items, lines=(), blocks=Path("none"))
     return prepared, pairs.drop_duplicates(ignore_index=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,8 @@ def choose_effort(
 
     What one shell finds does not depend on the others, so the measures of the shells add up. For a
     price of a neighbour, each shell takes the option with the best bargain; the lowest price at
-    which enough are found decides. Then every shell takes a cheaper option where enough are found
-    all the same. The same measures give the same choice.
+    which enough are found decides. Then one shell, or two at once, take other options as long as
+    that is cheaper and enough are found all the same. The same measures give the same choice.
 
     Args:
         shells: the options of each shell, at least one.
@@ -69,6 +70,7 @@ def choose_effort(
     Returns:
         The choice, or the one that finds most where none finds enough; and the best bargains.
     """
+    shells = [_undominated(options) for options in shells]
     bargains = list(_bargains(shells, groups, k=k))
     enough = [choice for choice in bargains if choice.surely >= recall]
     if not enough:
@@ -76,7 +78,7 @@ def choose_effort(
     best = min(enough, key=lambda choice: choice.cost_us)
     while (cheaper := _cheaper(best, shells, groups, k=k, recall=recall)) is not None:
         best = cheaper
-    return best, [*bargains, best]
+    return best, bargains if best in bargains else [*bargains, best]
 
 
 def _bargains(
@@ -102,15 +104,26 @@ def _cheaper(
     k: int,
     recall: float,
 ) -> Choice | None:
-    """The cheapest choice that finds enough and differs in one shell; None if there is none."""
-    found = []
-    for number, options in enumerate(shells):
-        for option in options:
-            if option.cost_us < best.options[number].cost_us:
-                taken = (*best.options[:number], option, *best.options[number + 1 :])
-                found.append(_choice(taken, groups, k=k))
+    """The cheapest choice that finds enough and differs in two shells; None if there is none."""
+    found: list[Choice] = []
+    for changed in combinations(range(len(shells)), min(2, len(shells))):
+        for options in product(*(shells[number] for number in changed)):
+            taken = list(best.options)
+            for number, option in zip(changed, options, strict=True):
+                taken[number] = option
+            if sum(option.cost_us for option in taken) < best.cost_us:
+                found.append(_choice(tuple(taken), groups, k=k))
     enough = [choice for choice in found if choice.surely >= recall]
     return min(enough, key=lambda choice: choice.cost_us, default=None)
+
+
+def _undominated(options: Sequence[Option]) -> list[Option]:
+    """The options by cost, without those that find no more than a cheaper one."""
+    kept: list[Option] = []
+    for option in sorted(options, key=lambda option: option.cost_us):
+        if not kept or option.found.sum() > kept[-1].found.sum():
+            kept.append(option)
+    return kept
 
 
 def _choice(options: tuple[Option, ...], groups: Mapping[str, slice], *, k: int) -> Choice:

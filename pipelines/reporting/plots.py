@@ -100,8 +100,9 @@ def ann_plot(results: Results) -> Plot:
             bar=results["required_recall"],
         ),
         title="ANN recall against cost",
-        about="A point is a setting of the index. A ring marks the setting chosen; the dotted line "
-        "is the recall that an index must reach to be published.",
+        about="A point is a setting of the u2i index, with the recall of the kind of query that it "
+        "serves worst. A ring marks the setting chosen; the dotted line is the recall that an "
+        "index must reach.",
         nothing="The index is exact: there were no approximate settings to try.",
     )
 

@@ -143,7 +143,9 @@ def test_shows_data_sampling_index_timings_and_settings() -> None:
         "1,234,567",
         "negatives.shares.mined 0.25",
         "drawn 12,345",
-        "40 400 0.9750 0.400 2,250 yes",
+        "40 of 800 400 0.9750 28.0 yes",
+        "Round 1: u2i: recall 0.9612",
+        "round 1, items 0.25 1,234",
         "all 61.8",
         "training.epochs 14",
         "training.refit_on_all true",
@@ -163,7 +165,7 @@ def test_five_plots_each_said_in_words() -> None:
         "ANN recall against cost",
     ]
     assert "round 1 from 1 at 1 to 0.3333 at 3" in labels[2]
-    assert "round 0 from 0.9 at 0.1 to 0.9875 at 0.8" in labels[4]
+    assert "round 0 from 0.9 at 7 to 0.9875 at 56" in labels[4]
     assert "required: 0.95" in page.text
 
 

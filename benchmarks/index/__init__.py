@@ -1,0 +1,1 @@
+"""How fast an index finds enough, beside other indexes: `python -m benchmarks.index`."""
