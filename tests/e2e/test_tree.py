@@ -58,8 +58,10 @@ def test_saved_model_answers_as_python_does(asked: Asked, direction: str) -> Non
     source = asked.retriever.catalogue(DIRECTIONS[direction].source)
     hits = asked.retriever.retrieve_batch(direction, ids=source.ids(np.array(ROWS)).tolist(), k=50)
     answer = asked.answers[f"{direction}: 50 of them"]
-    check_nearly_all(answer["scores"], hits.scores)
-    assert (answer["ids"] == hits.ids).mean() > 0.98
+    record = asked.retriever.bundle.manifest.index["directions"][direction]
+    check_nearly_all(answer["scores"], hits.scores, n_trees=len(record["shells"]))
+    pairs = zip(answer["ids"].tolist(), hits.ids.tolist(), strict=True)
+    assert np.mean([len(set(a) & set(b)) / len(b) for a, b in pairs]) > 0.98
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -107,10 +109,10 @@ def asked(tree: Published, ask_fresh: AskFresh) -> Asked:
     return Asked(tree, retriever, ask_fresh(tree, calls).answers, firsts)
 
 
-def check_nearly_all(scores: NDArray[np.float64], expected: NDArray[Any]) -> None:
+def check_nearly_all(scores: NDArray[np.float64], expected: NDArray[Any], *, n_trees: int) -> None:
     """Compare query by query; a vector's last bit may decide which of two leaves is searched."""
     same = np.isclose(scores, expected, rtol=1e-4, atol=1e-5).all(axis=1)
-    assert same.mean() > 0.97
+    assert same.mean() > 0.97**n_trees
 
 
 def check_recall(

@@ -145,7 +145,7 @@ def test_shows_data_sampling_index_timings_and_settings() -> None:
         "drawn 12,345",
         "40 of 800 400 0.9750 28.0 yes",
         "Round 1: u2i: recall 0.9612",
-        "round 1, items 0.25 1,234",
+        "round 1, items 0.25 1234",
         "all 61.8",
         "training.epochs 14",
         "training.refit_on_all true",
