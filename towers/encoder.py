@@ -68,6 +68,12 @@ class Encoder(tf.Module):
         self._ids = ids if is_scaled and isinstance(ids, _TokenColumn) else None
 
     @property
+    def fresh_items(self) -> _PastBags | None:
+        """What items that came later bring to histories; None where users have no history."""
+        found = [one for one in self._columns.values() if isinstance(one, _HistoryColumn)]
+        return found[0].fresh if found else None
+
+    @property
     def signature(self) -> dict[str, tf.TensorSpec]:
         """The inputs by name: [batch] or [batch, length], int64, string or float32."""
         return {
@@ -173,40 +179,77 @@ class _MultiValuedColumn(_TokenColumn):
         )
 
 
+class _PastBags(tf.Module):
+    """What some items bring to histories, by their ids; more can be put in."""
+
+    def __init__(self, past: PastItems, *, integer: bool) -> None:
+        super().__init__()
+        self._table = tf.lookup.experimental.MutableHashTable(
+            tf.int64 if integer else tf.string, tf.int64, -1
+        )
+        starts, rows = (part.astype(np.int64) for part in (past.bags.indptr, past.bags.indices))
+        self._starts = tf.Variable(starts, trainable=False, name="past_starts", shape=[None])
+        self._rows = tf.Variable(rows, trainable=False, name="past_rows", shape=[None])
+        self._x = tf.Variable(past.bags.data, trainable=False, name="past_x", shape=[None])
+        brings = np.flatnonzero(np.diff(past.bags.indptr))  # others are as good as unknown
+        ids = past.ids[brings].tolist()
+        if ids:
+            keys = tf.constant(ids if integer else [str(one) for one in ids])
+            self._table.insert(tf.cast(keys, self._table.key_dtype), tf.constant(brings))
+
+    @property
+    def signature(self) -> list[tf.TensorSpec]:
+        """What `replace` takes."""
+        ids = tf.TensorSpec([None], self._table.key_dtype)
+        whole = tf.TensorSpec([None], tf.int64)
+        return [ids, whole, whole, tf.TensorSpec([None], tf.float32)]
+
+    def replace(self, ids: tf.Tensor, starts: tf.Tensor, rows: tf.Tensor, x: tf.Tensor) -> None:
+        """Hold the items `ids` [n], with bags as of a CSR matrix, in place of those held."""
+        self._starts.assign(starts)
+        self._rows.assign(rows)
+        self._x.assign(x)
+        self._table.insert(ids, tf.range(tf.size(ids, tf.int64), dtype=tf.int64))
+
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Where the items are, -1 for unknown ones; int64 of the same shape."""
+        return self._table.lookup(ids)
+
+    def entries(self, positions: tf.Tensor) -> Entries:
+        """List what the items at `positions` [n] bring: place in `positions`, row and value."""
+        starts = tf.convert_to_tensor(self._starts)
+        first = tf.gather(starts, tf.maximum(positions, 0))
+        last = tf.gather(starts, tf.maximum(positions + 1, 0))
+        spans = tf.ragged.range(first, tf.where(positions < 0, first, last))
+        entry = spans.flat_values
+        return spans.value_rowids(), tf.gather(self._rows, entry), tf.gather(self._x, entry)
+
+
 class _HistoryColumn(tf.Module):
     """Past items: the sum of what the latest n of them bring, times 1/sqrt(n)."""
 
     def __init__(self, feature: History, past: PastItems, *, integer: bool) -> None:
         super().__init__()
         self._column, self._latest = feature.name, feature.latest
-        brings = np.flatnonzero(np.diff(past.bags.indptr))  # others are as good as unknown
-        ids = past.ids[brings].tolist()
-        self._table = tf.lookup.experimental.MutableHashTable(
-            tf.int64 if integer else tf.string, tf.int64, -1
-        )
-        if ids:
-            keys = tf.constant(ids if integer else [str(one) for one in ids])
-            self._table.insert(tf.cast(keys, self._table.key_dtype), tf.constant(brings))
-        starts, rows = (part.astype(np.int64) for part in (past.bags.indptr, past.bags.indices))
-        self._starts = tf.Variable(starts, trainable=False, name="past_starts")
-        self._rows = tf.Variable(rows, trainable=False, name="past_rows")
-        self._x = tf.Variable(past.bags.data, trainable=False, name="past_x")
+        self.published = _PastBags(past, integer=integer)
+        self.fresh = _PastBags(past.take(slice(0, 0)), integer=integer)
 
     def __call__(self, features: Tensors) -> Entries:
-        positions = self._table.lookup(features[self._column])
-        known = positions >= 0
+        ids = features[self._column]
+        published = self.published.positions(ids)
+        fresh = tf.where(published < 0, self.fresh.positions(ids), -1)
+        known = tf.maximum(published, fresh) >= 0
         from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
         where = tf.where(known & (from_end <= self._latest))
-        kept, query = tf.gather_nd(positions, where), where[:, 0]
-        n = tf.math.unsorted_segment_sum(
-            tf.ones_like(kept, tf.float32), query, tf.shape(positions)[0]
-        )
-        starts = tf.convert_to_tensor(self._starts)
-        spans = tf.ragged.range(tf.gather(starts, kept), tf.gather(starts, kept + 1))
-        entry, place = spans.flat_values, spans.value_rowids()
+        query, ones = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
+        n = tf.math.unsorted_segment_sum(ones, query, tf.shape(ids)[0])
+        found = [
+            bags.entries(tf.gather_nd(positions, where))
+            for bags, positions in ((self.published, published), (self.fresh, fresh))
+        ]
+        place, rows, x = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
         query = tf.gather(query, place)
-        x = tf.gather(self._x, entry) * tf.math.rsqrt(tf.gather(n, query))
-        return query, tf.gather(self._rows, entry), x
+        return query, rows, x * tf.math.rsqrt(tf.gather(n, query))
 
 
 class _ScalarColumn(tf.Module):

@@ -29,6 +29,16 @@ class PastItems:
     """[n, n_rows] float32: c pop^-b times the features of each item; empty for an item of which
     nothing is known, which does not count in a history."""
 
+    def take(self, items: slice | NDArray[np.int64]) -> PastItems:
+        """Some of them."""
+        return PastItems(ids=self.ids[items], bags=sparse.csr_array(self.bags[items]))
+
+    def add(self, others: PastItems) -> PastItems:
+        """These and others, which count in place of those of the same ids."""
+        is_kept = ~pd.Index(self.ids).isin(others.ids)
+        bags = sparse.vstack([self.bags[np.flatnonzero(is_kept)], others.bags], format="csr")
+        return PastItems(ids=np.concatenate([self.ids[is_kept], others.ids]), bags=bags)
+
     @classmethod
     def build(
         cls,

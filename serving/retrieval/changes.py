@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from serving.retrieval.fresh.past import put_past, read_past
 from serving.retrieval.parts import Parts
 from serving.search.index import Vectors
 from towers.directions import DIRECTIONS
 from towers.errors import QueryError
+from towers.past_items import PastItems
 from towers.schema import Side
 
 
@@ -26,6 +28,8 @@ class Change:
     """Theirs, [n, 1 + d] float32, all finite."""
     removed: Sequence[int | str]
     """Ids, which are removed first."""
+    past: PastItems | None = None
+    """What the records bring to histories; None for users."""
 
 
 def check_change(
@@ -58,7 +62,11 @@ def check_change(
             "features"
         )
     catalogue.rows(delete)
-    return Change(side, records, vectors, list(delete))
+    past = None
+    if side == "item" and records:
+        ids = np.array([one[catalogue.id_column] for one in records], dtype=catalogue.id_dtype)
+        past = read_past(parts, ids, packed)
+    return Change(side, records, vectors, list(delete), past)
 
 
 def apply_change(parts: Parts, change: Change) -> None:
@@ -70,5 +78,7 @@ def apply_change(parts: Parts, change: Change) -> None:
         parts.index(direction.name).remove(gone)
     if change.records:
         rows = catalogue.put(change.records, change.vectors)
+        if change.past is not None:
+            put_past(parts, change.past)
         for direction in directions:
             parts.index(direction.name).put(rows, direction.project(change.vectors))

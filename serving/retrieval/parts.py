@@ -19,7 +19,9 @@ from serving.version.seen import Seen
 from serving.version.vocabulary_files import read_vocabulary
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import QueryError
+from towers.past_items import PastItems
 from towers.schema import Schema, Side
+from towers.vocabulary import Vocabulary
 
 OpenIndex = Callable[[Bundle, Direction, Catalogue], LiveIndex]
 """Opens the index of a direction, whose targets are in the catalogue."""
@@ -33,6 +35,8 @@ class Parts:
         self.bundle = bundle
         self._open_other = index
         self._towers: list[Tower] = []
+        self.fresh_past: PastItems | None = None
+        """What items that were put in since bring to histories."""
         self.tower = cache(self._open_tower)
         self.catalogue = cache(self._open_catalogue)
         self.index = cache(self._open_index)
@@ -79,7 +83,12 @@ class Parts:
     @cached_property
     def feature_names(self) -> FeatureNames:
         """What the rows of the feature table stand for; reads the vocabulary."""
-        return FeatureNames(read_vocabulary(self.bundle.vocabulary), schema=self.schema)
+        return FeatureNames(self.vocabulary, schema=self.schema)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Which row of the feature table belongs to which token."""
+        return read_vocabulary(self.bundle.vocabulary)
 
     def _open_catalogue(self, side: Side) -> Catalogue:
         return Catalogue(self.users if side == "user" else self.items)

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from numpy.typing import NDArray
+from scipy import sparse
 
 from serving.version.bundle import Bundle
 from serving.version.vocabulary_files import read_vocabulary
 from towers.encoder import Encoder
+from towers.past_items import PastItems
 from towers.schema import Side
 from towers.vocabulary import Scalar, Space, Tokens
 
@@ -135,8 +137,14 @@ def scores(published: Published) -> Floats:
 
 
 def encode(published: Published, bundle: Bundle, side: Side, rows: list[int]) -> Floats:
-    vocabulary = read_vocabulary(bundle.vocabulary)
-    encoder = Encoder(published.config.schema, vocabulary, side=side)
+    schema, vocabulary = published.config.schema, read_vocabulary(bundle.vocabulary)
+    past = None
+    if side == "user":
+        ids = published.frames["items"]["item_id"].to_numpy()
+        bags = encode(published, bundle, "item", list(range(len(ids))))
+        bags = sparse.csr_array(bags.astype(np.float32))
+        past = PastItems.build(schema, vocabulary, ids=ids, item_bags=bags)
+    encoder = Encoder(schema, vocabulary, side=side, past=past)
     inputs = published.packed(side, rows)
     x = encoder({name: tf.constant(values) for name, values in inputs.items()})
     dense: Floats = tf.sparse.to_dense(x).numpy().astype(float)

@@ -31,6 +31,8 @@ class TowerModel(tf.Module):
 
     - `serving_default` answers `vector` [b, 1 + d].
     - `features` answers the active features with their parameters; see `active_features`.
+    - `put_past_items`, a function of a user tower and no signature, takes what items that came
+      after it was published bring to histories.
     """
 
     def __init__(
@@ -51,6 +53,9 @@ class TowerModel(tf.Module):
         check_input_names(encoder.signature)
         self._encoder, self._v = encoder, v
         self._w = w
+        if encoder.fresh_items is not None:
+            fresh = encoder.fresh_items
+            self.put_past_items = tf.function(fresh.replace, input_signature=fresh.signature)
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:

@@ -14,6 +14,7 @@ from serving.search.index import Vectors
 from serving.version.saved_models.names import FEATURES
 from towers.errors import BundleError
 from towers.packer import describe_inputs, pack
+from towers.past_items import PastItems
 from towers.reading import Column
 from towers.schema import Schema, Side
 from towers.values import missing_marker
@@ -76,6 +77,16 @@ class Tower:
         """Compute vectors [size, 1 + d] float32 of packed features."""
         vectors: Vectors = self._call(**_tensors(packed))["vector"].numpy()
         return vectors.astype(np.float32, copy=False)
+
+    def put_past_items(self, past: PastItems) -> None:
+        """Have histories know these items, in place of those put before, beside those published.
+
+        A version that was published before histories could is left as it is.
+        """
+        if hasattr(self._model, "put_past_items"):
+            starts, rows = (part.astype(np.int64) for part in (past.bags.indptr, past.bags.indices))
+            ids = tf.constant(past.ids.tolist())
+            self._model.put_past_items(ids, starts, rows, past.bags.data.astype(np.float32))
 
     @property
     def explains(self) -> bool:

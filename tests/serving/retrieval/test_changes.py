@@ -10,6 +10,8 @@ import pytest
 
 from serving.retrieval.retriever import Retriever
 from towers.errors import QueryError
+from towers.schema import History
+from towers.vocabulary import history_weights
 
 USER, ITEM = 2**40 + 3, "item 3"
 FRESH = {"item_id": "fresh", "genres": ["x"], "price": 2.0, "title": "Fresh"}
@@ -111,3 +113,33 @@ def test_many_fresh_items(retriever: Retriever) -> None:
     prices = {n: rest[f"new {n}"] for n in range(1, 500, 2)}
     steps = np.diff(list(prices.values()))
     np.testing.assert_allclose(steps, steps.mean(), atol=0.05)
+
+
+def test_a_fresh_item_counts_in_histories_by_its_features(retriever: Retriever) -> None:
+    """Beside others too, and with what it was put in with last."""
+
+    def user(*history: str) -> Any:
+        packed = retriever.tower("user").pack({"history": [list(history)]}, size=1)
+        return retriever.encode("user", packed)[0].astype(np.float64)
+
+    def brought() -> Any:
+        """The features of the fresh item, weighed as those of an item that was chosen once."""
+        vocabulary = retriever.parts.vocabulary
+        space = vocabulary.tokens("item.item_id")
+        weight = history_weights(np.append(space.counts, 0), power=History().popularity_power)[-1]
+        given = {name: [fresh[name]] for name in ("item_id", "genres", "price")}
+        found = retriever.tower("item").active_features(retriever.tower("item").pack(given, size=1))
+        known = found["row"][0] != space.oov_row
+        return weight * (found["v"][0] * found["x"][0][:, np.newaxis])[known].sum(axis=0)
+
+    nothing = user()
+    np.testing.assert_array_equal(user("fresh"), nothing)
+    for fresh in (FRESH, FRESH | {"genres": ["y"], "price": -3.0}):
+        upsert(retriever, "item", fresh)
+        np.testing.assert_allclose((user("fresh") - nothing)[1:], brought(), atol=1e-5)
+        both = user(ITEM) + user("fresh") - 2 * nothing
+        np.testing.assert_allclose(
+            user(ITEM, "fresh") - nothing, both / np.sqrt(2), rtol=1e-4, atol=1e-5
+        )
+    upsert(retriever, "item", FRESH | {"item_id": "another"})
+    np.testing.assert_allclose((user("fresh") - nothing)[1:], brought(), atol=1e-5)

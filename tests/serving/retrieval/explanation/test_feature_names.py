@@ -108,3 +108,13 @@ def test_fields_of_a_side_have_names_of_their_own() -> None:
     for side, rows, fields in sides:
         numbers = NAMES.fields(np.array(rows))
         assert [NAMES.field(number, side=side) for number in numbers.tolist()] == fields
+
+
+def test_what_past_items_bring_is_named_by_the_history_and_the_feature() -> None:
+    """Their tokens are not among the values given, which are ids alone."""
+    packed = {"past": np.array([[70, 5]])}
+    assert named(8, 12, 11, packed=packed, side="user") == [
+        FeatureName("past", "5", 5, True, 0.5),
+        FeatureName("past.brand", "bucket 0", None, True, 2.5),
+        FeatureName("past.brand", "bucket 1", None, True, 1.5),
+    ]
