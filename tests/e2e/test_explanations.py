@@ -82,8 +82,10 @@ def test_every_kind_of_feature_takes_part_under_its_name(
         users |= {name.field for name in found.source}
         items |= {name.field for name in found.target}
     schema = published.config.schema
-    assert users == {feature.column for feature in schema.features("user")}
-    assert items == {feature.column for feature in schema.features("item")}
+    of_items = {feature.column for feature in schema.features("item")}
+    brought = {f"history.{column}" for column in of_items - {schema.item_id}}
+    assert users == {feature.column for feature in schema.features("user")} | brought
+    assert items == of_items
 
 
 def test_each_part_is_the_product_of_the_features_that_it_names(
@@ -137,8 +139,8 @@ def test_history_is_the_latest_items_by_their_ids(
         (item,) = retriever.catalogue("item").ids(np.array([0]))
         found = retriever.explain("u2i", source={"id": user}, target={"id": item})
         pulled = [name for name in found.source if name.field == "history"]
-        known = [item for item in kept[user] if item in vocabulary]
-        assert {name.label for name in pulled} == set(known[-LATEST:])
+        latest = kept[user][-LATEST:]  # those without an id of their own count by their features
+        assert {name.label for name in pulled} == {item for item in latest if item in vocabulary}
         assert [name.token for name in pulled] == [name.label for name in pulled]
 
 
@@ -185,14 +187,17 @@ class Machine:
         return float(self.w[row] * name.x), self.v[row] * name.x
 
     def row(self, name: FeatureName, *, side: str) -> int:
-        space = self.vocabulary.spaces[
-            "item.item_id" if name.field == History().column else f"{side}.{name.field}"
-        ]
+        past, _, brought = name.field.partition(".")
+        where = f"{side}.{name.field}"
+        if past == History().column:
+            where = f"item.{brought or 'item_id'}"
+        space = self.vocabulary.spaces[where]
         if isinstance(space, Scalar):
             return space.row
         if isinstance(space, Hashed):
-            first = name.token.split(", ")[0]
-            return space.first_row + int(tf.strings.to_hash_bucket_fast(first, space.buckets))
+            first = name.token.split(", ")[0].removeprefix("bucket ")
+            hashed = first if brought else tf.strings.to_hash_bucket_fast(first, space.buckets)
+            return space.first_row + int(hashed)
         if isinstance(space, Buckets):
             ranges = [*(f"{end:g}" for end in space.boundaries), ""]
             number = name.token.split(" ")[-1]
