@@ -142,8 +142,8 @@ def encode(published: Published, bundle: Bundle, side: Side, rows: list[int]) ->
     if side == "user":
         ids = published.frames["items"]["item_id"].to_numpy()
         bags = encode(published, bundle, "item", list(range(len(ids))))
-        bags = sparse.csr_array(bags.astype(np.float32))
-        past = PastItems.build(schema, vocabulary, ids=ids, item_bags=bags)
+        of_items = sparse.csr_array(bags.astype(np.float32))
+        past = PastItems.build(schema, vocabulary, ids=ids, item_bags=of_items)
     encoder = Encoder(schema, vocabulary, side=side, past=past)
     inputs = published.packed(side, rows)
     x = encoder({name: tf.constant(values) for name, values in inputs.items()})
