@@ -164,3 +164,15 @@ def test_the_fingerprint_tells_schemas_apart_and_nothing_else() -> None:
         schema(item=(Categorical(column="item", min_count=2),)),
     ]
     assert len({digest, *(other.fingerprint() for other in others)}) == 6
+
+
+def test_a_history_brings_only_features_that_items_have() -> None:
+    item = Features(features=(Categorical(column="item_id"), Categorical(column="genre")))
+
+    def make(*names: str) -> Schema:
+        user = Features(features=(History(item_features=names),))
+        return Schema(user_id="user_id", item_id="item_id", user=user, item=item)
+
+    assert make("genre").history == History(item_features=("genre",))
+    with pytest.raises(ConfigError, match=r"\['genre', 'item_id'\], received \['colour'\]"):
+        make("genre", "colour")
