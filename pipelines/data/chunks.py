@@ -71,25 +71,26 @@ class Chunks:
         stretches = self._stretches()
         if isinstance(self.source, FrameSource):  # a column may hold values of several types
             stretches = iter([(0, self.n_rows)])
-        columns = [column] if self.source.typed else self.columns
-        found = IdColumn(source=self.source.read(0, 0, columns=columns), column=column)
+        found = IdColumn(source=self.source.read(0, 0, columns=[column]), column=column)
         for start, stop in stretches:
-            read = self.source.read(start, stop, columns=columns)
+            read = self.source.read(start, stop, columns=[column])
             ids = IdColumn(source=read, column=column, is_first=start == 0)
-            if not ids.source.typed:
-                ids = self._without_rejected(ids)
+            if not read.typed and len(ids.odd):
+                ids = self._without_rejected(ids, start=start)
             if len(ids.present):
                 found = ids
                 if ids.source.typed or len(ids.odd):
                     break
         return found
 
-    def _without_rejected(self, ids: IdColumn) -> IdColumn:
-        """Leave out the ids that are no integers, in rows that are rejected for something else."""
-        if not len(ids.odd):
-            return ids
+    def _without_rejected(self, ids: IdColumn, *, start: int) -> IdColumn:
+        """Leave out the ids that are no integers, in rows that are rejected for something else.
+
+        The ids are those of the rows from `start` on.
+        """
         rejects = Rejects(len(ids.odd))
-        parse_values(ids.source.take(ids.odd), self.table, times=self.times, rejects=rejects)
+        rows = self.source.read(start, start + len(ids.source.frame), columns=self.columns)
+        parse_values(rows.take(ids.odd), self.table, times=self.times, rejects=rejects)
         rejected = ids.odd[rejects.positions]
         kept = np.setdiff1d(np.arange(len(ids.source.frame)), rejected)
         return replace(ids, source=ids.source.take(kept)) if len(rejected) else ids

@@ -91,8 +91,8 @@ def decide_id_kind(columns: Sequence[IdColumn]) -> IdKind:
 def parse_ids(column: pd.Series, *, kind: IdKind) -> Parsed:
     """Parse ids into int64 (0 where there is none) or text (object, None where there is none)."""
     column = plain(column)
-    missing = is_missing(column)
     if kind == "text":
+        missing = is_missing(column)
         # not by way of factorize, which takes a text of one NUL for the empty text
         texts = column.to_numpy(dtype=object, copy=True)
         texts[missing] = None
@@ -104,15 +104,16 @@ def parse_ids(column: pd.Series, *, kind: IdKind) -> Parsed:
     if types.is_signed_integer_dtype(column.dtype) and isinstance(column.dtype, np.dtype):
         return Parsed(
             values=column.astype(np.int64).reset_index(drop=True),
-            missing=missing,
+            missing=np.zeros(len(column), dtype=bool),
             faulty=np.zeros(len(column), dtype=bool),
         )
     codes, uniques = pd.factorize(column)
     found = uniques.to_numpy()
     integers = [_integer(value) for value in found]
-    faulty = np.array([value is None for value in integers] + [False])
     values = np.array([value or 0 for value in integers] + [0], dtype=np.int64)
-    return Parsed(values=pd.Series(values[codes]), missing=missing, faulty=faulty[codes] & ~missing)
+    missing = np.append(is_missing(pd.Series(found)), True)  # a null has the code -1
+    faulty = np.array([value is None for value in integers] + [False]) & ~missing
+    return Parsed(values=pd.Series(values[codes]), missing=missing[codes], faulty=faulty[codes])
 
 
 def _kind(ids: IdColumn) -> IdKind | None:

@@ -28,6 +28,8 @@ LINE = "\x00line"
 """The column of the line, counted from 1 with the header, where each row starts; int64."""
 UNIT_SEPARATOR = "\x1f"
 """Stands in for a separator of several characters, which the parser does not take."""
+HEAD_BYTES = 1 << 16
+"""The header is looked for in this much, or in the first block where that holds no line break."""
 BLOCK_BYTES = 1 << 24
 """The parser reads this much at once; no row may be longer."""
 MOST_MALFORMED = 100_000
@@ -59,8 +61,8 @@ class CsvFile:
         """Rows, and malformed lines, that span several lines."""
         self.longest = (0, 0)
         """The first line of the longest of these, and how many lines it spans."""
-        with self._readable(), self._open(lambda line: "skip", columns=None) as head:
-            self.columns: tuple[str, ...] = tuple(head.schema.names)
+        with self._readable():
+            self.columns = self._read_header()
         self._waiting: deque[Any] = deque()
         """Malformed lines that the parser has met, and that have no line number yet."""
         self._next_number = 1 if source.columns else 2
@@ -79,17 +81,53 @@ class CsvFile:
             self._waiting.append(line)
             return "skip"
 
-        with self._readable(), self._open(set_aside, columns=self.columns) as reader:
+        with (
+            self._readable(),
+            self._stream() as stream,
+            self._parse(stream, set_aside, columns=self.columns) as reader,
+        ):
             for batch in reader:
                 yield self._take(pa.Table.from_batches([batch]))
             empty = reader.schema.empty_table()
         yield self._take(empty)  # what is malformed behind the last row
 
-    def _open(
-        self, on_malformed: Callable[[Any], str], *, columns: tuple[str, ...] | None
+    def _read_header(self) -> tuple[str, ...]:
+        """Read the names of the columns from the first lines.
+
+        The parser gets these lines only, and reads all of them: a parser that is left in the
+        middle of a file goes on in threads of its own, even while Python shuts down.
+        """
+        with self._stream() as stream:
+            head = stream.read(HEAD_BYTES)
+            if b"\n" not in head:
+                head += stream.read(BLOCK_BYTES)
+        lines = pa.BufferReader(head[: head.rfind(b"\n") + 1] or head)
+        with self._parse(lines, lambda line: "skip", columns=()) as reader:
+            for _ in reader:
+                pass
+            return tuple(reader.schema.names)
+
+    def _stream(self) -> pa.NativeFile:
+        """Open the file as text in UTF-8 with a separator of one character."""
+        stream = pa.input_stream(str(self.path), compression="detect")
+        if not self._is_short or codecs.lookup(self.source.encoding).name != "utf-8":
+            stream = pa.TransformInputStream(stream, _Recode(self.path, self.source))
+        return stream
+
+    @property
+    def _is_short(self) -> bool:
+        """Whether the separator is a single byte, as the parser takes it."""
+        return len(self.source.separator.encode()) == 1
+
+    def _parse(
+        self,
+        stream: pa.NativeFile,
+        on_malformed: Callable[[Any], str],
+        *,
+        columns: tuple[str, ...],
     ) -> pyarrow.csv.CSVStreamingReader:
-        """Open the file for the parser; with `columns`, all of them are read as text."""
-        is_short = len(self.source.separator.encode()) == 1
+        """Start the parser, which reads `columns` as text."""
+        is_short = self._is_short
         reading = pyarrow.csv.ReadOptions(
             use_threads=False,  # so that malformed lines have numbers
             block_size=BLOCK_BYTES,
@@ -102,10 +140,7 @@ class CsvFile:
             ignore_empty_lines=False,
             invalid_row_handler=on_malformed,
         )
-        as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns or (), pa.string()))
-        stream = pa.input_stream(str(self.path), compression="detect")
-        if not is_short or codecs.lookup(self.source.encoding).name != "utf-8":
-            stream = pa.TransformInputStream(stream, _Recode(self.path, self.source))
+        as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()))
         return pyarrow.csv.open_csv(stream, reading, parsing, as_text)
 
     def _take(self, table: pa.Table) -> pa.Table:

@@ -8,7 +8,9 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.config import FileFormat
@@ -26,7 +28,7 @@ class CsvSource(Source):
     files: tuple[str, ...]
     counts: tuple[int, ...]
     """The rows of each."""
-    rows: pa.Table | SourceFiles
+    rows: pd.DataFrame | SourceFiles
     """All columns, and `LINE`."""
 
     @classmethod
@@ -43,13 +45,14 @@ class CsvSource(Source):
         for shard in shards[1:]:
             shard.check_columns(shards[0], name=name)
         columns = shards[0].columns
-        rows: pa.Table | SourceFiles
+        null_values = frozenset(table.null_values)
+        rows: pd.DataFrame | SourceFiles
         if stage is not None and files.is_large_csv:
             rows = _staged(shards, stage / name, name=name)
         else:
-            rows = pa.concat_tables(
-                batch for shard in shards for batch in shard.batches(columns)
-            ).combine_chunks()
+            held = pa.concat_tables(batch for shard in shards for batch in shard.batches(columns))
+            null_values = _found_in(held.drop_columns(LINE), null_values)
+            rows = held.to_pandas()
         counts = tuple(shard.file.n_rows for shard in shards)
         paths = tuple(str(shard.file.path) for shard in shards)
         return cls(
@@ -57,14 +60,14 @@ class CsvSource(Source):
             where=describe(name, paths),
             typed=False,
             columns=columns,
-            n_rows=rows.n_rows if isinstance(rows, SourceFiles) else rows.num_rows,
+            n_rows=sum(counts),
             malformed=tuple(line for shard in shards for line in shard.file.malformed),
             empty_lines=sum(shard.file.empty_lines for shard in shards),
             notes=(
                 *note_files([shard.file.path for shard in shards], counts),
                 *_notes([shard.file for shard in shards]),
             ),
-            null_values=frozenset(table.null_values),
+            null_values=null_values,
             files=paths,
             counts=counts,
             rows=rows,
@@ -75,9 +78,10 @@ class CsvSource(Source):
         names = [*(self.columns if columns is None else columns), LINE]
         if isinstance(self.rows, SourceFiles):
             [table] = self.rows.batches(start, columns=names, sizes=[stop - start])
+            frame = table.to_pandas()
         else:
-            table = self.rows.select(names).slice(start, stop - start)
-        lines = table[LINE].to_numpy()
+            frame = self.rows[names].iloc[start:stop].reset_index(drop=True)
+        lines = frame.pop(LINE).to_numpy()
         ends = [min(max(end - start, 0), len(lines)) for end in accumulate(self.counts)]
         shards = [
             Shard(file=file, rows=lines[first:last])
@@ -86,7 +90,7 @@ class CsvSource(Source):
         return Rows(
             name=self.name,
             where=self.where,
-            frame=table.drop_columns(LINE).to_pandas(),
+            frame=frame,
             typed=False,
             shards=tuple(shards),
             null_values=self.null_values,
@@ -134,6 +138,16 @@ def _staged(shards: Sequence[_Shard], folder: Path, *, name: str) -> SourceFiles
                 writer.write_table(batch)
         files.append(TableFile(path=path))
     return SourceFiles.of(TableFiles(files=tuple(files), is_parquet=True), name=name)
+
+
+def _found_in(rows: pa.Table, texts: frozenset[str]) -> frozenset[str]:
+    """Those of some texts that occur as a value; most often there are none to look for."""
+    wanted = pa.array(sorted(texts), pa.string())
+    return frozenset(
+        text
+        for column in rows.columns
+        for text in pc.unique(column.filter(pc.is_in(column, wanted))).to_pylist()
+    )
 
 
 def _notes(files: Sequence[CsvFile]) -> tuple[str, ...]:
