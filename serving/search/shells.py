@@ -23,7 +23,7 @@ from serving.search.index import Rows, Vectors
 from serving.search.scann_index import FEWEST_FOR_TREE, ScannIndex, ScannSettings
 from towers.errors import BundleError
 
-CUTS = (0.02, 0.1, 0.33)
+CUTS = (0.02,)
 """Where vectors are cut, as shares of all, the longest first."""
 
 ALIKE = 1.3
