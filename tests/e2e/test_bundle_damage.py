@@ -92,6 +92,6 @@ def test_after_a_rollback_the_earlier_version_answers(store: Store, exact: Publi
     assert not before.equals(Retriever.open(store.root).retrieve("u2i", id=user, k=20))
     assert store.rollback() == 1
     after = Retriever.open(store.root).retrieve("u2i", id=user, k=20)
-    assert after["item_id"].tolist() == before["item_id"].tolist()
+    assert after["id"].tolist() == before["id"].tolist()
     latest = {link.name for link in (store.root / "models" / "u2i").iterdir()}
     assert latest == {"1"}

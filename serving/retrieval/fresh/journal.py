@@ -1,26 +1,27 @@
 """Journal: keeps fresh users and items on disk, so that a restart forgets none of them.
 
-A request is one transaction of a SQLite database (`serving.retrieval.fresh.database`), which is on
-disk before the request is answered. Decision 12 in `docs/decisions` says how it is kept safe.
+The requests that wait are written in one transaction of a SQLite database
+(`serving.retrieval.fresh.database`), which is on disk before any of them is answered. Decision 12
+in `docs/decisions` says how it is kept safe.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from itertools import accumulate, chain
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from serving.atomic import locked, move_file, sync
 from serving.retrieval.fresh import database
-from serving.retrieval.fresh.entry import Entry
+from serving.retrieval.fresh.entry import Draft, Entry
 from serving.retrieval.fresh.json_lines import read_json_lines
 from serving.retrieval.fresh.replay import Replayed, replay
 from towers.errors import BundleError
-from towers.schema import Side
 
 if TYPE_CHECKING:  # a retriever needs TensorFlow, the journal itself does not
     from serving.retrieval.retriever import Retriever
@@ -29,8 +30,6 @@ FILE, LOCK = "fresh.sqlite", ".lock"
 OLD, CONVERTED = "fresh.jsonl", "fresh.jsonl.converted"
 """The journal of earlier releases, and its name once it has been converted."""
 
-Id = int | str
-Record = Mapping[str, Any]
 logger = logging.getLogger(__name__)
 
 
@@ -73,37 +72,29 @@ class Journal:
         """Let another server have the journal."""
         self._held.close()
 
-    def append(
-        self,
-        side: Side,
-        *,
-        id_column: str,
-        upsert: Sequence[Record] = (),
-        delete: Sequence[Id] = (),
-    ) -> int:
-        """Write one change, its deletes first, and wait until it is on disk.
+    def append(self, requests: Sequence[Sequence[Draft]]) -> list[int]:
+        """Write the changes of requests, all of them or none, and wait until they are on disk.
 
         Call it on a thread that answers no queries.
 
         Returns:
-            The number of the last entry.
+            The number of the last entry once each request is written.
 
         Raises:
             QueryError: a record is not plain JSON; nothing was written.
             BundleError: the disk does not take it; nothing was written.
         """
-        changes: list[tuple[Id, dict[str, Any] | None]] = [(id, None) for id in delete]
-        changes += [(record[id_column], dict(record)) for record in upsert]
         now = datetime.now(UTC)
+        drafts = list(chain.from_iterable(requests))
         with self._lock:
-            seq = database.last_seq(self._database)
+            last = database.last_seq(self._database)
             entries = [
-                Entry(seq=number, time=now, side=side, id=id, record=record)
-                for number, (id, record) in enumerate(changes, seq + 1)
+                Entry(seq=seq, time=now, side=draft.side, id=draft.id, record=draft.record)
+                for seq, draft in enumerate(drafts, last + 1)
             ]
             if entries:
                 database.write(self.path, self._database, entries)
-            return seq + len(entries)
+        return [last + n for n in accumulate(len(request) for request in requests)]
 
     def entries(self, *, after: int = 0) -> list[Entry]:
         """The last entry of each id, in the order they were written; only those above `after`."""

@@ -27,11 +27,11 @@ logger = logging.getLogger(__name__)
 def read_json_lines(path: Path) -> list[Entry]:
     """Read the entries that count: the last one of each id, in the order of their numbers.
 
-    Only the last line can be torn: the server stopped while it wrote the line, and nobody was told
+    A line without an end is torn: the server stopped while it wrote the line, and nobody was told
     that the change was made. It is left out with a warning.
 
     Raises:
-        BundleError: another line is damaged.
+        BundleError: a line that has an end is damaged.
     """
     last: dict[tuple[str, int | str], Entry] = {}
     for entry in _entries(path):
@@ -46,7 +46,7 @@ def _entries(path: Path) -> Iterator[Entry]:
             try:
                 yield from _parse(line)
             except (ValueError, KeyError, TypeError) as error:
-                if file.read(1):
+                if line.endswith(b"\n"):
                     raise BundleError(
                         f"{path}: line {number}: damaged: {error}; restore the file from a copy, "
                         "or remove the line and with it the changes that it holds"

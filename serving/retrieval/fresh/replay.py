@@ -11,12 +11,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from serving.retrieval.fresh.entry import Entry
+from serving.retrieval.fresh.entry import Entry, Record
 from towers.errors import QueryError
 from towers.schema import Side
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 CHUNK = 1024
 """How many records are encoded at once."""
 
-Record = Mapping[str, Any]
 logger = logging.getLogger(__name__)
 
 

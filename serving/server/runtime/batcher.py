@@ -51,7 +51,7 @@ class Batcher:
         *,
         max_batch: int,
         max_queue: int,
-        timeout_s: float,
+        timeout_s: float | None,
         observe: Callable[[int], None] = lambda size: None,
     ) -> None:
         """Start the thread.
@@ -59,7 +59,7 @@ class Batcher:
         Args:
             max_batch: the most sources in a batch of several questions.
             max_queue: the most sources that wait.
-            timeout_s: how long a question may take, waiting included.
+            timeout_s: how long a question may take, waiting included; None: as long as it needs.
             observe: told the size of each batch, in sources, on the thread.
         """
         self._max_batch, self._max_queue, self._timeout_s = max_batch, max_queue, timeout_s

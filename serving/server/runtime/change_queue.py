@@ -1,17 +1,20 @@
-"""ChangeQueue: takes changes of users and items, and makes them one after the other."""
+"""ChangeQueue: writes changes of users and items to the journal, and applies them in its order.
+
+While the disk is idle, a change is written at once. While it is busy, changes wait, and all that
+wait are written in the next transaction.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from serving.retrieval.changes import Change
+from serving.retrieval.fresh.entry import Id, Record, list_drafts
 from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.retriever import Retriever
 from serving.server.errors import OverloadedError, UnavailableError
@@ -21,9 +24,6 @@ from towers.schema import Side
 
 MOST_WAITING = 64
 """The most changes that wait to be written or applied."""
-
-Id = int | str
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class ChangeQueue:
     ) -> None:
         """Apply changes to what `current` answers, on the thread of `batcher`."""
         self._journal, self._batcher, self._current = journal, batcher, current
-        self._turn = asyncio.Lock()
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._disk = Batcher(max_batch=MOST_WAITING, max_queue=MOST_WAITING, timeout_s=None)
         self._running: set[asyncio.Task[Changed]] = set()
         self._replayed = 0
 
@@ -87,14 +86,13 @@ class ChangeQueue:
     async def _make(self, journal: Journal, served: Served, check: Callable[[], Change]) -> Changed:
         change = await self._batcher.alone(check)
         column = served.retriever.catalogue(change.side).id_column
-        async with self._turn:
-            await asyncio.get_running_loop().run_in_executor(
-                self._disk,
-                lambda: journal.append(
-                    change.side, id_column=column, upsert=change.records, delete=change.removed
-                ),
-            )
-            return await self._batcher.alone(lambda: self._apply(served, change))
+        drafts = list_drafts(
+            change.side, id_column=column, upsert=change.records, delete=change.removed
+        )
+        # Those that were written together go on in the order in which they were written, and the
+        # batcher keeps that order: each version gets the changes as the journal has them.
+        await self._disk.run(journal.append, drafts)
+        return await self._batcher.alone(lambda: self._apply(served, change))
 
     def _apply(self, checked_by: Served, change: Change) -> Changed:
         """Apply a change to the version that answers now; on the batcher's thread."""
@@ -134,4 +132,4 @@ class ChangeQueue:
     async def close(self) -> None:
         """Finish what has begun."""
         await asyncio.gather(*self._running, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(None, self._disk.shutdown)
+        await self._disk.close()

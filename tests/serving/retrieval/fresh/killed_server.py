@@ -15,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
+from serving.retrieval.fresh.entry import list_drafts
 from serving.retrieval.fresh.journal import Journal
 
 
@@ -22,7 +23,7 @@ def put_and_be_killed(folder: Path, size: int) -> None:
     with Journal(folder) as journal:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
         items = [{"item_id": "a", "text": "x" * 30_000}, {"item_id": "b"}]
-        journal.append("item", id_column="item_id", upsert=items)
+        journal.append([list_drafts("item", id_column="item_id", upsert=items)])
 
 
 def main() -> None:
@@ -32,7 +33,8 @@ def main() -> None:
     for size in sizes:
         folder = Path(root, size)
         with Journal(folder) as journal:
-            journal.append("item", id_column="item_id", upsert=[{"item_id": "before"}])
+            before = {"item_id": "before"}
+            journal.append([list_drafts("item", id_column="item_id", upsert=[before])])
         child = os.fork()
         if child == 0:
             put_and_be_killed(folder, int(size))

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.retrieval.fresh.database import SCHEMA
+from serving.retrieval.fresh.entry import list_drafts
 from serving.retrieval.fresh.journal import FILE, Journal
 from tests.serving.retrieval.fresh import killed_server
 from towers.errors import BundleError
@@ -69,7 +70,8 @@ def test_a_server_killed_anywhere_loses_only_what_it_was_writing(
         with caplog.at_level(logging.WARNING), Journal(again) as journal:
             assert [entry.id for entry in journal.entries()] == ["before"]
             assert "so the change is left out; nobody was told that it was made" in caplog.text
-            assert journal.append("item", id_column="id", upsert=[{"id": "after"}]) == 2
+            after = list_drafts("item", id_column="id", upsert=[{"id": "after"}])
+            assert journal.append([after]) == [2]
         assert ids(again) == ["before", "after"]
 
 
@@ -98,8 +100,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     with Journal(folder) as journal:
         for number in range(5):
             items = [{"item_id": f"{number} {n}", "text": "x" * 150} for n in range(20)]
-            journal.append("item", id_column="item_id", upsert=items)
-        journal.append("item", id_column="item_id", delete=["2 2", "3 3"])
+            journal.append([list_drafts("item", id_column="item_id", upsert=items)])
+        journal.append([list_drafts("item", id_column="item_id", delete=["2 2", "3 3"])])
     return (folder / FILE).read_bytes()
 
 
@@ -160,7 +162,7 @@ def test_a_changed_byte_of_an_entry_is_found(whole: bytes, holds: Callable[[byte
 def test_a_row_that_is_gone_is_found(tmp_path: Path) -> None:
     """Each row that is left has its checksum, and SQLite finds nothing amiss."""
     with Journal(tmp_path) as journal:
-        journal.append("item", id_column="id", upsert=[{"id": "a"}, {"id": "b"}])
+        journal.append([list_drafts("item", id_column="id", upsert=[{"id": "a"}, {"id": "b"}])])
         journal._database.execute("DROP TRIGGER count_removed")
         (sql,) = [sql for sql in SCHEMA if "count_removed" in sql]
         journal._database.execute("DELETE FROM entries WHERE id = 'a'")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from serving.retrieval.fresh.entry import list_drafts
 from serving.retrieval.fresh.journal import FILE, Journal
 from tests.serving.retrieval.fresh.journal_support import limited_file_size
 from towers.errors import BundleError, QueryError
@@ -37,11 +38,11 @@ def item(id: int | str, **values: Any) -> dict[str, Any]:
 
 
 def put(journal: Journal, *records: dict[str, Any]) -> int:
-    return journal.append("item", id_column="item_id", upsert=records)
+    return journal.append([list_drafts("item", id_column="item_id", upsert=records)])[-1]
 
 
 def drop(journal: Journal, *ids: int | str) -> int:
-    return journal.append("item", id_column="item_id", delete=ids)
+    return journal.append([list_drafts("item", id_column="item_id", delete=ids)])[-1]
 
 
 def content(journal: Journal) -> list[tuple[str, int | str, Any]]:
@@ -51,7 +52,9 @@ def content(journal: Journal) -> list[tuple[str, int | str, Any]]:
 def test_what_was_written_is_there_after_a_restart(open_journal: Open) -> None:
     journal = open_journal()
     assert put(journal, item("a", genres=["x", "y"], price=1.5, title=None), item("b")) == 2
-    assert journal.append("user", id_column="uid", upsert=[{"uid": 2**62, "city": "Zürich"}]) == 3
+    assert journal.append(
+        [list_drafts("user", id_column="uid", upsert=[{"uid": 2**62, "city": "Zürich"}])]
+    ) == [3]
     assert drop(journal, "b") == 4
     before = journal.entries()
     journal = open_journal()
@@ -70,11 +73,31 @@ def test_the_last_entry_of_an_id_counts(open_journal: Open) -> None:
     put(journal, item(1, price=1), item(2))
     drop(journal, 1)
     put(journal, item(1, price=2))
-    journal.append("item", id_column="item_id", upsert=[item(3)], delete=[3, 2])
+    changes = list_drafts("item", id_column="item_id", upsert=[item(3)], delete=[3, 2])
+    journal.append([changes])
     expected = [
         ("item", 1, item(1, price=2)),
         ("item", 2, None),
         ("item", 3, item(3)),
+    ]
+    assert content(journal) == expected
+    assert content(open_journal()) == expected
+
+
+def test_requests_that_are_written_together_keep_their_order(open_journal: Open) -> None:
+    journal = open_journal()
+    several = [
+        list_drafts("item", id_column="item_id", upsert=[item(1), item(2)]),
+        [],
+        list_drafts("item", id_column="item_id", upsert=[item(3)], delete=[1]),
+        list_drafts("user", id_column="user_id", upsert=[{"user_id": 1}]),
+    ]
+    assert journal.append(several) == [2, 2, 4, 5]
+    expected = [
+        ("item", 2, item(2)),
+        ("item", 1, None),
+        ("item", 3, item(3)),
+        ("user", 1, {"user_id": 1}),
     ]
     assert content(journal) == expected
     assert content(open_journal()) == expected

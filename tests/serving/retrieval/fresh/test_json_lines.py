@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serving.retrieval.fresh import database
-from serving.retrieval.fresh.entry import Entry
+from serving.retrieval.fresh.entry import Entry, list_drafts
 from serving.retrieval.fresh.journal import CONVERTED, FILE, OLD, Journal
 from serving.retrieval.fresh.json_lines import read_json_lines
 from towers.errors import BundleError
@@ -66,7 +66,7 @@ def test_it_is_converted_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert (tmp_path / CONVERTED).read_bytes() == b"".join(LINES)
     assert not (tmp_path / OLD).exists()
     with Journal(tmp_path) as journal:
-        assert journal.append("item", id_column="id", upsert=[{"id": "new"}]) == 5
+        assert journal.append([list_drafts("item", id_column="id", upsert=[{"id": "new"}])]) == [5]
     assert entries(tmp_path)[:3] == EXPECTED
 
 
@@ -125,12 +125,13 @@ def test_the_warning_names_file_and_line(tmp_path: Path, caplog: pytest.LogCaptu
 
 
 @given(where=st.integers(min_value=0), flip=st.integers(1, 255))
-def test_damage_before_the_last_line_is_refused(
+@example(where=len(LINES[0] + LINES[1]) - 1, flip=1)  # it joins the last two lines
+def test_damage_before_the_end_of_the_last_line_is_refused(
     where: int, flip: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("damaged")
     raw = bytearray(b"".join(LINES))
-    raw[where % (len(raw) - len(LINES[2]))] ^= flip
+    raw[where % (len(raw) - 1)] ^= flip
     (folder / OLD).write_bytes(raw)
     with pytest.raises(BundleError, match=r"fresh\.jsonl: line \d: damaged: .*; restore the file"):
         read_json_lines(folder / OLD)

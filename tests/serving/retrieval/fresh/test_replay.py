@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from serving.retrieval.fresh.entry import list_drafts
 from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.fresh.replay import Replayed
 from serving.retrieval.retriever import Retriever
@@ -36,11 +37,11 @@ def version(models: Path) -> Open:
 
 
 def put(journal: Journal, *records: dict[str, Any]) -> None:
-    journal.append("item", id_column="item_id", upsert=records)
+    journal.append([list_drafts("item", id_column="item_id", upsert=records)])
 
 
 def drop(journal: Journal, *ids: Any) -> None:
-    journal.append("item", id_column="item_id", delete=ids)
+    journal.append([list_drafts("item", id_column="item_id", delete=ids)])
 
 
 def has(retriever: Retriever, *ids: Any) -> list[bool]:
@@ -54,13 +55,13 @@ def price(retriever: Retriever, id: str) -> float:
 
 def test_what_the_version_lacks_is_put_in_whenever_it_came(journal: Journal, version: Open) -> None:
     put(journal, {"item_id": "new", "genres": ["x"], "price": 2.0})
-    journal.append("user", id_column="user_id", upsert=[{"user_id": 5, "city": "a"}])
+    journal.append([list_drafts("user", id_column="user_id", upsert=[{"user_id": 5, "city": "a"}])])
     for later in (-HOUR, HOUR):
         retriever = version(later)
         assert journal.replay(retriever) == Replayed(seq=2, upserted=2)
         assert price(retriever, "new") == 2.0
         frame = retriever.retrieve("i2u", id="new", k=100)
-        assert 5 in frame["user_id"].tolist()
+        assert 5 in frame["id"].tolist()
 
 
 def test_what_training_has_seen_is_superseded(journal: Journal, version: Open) -> None:
@@ -126,4 +127,4 @@ def test_order_of_what_is_put_in_does_not_matter_to_search(journal: Journal, ver
     for direction in ("u2i", "i2i"):
         expected = live.retrieve(direction, features={}, k=200)
         found = replayed.retrieve(direction, features={}, k=200)
-        assert expected["item_id"].tolist() == found["item_id"].tolist()
+        assert expected["id"].tolist() == found["id"].tolist()

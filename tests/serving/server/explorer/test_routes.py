@@ -213,7 +213,7 @@ def test_a_comparison_applies_the_whole_question(root: Path, shifted: Shifted) -
         assert code == 200
         for listed, version in ((found["results"], 1), (found["other_results"], other)):
             hits = Retriever.open(root, version=version).retrieve("u2i", k=5, **body)
-            assert [one["id"] for one in listed] == hits["item_id"].tolist()
+            assert [one["id"] for one in listed] == hits["id"].tolist()
             assert "columns" not in listed[0] or listed[0]["columns"] == {}
 
 

@@ -1,0 +1,118 @@
+"""Changes that wait are written together; each has its own answer or error, in the order asked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from serving.retrieval.fresh.entry import Draft
+from serving.retrieval.fresh.journal import Journal
+from serving.server.runtime.change_queue import Changed
+from serving.server.runtime.server_core import ServerCore
+from towers.errors import BundleError
+
+if TYPE_CHECKING:
+    from tests.serving.server.conftest import Running
+
+Ids = list[list[int | str]]
+
+
+def fresh(id: str) -> dict[str, Any]:
+    return {"item_id": id, "genres": ["x"], "price": 1.0, "title": "Fresh"}
+
+
+class Disk:
+    """Lets a journal write once `go` is set, and refuses the ids in `full`."""
+
+    def __init__(self, journal: Journal, *, full: Sequence[str] = ()) -> None:
+        self._append, self._full = journal.append, full
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.asked: Ids = []
+
+    def append(self, requests: Sequence[Sequence[Draft]]) -> list[int]:
+        ids = [draft.id for request in requests for draft in request]
+        self.asked.append(ids)
+        self.begun.set()
+        assert self.go.wait(20)
+        if set(self._full) & set(ids):
+            raise BundleError("the disk is full")
+        return self._append(requests)
+
+
+async def change_while_it_writes(
+    core: ServerCore, disk: Disk, changes: Sequence[dict[str, Any]]
+) -> list[Changed | BaseException]:
+    """Begin with one change, and ask for `changes` before it is on disk."""
+    first = asyncio.create_task(core.change("item", upsert=[fresh("first")]))
+    await asyncio.to_thread(disk.begun.wait, 20)
+    waiting = [asyncio.create_task(core.change("item", **change)) for change in changes]
+    async with asyncio.timeout(20):
+        while core._changes._disk.waiting < len(changes):
+            await asyncio.sleep(0)
+    disk.go.set()
+    await first
+    return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.fixture
+def during(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[list[Changed | BaseException], Ids, Ids]]:
+    """Makes changes while another is written.
+
+    It gives their answers, the ids that the journal was asked to write each time, and what is known
+    of the ids of `changes` afterwards: in the journal, and in the version that answers.
+    """
+
+    def during(
+        changes: Sequence[dict[str, Any]], *, full: Sequence[str] = ()
+    ) -> tuple[list[Changed | BaseException], Ids, Ids]:
+        async def test() -> tuple[list[Changed | BaseException], Ids, Ids]:
+            with Journal(tmp_path) as journal:
+                disk = Disk(journal, full=full)
+                monkeypatch.setattr(journal, "append", disk.append)
+                async with running(journal=journal) as core:
+                    answers = await change_while_it_writes(core, disk, changes)
+                    catalogue = core.current().retriever.catalogue("item")
+                    put = [entry.id for entry in journal.entries() if entry.record is not None]
+                    found = catalogue.ids(catalogue.rows(put)).tolist()
+            return answers, disk.asked, [put, found]
+
+        return asyncio.run(test())
+
+    return during
+
+
+Made = Callable[..., tuple[list[Changed | BaseException], Ids, Ids]]
+
+
+def test_all_that_wait_are_written_together_in_order(during: Made) -> None:
+    changes: list[dict[str, Any]] = [
+        {"upsert": [fresh("a"), fresh("b")]},
+        {"delete": ["a"]},
+        {"upsert": [fresh("a")]},
+        {"delete": ["b", "c"]},
+    ]
+    answers, asked, known = during(changes)
+    assert asked == [["first"], ["a", "b", "a", "a", "b", "c"]]
+    assert answers == [
+        Changed(1, inserted=2, replaced=0, deleted=0, unknown=0),
+        Changed(1, inserted=0, replaced=0, deleted=1, unknown=0),
+        Changed(1, inserted=1, replaced=0, deleted=0, unknown=0),
+        Changed(1, inserted=0, replaced=0, deleted=1, unknown=1),
+    ]
+    assert known == [["first", "a"], ["first", "a"]]
+
+
+def test_a_change_that_cannot_be_written_fails_alone(during: Made) -> None:
+    names = ["a", "b", "huge", "c"]
+    changes = [{"upsert": [fresh(name)]} for name in names]
+    answers, asked, known = during(changes, full=["huge"])
+    assert asked[:2] == [["first"], names]
+    assert [type(answer) for answer in answers] == [Changed, Changed, BundleError, Changed]
+    assert known == [["first", "a", "b", "c"], ["first", "a", "b", "c"]]
