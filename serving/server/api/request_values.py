@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import FailFast, Field, PlainValidator, WithJsonSchema
 
 from serving.server.errors import TooLargeError
+from towers.values import INT64
 
 LONGEST_LIST, MOST_NAMES = 10_000, 1000
 """Values in one list, and names in one record."""
@@ -20,12 +21,11 @@ MOST_CELLS = 1_000_000
 MOST = 10_000
 """Parts of one list of a request; how many a server takes may be less."""
 
-INT64 = range(-(2**63), 2**63)
 T = TypeVar("T")
 
 
 def _check_id(raw: Any) -> int | str:
-    if isinstance(raw, str) or (type(raw) is int and raw in INT64):
+    if isinstance(raw, str) or (type(raw) is int and INT64.min <= raw <= INT64.max):
         return raw
     raise ValueError("expected a 64-bit integer or text")
 
@@ -52,7 +52,7 @@ Id = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": INT64.start, "exclusiveMaximum": INT64.stop},
+                {"type": "integer", "minimum": INT64.min, "exclusiveMaximum": INT64.max + 1},
                 {"type": "string"},
             ],
             "description": "As in training: an integer, or text.",

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from serving.retrieval.fresh.entry import Id, Record
 from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.parts import OpenIndex
 from serving.retrieval.questions import Hits, Question
@@ -24,7 +25,7 @@ from serving.retrieval.retriever import Retriever
 from serving.search.index import Rows, Vectors
 from serving.server.errors import NotFoundError, UnavailableError
 from serving.server.runtime.batcher import Batcher
-from serving.server.runtime.change_queue import Changed, ChangeQueue, Id, Record
+from serving.server.runtime.change_queue import Changed, ChangeQueue
 from serving.server.runtime.loader import Loader
 from serving.server.runtime.metrics import Metrics
 from serving.server.runtime.served_version import MODELS, Encode, Packed, Served
