@@ -25,9 +25,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import sparse
 
+from benchmarks.interactions import build_dataset, interaction_matrix
 from pipelines.config import RunConfig, load_config
-from pipelines.data.blocks import every_positive, interaction_matrix
-from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.blocks import every_positive
+from pipelines.data.dataset import Dataset
 from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter

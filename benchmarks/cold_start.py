@@ -22,9 +22,10 @@ from rich.console import Console
 from scipy import sparse
 
 from benchmarks.final import final_parts, prepared_tables
+from benchmarks.interactions import build_dataset, interaction_matrix
 from pipelines.config import RunConfig, load_config
-from pipelines.data.blocks import PARTS, HeldInteractions, every_positive, interaction_matrix
-from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.blocks import PARTS, HeldInteractions, every_positive
+from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter

@@ -18,6 +18,7 @@ import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from benchmarks.interactions import build_dataset
 from pipelines.config import (
     DataConfig,
     ExportConfig,
@@ -26,8 +27,7 @@ from pipelines.config import (
     ModelConfig,
     RunConfig,
 )
-from pipelines.data.dataset import Dataset, build_dataset
-from pipelines.data.prepare import Prepared
+from pipelines.data.dataset import Dataset
 from pipelines.progress import Reporter
 from pipelines.publishing.export import export_bundle
 from pipelines.training.embed import embed
@@ -38,7 +38,7 @@ from serving.search.scann_index import Storage
 from serving.version.bundle import Bundle
 from serving.version.manifest import Provenance
 from serving.version.store import Store
-from towers.schema import Categorical, Features, History, Numeric
+from towers.schema import Categorical, Features, History, Numeric, Side
 
 N_CATEGORIES, N_BRANDS, N_CITIES, N_AGES = 1000, 10_000, 500, 7
 HISTORY = 20
@@ -69,7 +69,7 @@ def publish_corpus(
 ) -> Bundle:
     """Publish a version of that size to the models directory `root`, and make it current."""
     corpus = _make(size, storage=storage)
-    dataset, prepared, config = corpus.dataset, corpus.prepared, corpus.config
+    dataset, config = corpus.dataset, corpus.config
     store = Store(root)
     with store.staging() as staged:
         fitted = corpus.fitted(staged / "start")
@@ -77,7 +77,7 @@ def publish_corpus(
             fitted,
             dataset,
             vectors=embed(fitted.model, dataset),
-            prepared=prepared,
+            tables=corpus.tables,
             config=config,
             folder=staged,
             version=store.version_of(staged),
@@ -113,7 +113,7 @@ def corpus_vectors(size: Size) -> tuple[NDArray[np.float32], NDArray[np.float32]
 class _Corpus:
     """The tables, and what a run makes of them."""
 
-    prepared: Prepared
+    tables: dict[Side, pd.DataFrame]
     config: RunConfig
     dataset: Dataset
     rng: np.random.Generator
@@ -121,14 +121,14 @@ class _Corpus:
     def fitted(self, checkpoint: Path) -> Fitted:
         """A model that nobody has trained."""
         return _untrained(
-            self.dataset, self.prepared, self.config, checkpoint=checkpoint, rng=self.rng
+            self.dataset, self.tables["item"], self.config, checkpoint=checkpoint, rng=self.rng
         )
 
 
 def _make(size: Size, *, storage: Storage = "float32") -> _Corpus:
     """Make the corpus."""
     rng = np.random.default_rng(0)
-    prepared, pairs = _tables(size, rng)
+    tables, pairs = _tables(size, rng)
     config = RunConfig(
         name="corpus",
         data=DataConfig(interactions=InteractionsTable(path="interactions.parquet")),
@@ -153,14 +153,14 @@ def _make(size: Size, *, storage: Storage = "float32") -> _Corpus:
     )
     dataset = build_dataset(
         config.schema,
-        users=prepared.users,
-        items=prepared.items,
+        users=tables["user"],
+        items=tables["item"],
         interactions=pairs,
     )
-    return _Corpus(prepared, config, dataset, rng)
+    return _Corpus(tables, config, dataset, rng)
 
 
-def _tables(size: Size, rng: np.random.Generator) -> tuple[Prepared, pd.DataFrame]:
+def _tables(size: Size, rng: np.random.Generator) -> tuple[dict[Side, pd.DataFrame], pd.DataFrame]:
     """Make items, users, and a history for each user, out of three categories."""
     category = np.sort(rng.zipf(1.2, size.items) % N_CATEGORIES)
     items = pd.DataFrame(
@@ -188,13 +188,12 @@ def _tables(size: Size, rng: np.random.Generator) -> tuple[Prepared, pd.DataFram
         every = np.arange(size.items)
         liking, item = np.append(every % size.users, liking), np.append(every, item)
     pairs = pd.DataFrame({"user_id": liking, "item_id": item, "weight": 1.0})
-    prepared = Prepared(users=users, items=items, lines=(), blocks=Path("none"))
-    return prepared, pairs.drop_duplicates(ignore_index=True)
+    return {"user": users, "item": items}, pairs.drop_duplicates(ignore_index=True)
 
 
 def _untrained(
     dataset: Dataset,
-    prepared: Prepared,
+    items: pd.DataFrame,
     config: RunConfig,
     *,
     checkpoint: Path,
@@ -207,7 +206,7 @@ def _untrained(
     centres = rng.normal(scale=1 / np.sqrt(dim), size=(N_CATEGORIES, dim)).astype(np.float32)
     category = np.full(n_rows, -1)
     known = dataset.history_rows >= 0
-    category[dataset.history_rows[known]] = prepared.items["category"].to_numpy()[known]
+    category[dataset.history_rows[known]] = items["category"].to_numpy()[known]
     for start in range(0, n_rows, BLOCK):
         near = category[start : start + BLOCK, np.newaxis]
         v = rng.standard_normal((len(near), dim), dtype=np.float32) / np.float32(np.sqrt(dim))

@@ -105,14 +105,6 @@ class HeldInteractions:
 
     n_blocks = 1
 
-    @classmethod
-    def from_frame(
-        cls, interactions: pd.DataFrame, *, user_ids: NDArray[Any], item_ids: NDArray[Any]
-    ) -> HeldInteractions:
-        """Take a table with `user_id`, `item_id` and `weight`, each user's rows in their order."""
-        matrix = interaction_matrix(interactions, user_ids=user_ids, item_ids=item_ids)
-        return cls(matrix, has_times="timestamp" in interactions.columns)
-
     @property
     def shape(self) -> tuple[int, int]:
         """The number of users, and of items."""
@@ -289,21 +281,6 @@ def ids_of(table: pd.DataFrame, column: str) -> NDArray[Any]:
     """Take a table's ids as int64 or str objects."""
     values = table[column]
     return values.to_numpy(np.int64 if pd.api.types.is_integer_dtype(values.dtype) else object)
-
-
-def interaction_matrix(
-    interactions: pd.DataFrame, *, user_ids: NDArray[Any], item_ids: NDArray[Any]
-) -> sparse.csr_array:
-    """Turn interactions into weights [n_users, n_items] float32, each user's in their order."""
-    users = pd.Index(user_ids).get_indexer(interactions["user_id"])
-    items = pd.Index(item_ids).get_indexer(interactions["item_id"])
-    order = np.argsort(users, kind="stable")
-    counts = np.bincount(users, minlength=len(user_ids))
-    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    weights = interactions["weight"].to_numpy(np.float32)[order]
-    return sparse.csr_array(
-        (weights, items[order].astype(np.int64), indptr), shape=(len(user_ids), len(item_ids))
-    )
 
 
 def _spread(matrix: sparse.csr_array, rows: Rows, *, n_users: int) -> sparse.csr_array:

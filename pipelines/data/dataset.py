@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import Block, HeldInteractions, Interactions, ids_of
+from pipelines.data.blocks import Block, Interactions, ids_of
 from towers.encoder import Encoder
 from towers.growth import grow_vocabulary
 from towers.packer import input_dtypes, pack
@@ -157,34 +157,6 @@ class Dataset:
         return np.diff(self.past.bags.indptr) > 0
 
 
-def build_dataset(
-    schema: Schema,
-    *,
-    users: pd.DataFrame,
-    items: pd.DataFrame,
-    interactions: pd.DataFrame,
-    earlier: Vocabulary | None = None,
-) -> Dataset:
-    """Fit the vocabulary on a table of interactions and encode every user and item with it.
-
-    Args:
-        schema: the features.
-        users: all users, also those without an interaction.
-        items: all items, likewise.
-        interactions: the positives to learn from, in order of time where they have one.
-        earlier: the vocabulary to grow, in place of a new one.
-
-    Raises:
-        DataError: a column's values are of another type than in the earlier vocabulary.
-    """
-    held = HeldInteractions.from_frame(
-        interactions,
-        user_ids=ids_of(users, schema.user_id),
-        item_ids=ids_of(items, schema.item_id),
-    )
-    return assemble_dataset(schema, users=users, items=items, interactions=held, earlier=earlier)
-
-
 def assemble_dataset(
     schema: Schema,
     *,
@@ -193,7 +165,18 @@ def assemble_dataset(
     interactions: Interactions,
     earlier: Vocabulary | None = None,
 ) -> Dataset:
-    """Do what `build_dataset` does, with interactions by row."""
+    """Fit the vocabulary on interactions, and encode every user and item with it.
+
+    Args:
+        schema: the features.
+        users: all users, also those without an interaction.
+        items: all items, likewise.
+        interactions: the positives to learn from, by the rows of `users` and `items`.
+        earlier: the vocabulary to grow, in place of a new one.
+
+    Raises:
+        DataError: a column's values are of another type than in the earlier vocabulary.
+    """
     tables: dict[str, Any] = {
         "users": users,
         "items": items,

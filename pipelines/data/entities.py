@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from pipelines.data.columns import tidy_bags, tidy_column, tidy_numbers, tidy_shown
-from pipelines.data.ids import IdKind, parse_ids
-from pipelines.data.rejects import Faults, Rejects
+from pipelines.data.columns.ids import IdKind, parse_ids
+from pipelines.data.columns.tidy import tidy_bags, tidy_column, tidy_numbers, tidy_shown
+from pipelines.data.faults.rejects import Faults, Rejects
+from pipelines.data.faults.unread import report_merged, report_unread
 from pipelines.data.sources.source import Rows, Source
-from pipelines.data.unread import report_merged, report_unread
 from towers.errors import ConfigError
 from towers.reading import Mask
 from towers.schema import Categorical, Feature, History, MultiValued, Numeric, Schema, Side

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from pipelines.data.ids import IdKind
+from pipelines.data.columns.ids import IdKind
 from serving.search.index import Pairs
 from serving.version.seen import read_pairs
 from towers.errors import DataError

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.config import EntityTable, FileFormat, InteractionsTable, RunConfig
-from pipelines.data.chunks import INTERACTIONS, TEST, Chunks
+from pipelines.data.columns.ids import IdColumn, IdKind, decide_id_kind
 from pipelines.data.entities import CheckedEntities, check_entities, require_columns
-from pipelines.data.ids import IdColumn, IdKind, decide_id_kind
 from pipelines.data.sources.frame_source import Frame, FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
+from pipelines.data.steps.chunks import INTERACTIONS, TEST, Chunks
 from pipelines.data.steps.parse import table_columns
 from towers.errors import ConfigError
 from towers.schema import SIDES, Schema, Side

@@ -23,18 +23,18 @@ from pipelines.data.blocks import (
     finish_blocks,
     ids_of,
 )
-from pipelines.data.chunks import INTERACTIONS
 from pipelines.data.engines import Plan
 from pipelines.data.entities import entities_from_ids
-from pipelines.data.frames import to_arrow
-from pipelines.data.hashing import blocks_of, hash_ids
+from pipelines.data.faults.rejects import Faults, settle_rejects
+from pipelines.data.faults.report import report_table
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.inputs import Frames, Inputs
-from pipelines.data.job import Job, Settled
-from pipelines.data.rejects import Faults, settle_rejects
-from pipelines.data.report import report_table
+from pipelines.data.sources.arrow import to_arrow
 from pipelines.data.steps.check import Keys, read_ids
+from pipelines.data.steps.chunks import INTERACTIONS
 from pipelines.data.steps.database import forget_databases
+from pipelines.data.steps.hashing import blocks_of, hash_ids
+from pipelines.data.steps.job import Job, Settled
 from pipelines.progress import Reporter
 from serving.atomic import move_directory
 from towers.errors import DataError
@@ -69,6 +69,11 @@ class Prepared:
         lines = tuple(json.loads((folder / LINES).read_text(encoding="utf-8")))
         return cls(users=users, items=items, lines=lines, blocks=folder / BLOCKS)
 
+    @property
+    def tables(self) -> dict[Side, pd.DataFrame]:
+        """Users and items by side."""
+        return {"user": self.users, "item": self.items}
+
     @cached_property
     def counts(self) -> dict[str, int]:
         """The number of users, of items, and of interactions by part."""
@@ -88,8 +93,7 @@ class Prepared:
         Its columns are user_id, item_id, timestamp (if there is one) and weight; in memory.
         """
         rows = self._stored(*parts).rows()
-        tables = {"user": self.users, "item": self.items}
-        ids = {side: ids_of(table, table.columns[0]) for side, table in tables.items()}
+        ids = {side: ids_of(table, table.columns[0]) for side, table in self.tables.items()}
         columns = {f"{side}_id": ids[side][rows[f"{side}_row"]] for side in SIDES}
         columns |= {name: rows[name] for name in ("timestamp", "weight")}
         frame = pd.DataFrame(columns)

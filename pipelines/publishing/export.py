@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pipelines.config import RunConfig
 from pipelines.data.blocks import Block, all_blocks
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.publishing.draw_queries import draw_queries
 from pipelines.publishing.index_direction import IndexedDirection, describe, index_direction
@@ -57,7 +56,7 @@ def export_bundle(
     dataset: Dataset,
     *,
     vectors: Vectors,
-    prepared: Prepared,
+    tables: Mapping[Side, pd.DataFrame],
     config: RunConfig,
     folder: Path,
     version: int,
@@ -69,7 +68,7 @@ def export_bundle(
         fitted: the model.
         dataset: what it was fitted on.
         vectors: of the dataset's users and items, by that model.
-        prepared: the tables, whose columns are kept to be shown.
+        tables: users and items, whose columns are kept to be shown.
         config: the settings.
         folder: where to write; exists.
         version: the version's number, which TF Serving's layout carries.
@@ -79,12 +78,12 @@ def export_bundle(
         RecallGateError: an index finds less than the configured share of the exact neighbours, and
             the settings say that nothing is to be published then.
     """
-    _write_tables(dataset, vectors, prepared=prepared, folder=folder)
+    _write_tables(dataset, vectors, tables=tables, folder=folder)
     _copy_checkpoint(fitted, folder / "checkpoint")
     towers = {side: tower_model(dataset, fitted, side=side) for side in vectors}
     directions: dict[str, IndexedDirection] = {}
     features = {
-        side: sample_features(dataset, prepared, side=side, seed=config.seed) for side in towers
+        side: sample_features(dataset, tables[side], side=side, seed=config.seed) for side in towers
     }
     sources = draw_queries(
         fitted.model, dataset, vectors, size=config.index.sampled_queries, seed=config.seed
@@ -133,10 +132,11 @@ def tower_model(dataset: Dataset, fitted: Fitted, *, side: Side) -> TowerModel:
     )
 
 
-def _write_tables(dataset: Dataset, vectors: Vectors, *, prepared: Prepared, folder: Path) -> None:
+def _write_tables(
+    dataset: Dataset, vectors: Vectors, *, tables: Mapping[Side, pd.DataFrame], folder: Path
+) -> None:
     """Write the vocabulary, users and items with their vectors, and who has seen what."""
     write_vocabulary(dataset.vocabulary, folder / "vocabulary")
-    tables: dict[Side, pd.DataFrame] = {"user": prepared.users, "item": prepared.items}
     for side, table in tables.items():
         Embeddings.from_pandas(table, vectors[side]).write(folder / f"{side}s.parquet")
     pairs = (_pairs(block) for block in all_blocks(dataset.interactions))

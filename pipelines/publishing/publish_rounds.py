@@ -90,7 +90,7 @@ class Rounds:
                 fitted,
                 dataset,
                 vectors=vectors,
-                prepared=self.prepared,
+                tables=self.prepared.tables,
                 config=self.config,
                 folder=staged,
                 version=version,

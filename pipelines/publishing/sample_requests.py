@@ -9,7 +9,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.prepare import Prepared
 from serving.version.saved_models.first_requests import BATCH_SIZES
 from serving.version.saved_models.names import EXCLUDE, K
 from towers.packer import input_dtypes, pack
@@ -20,10 +19,12 @@ N_EXCLUDED = 2
 
 
 def sample_features(
-    dataset: Dataset, prepared: Prepared, *, side: Side, seed: int
+    dataset: Dataset, table: pd.DataFrame, *, side: Side, seed: int
 ) -> dict[str, NDArray[Any]]:
-    """Sample users with histories, or items: each input of the side's tower, [n] or [n, m]."""
-    table = prepared.users if side == "user" else prepared.items
+    """Sample users with histories, or items: each input of the side's tower, [n] or [n, m].
+
+    `table` is that of the side.
+    """
     size = min(max(BATCH_SIZES), len(table))
     rows = np.random.default_rng(seed).choice(len(table), size, replace=False).astype(np.int64)
     columns: dict[str, list[Any] | pd.Series[Any]] = {

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.data.columns import are_among
+from pipelines.data.columns.parsed import are_among
 from towers.errors import ConfigError, DataError
 
 ROWS_AT_A_TIME = 65_536

@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.data.chunks import Chunks
-from pipelines.data.hashing import blocks_of, draws, hash_ids
-from pipelines.data.ids import IdKind
+from pipelines.data.columns.ids import IdKind
+from pipelines.data.columns.times import TimeReading
+from pipelines.data.steps.chunks import Chunks
 from pipelines.data.steps.files import ROW, checked_file, write_by_block, write_faults, write_rows
+from pipelines.data.steps.hashing import blocks_of, draws, hash_ids
 from pipelines.data.steps.parse import parse_interactions
-from pipelines.data.times import TimeReading
 from pipelines.spark.tasks import Outcome
 from towers.schema import SIDES, Side
 

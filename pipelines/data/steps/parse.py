@@ -10,11 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.config import InteractionsTable
-from pipelines.data.columns import Parsed, parse_numbers
-from pipelines.data.ids import IdKind, parse_ids
-from pipelines.data.rejects import Reason, Rejects
+from pipelines.data.columns.ids import IdKind, parse_ids
+from pipelines.data.columns.parsed import Parsed, parse_numbers
+from pipelines.data.columns.times import TimeReading
+from pipelines.data.faults.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
-from pipelines.data.times import TimeReading
 from towers.schema import Side
 
 

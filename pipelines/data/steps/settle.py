@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
-from pipelines.data.chunks import INTERACTIONS, TEST
 from pipelines.data.steps.check import Keys
+from pipelines.data.steps.chunks import INTERACTIONS, TEST
 from pipelines.data.steps.database import connect
 from pipelines.data.steps.files import checked_file, settled_file, whole_file, write_faults
 from pipelines.spark.tasks import Outcome

@@ -16,10 +16,10 @@ from scipy import sparse
 
 from pipelines.config import RunConfig, SplitConfig
 from pipelines.data import dataset as dataset_module
-from pipelines.data.blocks import HeldInteractions, every_positive, interaction_matrix
+from pipelines.data.blocks import HeldInteractions, every_positive
 from pipelines.data.dataset import (
     Dataset,
-    build_dataset,
+    assemble_dataset,
     encode_table,
 )
 from pipelines.data.prepare import Prepared, prepare
@@ -87,11 +87,13 @@ def make_dataset(
     """A dataset, and the clean interactions it was made from."""
     parsed = parse(RunConfig, config or CONFIG, where="config")
     with prepared_frames(parsed, frames(kind, seed)) as prepared:
-        interactions = prepared.frame("train")
-        made = build_dataset(
-            parsed.schema, users=prepared.users, items=prepared.items, interactions=interactions
+        made = assemble_dataset(
+            parsed.schema,
+            users=prepared.users,
+            items=prepared.items,
+            interactions=prepared.interactions("train"),
         )
-        return made, interactions
+        return made, prepared.frame("train")
 
 
 @contextmanager
@@ -204,14 +206,8 @@ def test_a_user_with_its_history_is_what_the_graph_encodes(kind: str, seed: int)
 
 def test_a_history_may_come_from_other_interactions() -> None:
     made, _ = make_dataset()
-    others = pd.DataFrame(
-        {
-            "user_id": [made.user_ids[6], made.user_ids[0], made.user_ids[6]],
-            "item_id": made.item_ids[[4, 2, 1]],
-            "weight": 1.0,
-        }
-    )
-    matrix = interaction_matrix(others, user_ids=made.user_ids, item_ids=made.item_ids)
+    starts = [0, 1, 1, 1, 1, 1, 1, 3]  # user 0 has item 2, and user 6 items 4 and 1
+    matrix = sparse.csr_array((np.ones(3), [2, 4, 1], starts), shape=(N_USERS, N_ITEMS))
     past: list[list[Any]] = [[] for _ in range(N_USERS)]
     past[6], past[0] = made.item_ids[[4, 1]].tolist(), [made.item_ids[2]]
     expected = made.user_bags.toarray() + encoded(made, side="user", columns={"history": past})

@@ -69,7 +69,7 @@ class Case:
             self.fitted,
             self.dataset,
             vectors=embed(self.fitted.model, self.dataset),
-            prepared=self.prepared,
+            tables=self.prepared.tables,
             config=config,
             folder=folder,
             version=VERSION,

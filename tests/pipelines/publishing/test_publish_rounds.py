@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines.config import load_config
-from pipelines.data.blocks import interaction_matrix
+from pipelines.data.blocks import every_positive
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Advance, Reporter
@@ -126,14 +126,10 @@ def test_a_versions_figures_are_those_of_its_own_vectors(
     for found in results["rounds"]:
         retriever = Retriever.open(out, version=found["version"])
         users, items = retriever.catalogue("user"), retriever.catalogue("item")
-        seen, test = (
-            interaction_matrix(
-                frame,
-                user_ids=users.published.ids.to_numpy(),
-                item_ids=items.published.ids.to_numpy(),
-            )
-            for frame in (prepared.frame("train", "validation"), prepared.frame("test"))
-        )
+        assert users.published.ids.to_numpy().tolist() == prepared.users["user_id"].tolist()
+        assert items.published.ids.to_numpy().tolist() == prepared.items["item_id"].tolist()
+        seen = every_positive(prepared.interactions("train", "validation"))
+        test = every_positive(prepared.interactions("test"))
         expected = evaluate(
             (users.vectors @ items.vectors.T).__getitem__,
             train=seen,

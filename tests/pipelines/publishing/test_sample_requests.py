@@ -11,7 +11,7 @@ from towers.values import MISSING_STRING
 def test_users_come_with_their_own_features_and_histories(
     dataset: Dataset, prepared: Prepared
 ) -> None:
-    features = sample_features(dataset, prepared, side="user", seed=3)
+    features = sample_features(dataset, prepared.users, side="user", seed=3)
     assert features.keys() == {"history", "city", "age"}
     histories = prepared.frame("train").groupby("user_id")["item_id"].agg(set)
     expected = {
@@ -28,7 +28,7 @@ def test_users_come_with_their_own_features_and_histories(
 
 
 def test_items_come_with_their_own_features(dataset: Dataset, prepared: Prepared) -> None:
-    features = sample_features(dataset, prepared, side="item", seed=3)
+    features = sample_features(dataset, prepared.items, side="item", seed=3)
     tags = {item["item_id"]: item["tags"] for item in prepared.items.to_dict("records")}
     assert set(features["item_id"]) == set(tags)
     for item, listed in zip(features["item_id"], features["tags"], strict=True):
@@ -36,7 +36,7 @@ def test_items_come_with_their_own_features(dataset: Dataset, prepared: Prepared
 
 
 def test_draw_is_repeatable(dataset: Dataset, prepared: Prepared) -> None:
-    once, again = (sample_features(dataset, prepared, side="user", seed=5) for _ in range(2))
+    once, again = (sample_features(dataset, prepared.users, side="user", seed=5) for _ in range(2))
     for name in once:
         np.testing.assert_array_equal(once[name], again[name])
 

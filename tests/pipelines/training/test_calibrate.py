@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pipelines.data.blocks import every_positive, interaction_matrix
-from pipelines.data.dataset import Dataset, build_dataset
+from pipelines.data.blocks import HeldInteractions, every_positive
+from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.ranking import rank_items
@@ -17,6 +17,7 @@ from pipelines.training.calibrate import SCALES, calibrate
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
+from towers.reading import Mask
 from towers.two_tower import TwoTower
 
 if TYPE_CHECKING:
@@ -43,23 +44,26 @@ class World:
         )
 
 
+def of_items(likes: sparse.csr_array, chosen: Mask) -> sparse.csr_array:
+    """The likes of the chosen items [n_items], with all others left out."""
+    kept = chosen[likes.indices]
+    starts = np.concatenate([[0], np.cumsum(kept)])[likes.indptr]
+    return sparse.csr_array((likes.data[kept], likes.indices[kept], starts), shape=likes.shape)
+
+
 @pytest.fixture(scope="module")
 def world(tiny: Tiny, prepared: Prepared) -> World:
-    cold = prepared.items["item_id"].iloc[:N_COLD]
-    likes = prepared.frame("train")
-    is_cold = likes["item_id"].isin(cold)
-    dataset = build_dataset(
-        tiny.config().schema,
+    interactions = prepared.interactions("train")
+    likes, is_cold = every_positive(interactions), np.arange(len(prepared.items)) < N_COLD
+    config = tiny.config()
+    dataset = assemble_dataset(
+        config.schema,
         users=prepared.users,
         items=prepared.items,
-        interactions=likes[~is_cold],
+        interactions=HeldInteractions(of_items(likes, ~is_cold), interactions.has_times),
     )
-    validation = interaction_matrix(
-        likes[is_cold], user_ids=dataset.user_ids, item_ids=dataset.item_ids
-    )
-    config = tiny.config()
     batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
-    return World(dataset, build_model(config, batches), validation)
+    return World(dataset, build_model(config, batches), of_items(likes, is_cold))
 
 
 def test_the_factor_is_the_one_with_the_best_overall_metric(tiny: Tiny, world: World) -> None:

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import InteractionsTable
-from pipelines.data.chunks import Chunks
-from pipelines.data.hashing import blocks_of, draws, hash_ids
 from pipelines.data.sources.open import open_source
 from pipelines.data.steps.check import CheckChunk, Keys, write_ids
+from pipelines.data.steps.chunks import Chunks
 from pipelines.data.steps.files import checked_file, read_faults
+from pipelines.data.steps.hashing import blocks_of, draws, hash_ids
 
 USERS = pd.Series([30, 10, 20])
 ROWS = pd.DataFrame(

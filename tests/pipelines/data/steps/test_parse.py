@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from pipelines.config import InteractionsTable
+from pipelines.data.columns.times import TimeReading
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.steps.parse import ParsedInteractions, parse_interactions
-from pipelines.data.times import TimeReading
 from towers.schema import Side
 
 ALL = InteractionsTable(

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.job import KNOWN
 from pipelines.data.split import Split
 from pipelines.data.steps.files import known_file, settled_file, write_by_block, write_rows
+from pipelines.data.steps.job import KNOWN
 from pipelines.data.steps.store import Cuts, StoreBlock
 
 TRAIN, VALIDATION, TEST = range(3)

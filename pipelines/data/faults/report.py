@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.data.rejects import Faults, explain_rejects
+from pipelines.data.faults.rejects import Faults, explain_rejects
 from towers.errors import DataError
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.hashing import blocks_of, draws, hash_ids, mix
+from pipelines.data.steps.hashing import blocks_of, draws, hash_ids, mix
 
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.config import InteractionsTable
-from pipelines.data.chunks import Chunks
-from pipelines.data.ids import decide_id_kind
+from pipelines.data.columns.ids import decide_id_kind
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
+from pipelines.data.steps.chunks import Chunks
 
 
 def shards(folder: Path, *columns: list[Any], chunk_rows: int = 3, **table: Any) -> Chunks:

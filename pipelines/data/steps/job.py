@@ -13,14 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
-from pipelines.data.chunks import INTERACTIONS, TEST, Chunks
 from pipelines.data.engines import Plan, RunStep
+from pipelines.data.faults.rejects import Faults, Reason
+from pipelines.data.faults.report import PositiveCounts
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.inputs import Inputs
-from pipelines.data.rejects import Faults, Reason
-from pipelines.data.report import PositiveCounts
 from pipelines.data.split import Split
 from pipelines.data.steps.check import CheckChunk, Keys, write_ids
+from pipelines.data.steps.chunks import INTERACTIONS, TEST, Chunks
 from pipelines.data.steps.database import find_places, first_seen
 from pipelines.data.steps.files import (
     ROW,

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from pipelines.data.columns import Parsed, is_missing, parse_numbers
+from pipelines.data.columns.parsed import Parsed, is_missing, parse_numbers
 from towers.errors import ConfigError
 from towers.reading import Mask
 

@@ -12,7 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
-from pipelines.data.columns import Parsed, are_integers, is_integer, is_missing, kind_of, plain
+from pipelines.data.columns.parsed import (
+    Parsed,
+    are_integers,
+    is_integer,
+    is_missing,
+    kind_of,
+    plain,
+)
 from pipelines.data.sources.source import Rows
 from towers.errors import DataError
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from pipelines.data.frames import to_arrow
+from pipelines.data.sources.arrow import to_arrow
 from towers.errors import DataError
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.data.times import ParsedTimes, TimeReading
+from pipelines.data.columns.times import ParsedTimes, TimeReading
 from towers.errors import ConfigError
 
 NOON = 1461157500.0

@@ -9,12 +9,12 @@ from functools import cached_property
 import numpy as np
 
 from pipelines.config import InteractionsTable
-from pipelines.data.ids import IdColumn
-from pipelines.data.rejects import Rejects
+from pipelines.data.columns.ids import IdColumn
+from pipelines.data.columns.times import TimeReading
+from pipelines.data.faults.rejects import Rejects
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.source import Rows, Source
 from pipelines.data.steps.parse import parse_values, table_columns
-from pipelines.data.times import TimeReading
 
 INTERACTIONS, TEST = "interactions", "test"
 """What tables of interactions are called."""

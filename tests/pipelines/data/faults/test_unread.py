@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.config import FileFormat
+from pipelines.data.faults.unread import report_unread
 from pipelines.data.sources.frame_source import FrameSource
-from pipelines.data.unread import report_unread
 
 
 def test_values_are_counted_and_the_first_of_each_kind_are_shown() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.data.ids import IdColumn, IdKind, decide_id_kind, parse_ids
+from pipelines.data.columns.ids import IdColumn, IdKind, decide_id_kind, parse_ids
 from pipelines.data.sources.frame_source import FrameSource
 from towers.errors import DataError
 

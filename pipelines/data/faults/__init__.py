@@ -1,0 +1,1 @@
+"""Rows and values at fault: they are collected, shown, set aside and counted."""
