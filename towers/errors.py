@@ -19,6 +19,10 @@ class QueryError(RecallError):
     """A query that names an unknown id, feature or direction."""
 
 
+class UnknownIdError(QueryError):
+    """A query for a user or an item that the version does not have."""
+
+
 class BundleError(RecallError):
     """A published version that is missing, damaged or incompatible."""
 

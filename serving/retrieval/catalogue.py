@@ -1,4 +1,7 @@
-"""Catalogue: the users or the items of a version, and what was added or removed since, by row."""
+"""Catalogue: the users or the items that a loaded version can find.
+
+Each has a row. A version is published with the first rows; what is put in later has the next ones.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class Snapshot:
 
 
 class Catalogue:
-    """One side. A row, once given to an id, stays with it, also while the id is removed."""
+    """The users or the items. An id keeps its row for good, even while it is removed."""
 
     def __init__(self, published: Embeddings) -> None:
         """Start with what a version published."""

@@ -1,4 +1,4 @@
-"""Changes of the users and items that a loaded version can find."""
+"""Change: users or items to put in or take out of a loaded version; checked, and then applied."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from towers.schema import Side
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """Users or items to remove, and to add or replace: checked, and not yet done."""
+    """Users or items to remove, and others to add or replace. It fits the version."""
 
     side: Side
     records: Sequence[Mapping[str, Any]]
     """Rows of the side's table by its columns, with a history if given; ids differ."""
     vectors: Vectors
-    """Theirs, [n, 1 + d] float32, all finite."""
+    """The vectors of `records`, [n, 1 + d] float32, all finite."""
     removed: Sequence[int | str]
-    """Ids, which are removed first."""
+    """The ids to remove, before anything is added."""
     past: PastItems | None = None
     """What the records bring to histories; None for users."""
 
@@ -39,7 +39,7 @@ def check_change(
     upsert: Sequence[Mapping[str, Any]],
     delete: Sequence[int | str],
 ) -> Change:
-    """Check a change without making it, and encode it; see `Retriever.change`."""
+    """Check that a change fits the version, and encode its records; see `Retriever.change`."""
     catalogue, tower = parts.catalogue(side), parts.tower(side)
     columns = {name: name for name in tower.inputs} | parts.schema.columns(side)
     if side == "user" and parts.history_column is None:

@@ -1,12 +1,13 @@
-"""Parts: the catalogues, towers and indexes of a version, each read when it is first needed."""
+"""Parts: what a version consists of; each part is read from disk when it is first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.explanation.feature_names import FeatureNames
+from serving.search.index import Rows
 from serving.search.live_index import LiveExactIndex, LiveIndex
 from serving.search.live_shells import open_shells
 from serving.search.shells import Shells
@@ -18,13 +19,16 @@ from serving.version.saved_models.tower import Tower
 from serving.version.seen import Seen
 from serving.version.vocabulary_files import read_vocabulary
 from towers.directions import DIRECTIONS, Direction
-from towers.errors import QueryError
+from towers.errors import QueryError, UnknownIdError
 from towers.past_items import PastItems
 from towers.schema import Schema, Side
 from towers.vocabulary import Vocabulary
 
 OpenIndex = Callable[[Bundle, Direction, Catalogue], LiveIndex]
 """Opens the index of a direction, whose targets are in the catalogue."""
+
+SHOWN_IDS = 10
+"""The most unknown ids that a message lists."""
 
 
 class Parts:
@@ -89,6 +93,25 @@ class Parts:
     def vocabulary(self) -> Vocabulary:
         """Which row of the feature table belongs to which token."""
         return read_vocabulary(self.bundle.vocabulary)
+
+    def known_rows(
+        self, side: Side, ids: Sequence[int | str], *, remedy: str = "ask by features instead"
+    ) -> Rows:
+        """The row of each id.
+
+        Raises:
+            UnknownIdError: the version does not have some of them; the message ends with `remedy`.
+            QueryError: an id is not of the type of the ids.
+        """
+        catalogue = self.catalogue(side)
+        rows = catalogue.rows(ids)
+        unknown = [id for id, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+        if unknown:
+            raise UnknownIdError(
+                f"{catalogue.id_column}: version {self.bundle.version} has no {side} "
+                f"{', '.join(map(repr, unknown[:SHOWN_IDS]))}; {remedy}"
+            )
+        return rows
 
     def _open_catalogue(self, side: Side) -> Catalogue:
         return Catalogue(self.users if side == "user" else self.items)

@@ -30,7 +30,7 @@ NOTHING: Rows = np.empty((0, 0), dtype=np.int64)
 
 
 class Retriever:
-    """One version. Each part of it is read when it is first needed.
+    """One loaded version, to ask questions of. Each part is read when it is first needed.
 
     Questions may come from several threads as long as nothing is changed; `apply` must have the
     retriever to itself.
@@ -184,7 +184,7 @@ class Retriever:
                 f"{'neither' if ids is None else 'both'}"
             )
         if ids is not None:
-            packed, rows = None, self._known(chosen.source, ids)
+            packed, rows = None, self.parts.known_rows(chosen.source, ids)
         else:
             packed, rows = self._described(chosen.source, features or {})
         return Question(
@@ -316,17 +316,6 @@ class Retriever:
     def index_sizes(self) -> dict[str, int]:
         """How many targets each direction finds, by its name."""
         return {name: self.parts.index(name).size for name in DIRECTIONS}
-
-    def _known(self, side: Side, ids: Sequence[int | str]) -> Rows:
-        """The rows of sources that must be known."""
-        catalogue = self.catalogue(side)
-        rows = catalogue.rows(ids)
-        if (rows < 0).any():
-            raise QueryError(
-                f"{catalogue.id_column}: version {self.version} has no {side} "
-                f"{ids[int(np.argmin(rows))]!r}; ask by features instead"
-            )
-        return rows
 
     def _described(
         self, side: Side, columns: Mapping[str, Sequence[Any]]

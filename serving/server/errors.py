@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from towers.errors import IndexUnavailableError, QueryError, RecallError
+from towers.errors import IndexUnavailableError, QueryError, RecallError, UnknownIdError
 
 
 class ServerError(RecallError):
@@ -18,7 +18,7 @@ class ServerError(RecallError):
 
 
 class NotFoundError(ServerError):
-    """A model, a version, a label or an id that is not here."""
+    """A model, a version or a label that is not here."""
 
 
 class ConflictError(ServerError):
@@ -55,6 +55,7 @@ INTERNAL = Status(500, grpc.StatusCode.INTERNAL)
 _INVALID = Status(400, grpc.StatusCode.INVALID_ARGUMENT)
 
 _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
+    (UnknownIdError, Status(404, grpc.StatusCode.NOT_FOUND)),
     (QueryError, _INVALID),
     (RequestValidationError, _INVALID),
     (NotFoundError, Status(404, grpc.StatusCode.NOT_FOUND)),

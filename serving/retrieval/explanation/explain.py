@@ -141,15 +141,10 @@ class _Explained:
                 )
             (features,) = encode_features(parts, side, packed)
             return cls(features, _names(parts, features, packed), vector)
-        catalogue = parts.catalogue(side)
-        rows = catalogue.rows([given["id"]])
-        if rows[0] < 0:
-            raise QueryError(
-                f"{catalogue.id_column}: version {parts.bundle.version} has no {side} "
-                f"{given['id']!r}; explain by features instead"
-            )
+        rows = parts.known_rows(side, [given["id"]], remedy="explain by features instead")
         (features,), (source,) = known_features(parts, side, rows)
-        return cls(features, _names(parts, features, source), catalogue.vectors[rows[0]])
+        (vector,) = parts.catalogue(side).vectors[rows]
+        return cls(features, _names(parts, features, source), vector)
 
 
 def _names(parts: Parts, features: ActiveFeatures, packed: Packed) -> list[FeatureName]:

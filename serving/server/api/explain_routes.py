@@ -13,7 +13,6 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from serving.retrieval.explanation.explain import Given
 from serving.retrieval.explanation.terms import Kind
-from serving.retrieval.parts import find_direction
 from serving.retrieval.retriever import Retriever
 from serving.server.api.dependencies import Current, TheCore
 from serving.server.api.error_answers import ERRORS
@@ -21,7 +20,6 @@ from serving.server.api.json_route import JsonRoute
 from serving.server.api.request_model import REQUEST, RequestModel
 from serving.server.api.request_values import MOST, Id, check_lists
 from serving.server.api.retrieve_models import DirectionName, Source
-from serving.server.errors import NotFoundError
 
 _READING = Lock()
 """Held while a vocabulary is read, so that of two requests one waits for the other."""
@@ -124,16 +122,8 @@ def _explain(retriever: Retriever, query: ExplainQuery) -> dict[str, Any]:
 
     Raises:
         QueryError: what is given cannot be explained.
-        NotFoundError: an id is unknown.
+        UnknownIdError: an id is unknown.
     """
-    direction = find_direction(query.direction)
-    for side, end in ((direction.source, query.source), (direction.target, query.target)):
-        catalogue = retriever.catalogue(side)
-        if end.id is not None and catalogue.rows([end.id])[0] < 0:
-            raise NotFoundError(
-                f"{catalogue.id_column}: version {retriever.version} has no {side} {end.id!r}; "
-                "explain by features instead"
-            )
     found = retriever.explain(
         query.direction, source=_given(query.source), target=_given(query.target)
     )

@@ -16,7 +16,7 @@ from serving.server.api.json_route import JsonRoute
 from serving.server.api.request_model import REQUEST, RequestModel
 from serving.server.api.request_values import Id, Many, Values, check_lists
 from serving.server.api.table_json import plain_records
-from serving.server.errors import NotFoundError, TooLargeError
+from serving.server.errors import TooLargeError
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
@@ -129,13 +129,10 @@ async def delete_one(id: InPath, side: ItsSide, core: TheCore, served: Current) 
 @users.get("/{id:path}", summary="What is known of one user")
 async def show(id: InPath, side: ItsSide, core: TheCore, served: Current) -> Shown:
     """Answer with the columns of the table, as published or as put in since."""
-    catalogue = served.retriever.catalogue(side)
     parsed = _parse(served, side, id)
-    rows = catalogue.rows([parsed])
-    if rows[0] < 0:
-        raise NotFoundError(
-            f"{catalogue.id_column}: version {served.version} has no {side} {parsed!r}"
-        )
+    rows = served.retriever.parts.known_rows(
+        side, [parsed], remedy="check the id, or put it in first"
+    )
     (columns,) = plain_records(await core.show(served, side, rows))
     return Shown(served.version, parsed, columns)
 

@@ -31,11 +31,10 @@ from serving.server.api.retrieve_models import (
     Source,
 )
 from serving.server.api.table_json import plain_records
-from serving.server.errors import NotFoundError, TooLargeError
+from serving.server.errors import TooLargeError
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
-from towers.schema import Side
 
 MOST_RESULTS = 100_000
 """Results of one request: k times its sources."""
@@ -89,7 +88,7 @@ async def _find(
 
     Raises:
         QueryError: a source or an option cannot be answered.
-        NotFoundError: an id is unknown.
+        UnknownIdError: an id is unknown.
         TooLargeError: k, the sources or the results are too many.
     """
     _check_size(core, len(sources), k=options.k)
@@ -152,7 +151,7 @@ def _ask(
 
     Raises:
         QueryError: a source or an option cannot be answered.
-        NotFoundError: an id is unknown.
+        UnknownIdError: an id is unknown.
     """
     ask = partial(
         retriever.ask,
@@ -163,42 +162,21 @@ def _ask(
         where=options.where,
         min_score=options.min_score,
     )
-    side = find_direction(direction).source
     parts = []
     known = {place: source.id for place, source in enumerate(sources) if source.id is not None}
     if known:
-        ids = list(known.values())
-        try:
-            parts.append(_Part(list(known), ask(ids=ids)))
-        except QueryError:
-            _check_known(retriever, side, ids)
-            raise
+        parts.append(_Part(list(known), ask(ids=list(known.values()))))
     described = {
         place: source.features
         for place, source in enumerate(sources)
         if source.features is not None
     }
     if described:
-        names = dict.fromkeys(chain(*described.values())) or retriever.tower(side).inputs
+        tower = retriever.tower(find_direction(direction).source)
+        names = dict.fromkeys(chain(*described.values())) or tower.inputs
         features = {name: [given.get(name) for given in described.values()] for name in names}
         parts.append(_Part(list(described), ask(features=features)))
     return parts
-
-
-def _check_known(retriever: Retriever, side: Side, ids: Sequence[int | str]) -> None:
-    """Refuse ids that the version does not have.
-
-    Raises:
-        QueryError: an id is not of the type of the ids.
-        NotFoundError: there are some.
-    """
-    catalogue = retriever.catalogue(side)
-    unknown = [id for id, row in zip(ids, catalogue.rows(ids), strict=True) if row < 0]
-    if unknown:
-        raise NotFoundError(
-            f"{catalogue.id_column}: version {retriever.version} has no {side} "
-            f"{', '.join(map(repr, unknown[:10]))}; ask by features instead"
-        )
 
 
 def _applied(question: Question, options: Options) -> Applied:

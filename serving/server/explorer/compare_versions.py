@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from serving.retrieval.questions import Question
+from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
 from serving.server.api.table_json import plain_records
-from serving.server.errors import NotFoundError
 from serving.server.explorer.models import Compared, CompareQuery, Comparison
-from towers.errors import QueryError
+from towers.errors import QueryError, UnknownIdError
 
 DEEPER, LEAST_REACH = 5, 100
 """Both versions are asked for `DEEPER` times k results, at least `LEAST_REACH`, so that results
@@ -29,6 +28,13 @@ class Listed:
     columns: Sequence[Mapping[str, Any]]
     """Of the first k."""
 
+    @classmethod
+    def of(cls, hits: Hits, columns: Sequence[Mapping[str, Any]]) -> Listed:
+        """Take the answer for one source."""
+        found = hits.rows[0] >= 0
+        scores = np.nan_to_num(hits.scores[0][found])  # JSON has no infinity
+        return cls(hits.ids[0][found].tolist(), scores.tolist(), columns)
+
 
 def reach_of(k: int, *, max_k: int) -> int:
     """How deep to ask for k results."""
@@ -39,17 +45,10 @@ def ask(retriever: Retriever, query: CompareQuery, *, reach: int) -> Question:
     """Make the question for one version.
 
     Raises:
-        NotFoundError: the version does not have the id.
+        UnknownIdError: the version does not have the id.
         QueryError: the question cannot be answered.
     """
     features = query.features
-    if query.id is not None:
-        source = retriever.parts.catalogue("user" if query.direction[0] == "u" else "item")
-        if source.rows([query.id])[0] < 0:
-            raise NotFoundError(
-                f"{source.id_column}: version {retriever.version} has no {query.id!r}; describe it "
-                "by features to compare"
-            )
     return retriever.ask(
         query.direction,
         ids=None if query.id is None else [query.id],
@@ -66,23 +65,21 @@ def answer_by(retriever: Retriever, query: CompareQuery, *, reach: int) -> Liste
     """Let a version that does not serve answer, with those of the columns that it has.
 
     Raises:
-        NotFoundError: the version does not have the id.
+        UnknownIdError: the version does not have the id.
         QueryError: the question cannot be answered; the message names the version.
     """
     try:
         question = ask(retriever, query, reach=reach)
         hits = retriever.answer([question])[0]
+    except UnknownIdError:  # says so itself
+        raise
     except QueryError as error:
         raise QueryError(f"version {retriever.version}: {error}") from None
     catalogue = retriever.catalogue(question.direction.target)
-    rows = hits.rows[0][hits.rows[0] >= 0]
+    rows = hits.rows[0][hits.rows[0] >= 0][: query.k]
     chosen = [name for name in query.columns if name in catalogue.columns]
-    columns = plain_records(catalogue.show(rows[: query.k], chosen)) if chosen else []
-    return Listed(
-        ids=hits.ids[0][: len(rows)].tolist(),
-        scores=np.nan_to_num(hits.scores[0][: len(rows)]).tolist(),
-        columns=[{name: record[name] for name in chosen} for record in columns],
-    )
+    columns = plain_records(catalogue.show(rows, chosen)[chosen]) if chosen else []
+    return Listed.of(hits, columns)
 
 
 def compare(

@@ -6,12 +6,11 @@ import asyncio
 import gc
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import BoundedSemaphore
 from typing import TypeVar
 
 from serving.retrieval.retriever import Retriever
-from serving.server.errors import ConflictError, NotFoundError, OverloadedError, UnavailableError
+from serving.server.errors import ConflictError, NotFoundError, UnavailableError
+from serving.server.explorer.side_thread import SideThread
 from serving.server.runtime.server_core import ServerCore
 from serving.version.store import Store
 from towers.errors import BundleError
@@ -30,8 +29,7 @@ class OtherVersion:
     def __init__(self, core: ServerCore) -> None:
         """Open versions of the models directory of `core`."""
         self._core = core
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="other-version")
-        self._room = BoundedSemaphore(MOST_WAITING)
+        self._thread = SideThread("other", most_waiting=MOST_WAITING)
         self._retriever: Retriever | None = None
         self._replayed = 0
 
@@ -48,14 +46,7 @@ class OtherVersion:
             UnavailableError: it is still being opened.
             QueryError: the question cannot be answered.
         """
-        if not self._room.acquire(blocking=False):
-            raise OverloadedError(
-                f"other: expected at most {MOST_WAITING} questions to wait, and they do; ask again "
-                "later"
-            )
-        running = self._thread.submit(self._ask, version, question)
-        running.add_done_callback(lambda _: self._room.release())
-        answered = asyncio.wrap_future(running)
+        answered = self._thread.run(self._ask, version, question)
         await asyncio.wait([answered], timeout=self._core.settings.timeout_s)
         if not answered.done():
             answered.add_done_callback(lambda late: late.cancelled() or late.exception())

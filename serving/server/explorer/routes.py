@@ -20,7 +20,6 @@ from serving.server.api.error_answers import ERRORS
 from serving.server.api.fresh_routes import InPath
 from serving.server.api.json_route import JsonRoute
 from serving.server.api.table_json import plain_records
-from serving.server.errors import NotFoundError
 from serving.server.explorer.compare_versions import Listed, answer_by, ask, compare, reach_of
 from serving.server.explorer.forms import ExplorerSchema, describe
 from serving.server.explorer.models import (
@@ -46,6 +45,9 @@ MOST_FOUND, LONGEST_TEXT = 100, 200
 MOST_PAST = 1000
 """Items of a user's past in one answer."""
 
+MOST_WAITING = 32
+"""Searches that wait or run at most."""
+
 REPORT_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; "
@@ -68,7 +70,9 @@ class Explorer:
     """What the routes of one app keep between requests."""
 
     other: OtherVersion
-    side_thread: SideThread = field(default_factory=SideThread)
+    side_thread: SideThread = field(
+        default_factory=lambda: SideThread("explorer", most_waiting=MOST_WAITING)
+    )
     schemas: WeakKeyDictionary[Served, ExplorerSchema] = field(default_factory=WeakKeyDictionary)
 
 
@@ -176,14 +180,12 @@ async def _current(core: ServerCore, served: Served, query: CompareQuery, *, rea
     """Let the version that serves answer, in a batch with others."""
     question = ask(served.retriever, query, reach=reach)
     hits = await core.answer(served, question, model=query.direction)
-    rows = hits.rows[0][hits.rows[0] >= 0]
     columns: list[dict[str, Any]] = []
     if query.columns:
-        side = question.direction.target
-        table = await core.show(served, side, rows[: query.k], query.columns)
+        rows = hits.rows[0][hits.rows[0] >= 0][: query.k]
+        table = await core.show(served, question.direction.target, rows, query.columns)
         columns = plain_records(table[query.columns])
-    scores = np.nan_to_num(hits.scores[0][: len(rows)]).tolist()
-    return Listed(hits.ids[0][: len(rows)].tolist(), scores, columns)
+    return Listed.of(hits, columns)
 
 
 async def _rows(core: ServerCore, served: Served, side: Side, rows: Rows) -> list[Row]:
@@ -197,13 +199,11 @@ def _past(served: Served, id: int | str) -> Rows:
     """The rows of the items that a user has.
 
     Raises:
-        NotFoundError: there is no such user.
+        UnknownIdError: there is no such user.
     """
     parts = served.retriever.parts
     users, items = parts.catalogue("user"), parts.catalogue("item")
-    row = int(users.rows([id])[0])
-    if row < 0:
-        raise NotFoundError(f"{users.id_column}: version {served.version} has no user {id!r}")
+    row = int(parts.known_rows("user", [id], remedy="check the id, or put it in first")[0])
     given = users.record(row).get(parts.history_column or "") or []
     known = items.rows(given) if isinstance(given, list) else np.empty(0, dtype=np.int64)
     rows = np.concatenate([known, parts.seen.of("user", row)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import BoundedSemaphore
 from typing import ParamSpec, TypeVar
 
 from serving.server.errors import OverloadedError
@@ -12,31 +13,27 @@ from serving.server.errors import OverloadedError
 P = ParamSpec("P")
 A = TypeVar("A")
 
-MOST_WAITING = 32
-"""Calls that wait or run at most."""
-
 
 class SideThread:
-    """One thread, for searches and other work of the explorer. Used on one event loop."""
+    """One thread, for searches and other work of the explorer."""
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="explorer")
-        self._waiting = 0
+    def __init__(self, name: str, *, most_waiting: int) -> None:
+        """Name the thread; at most `most_waiting` calls wait or run."""
+        self._name, self._most_waiting = name, most_waiting
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._room = BoundedSemaphore(most_waiting)
 
-    async def run(self, function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> A:
+    def run(self, function: Callable[P, A], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[A]:
         """Call a function on the thread.
 
         Raises:
-            OverloadedError: too many wait.
-            Exception: whatever `function` raises.
+            OverloadedError: too many calls wait.
         """
-        if self._waiting >= MOST_WAITING:
+        if not self._room.acquire(blocking=False):
             raise OverloadedError(
-                f"explorer: expected at most {MOST_WAITING} searches to wait, and they do; ask "
-                "again later"
+                f"{self._name}: expected at most {self._most_waiting} questions to wait, and they "
+                "do; ask again later"
             )
-        self._waiting += 1
-        try:
-            return await asyncio.wrap_future(self._thread.submit(function, *args, **kwargs))
-        finally:
-            self._waiting -= 1
+        running = self._thread.submit(function, *args, **kwargs)
+        running.add_done_callback(lambda _: self._room.release())
+        return asyncio.wrap_future(running)

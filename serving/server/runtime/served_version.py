@@ -40,7 +40,7 @@ class Served:
     version: int
     retriever: Retriever
     signatures: Mapping[str, Signatures]
-    """By the name of each model that the version has."""
+    """The signatures of each model that the version has, by its name."""
 
     @classmethod
     def open(cls, bundle: Bundle, *, index: OpenIndex | None = None) -> Served:
@@ -55,10 +55,6 @@ class Served:
             if bundle.model(name).is_dir()
         }
         return cls(bundle.version, Retriever(bundle, index=index), models)
-
-    def signature_defs(self, model: str) -> Signatures:
-        """The signatures of one of the version's models, as TF Serving's metadata has them."""
-        return self.signatures[model]
 
 
 @dataclass(frozen=True)

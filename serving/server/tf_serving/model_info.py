@@ -46,7 +46,7 @@ def model_metadata(
     spec = ModelSpec(name=model)
     spec.version.value = served.version
     signatures = SignatureDefMap()
-    for name, definition in served.signature_defs(model).items():
+    for name, definition in served.signatures[model].items():
         signatures.signature_def[name].CopyFrom(definition)
     return spec, signatures
 

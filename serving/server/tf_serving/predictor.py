@@ -79,7 +79,7 @@ class Predictor:
         known = self._signatures.setdefault(served, {})
         found = known.get((model, name))
         if found is None:
-            definitions = served.signature_defs(model)
+            definitions = served.signatures[model]
             if name not in definitions:
                 raise UnknownSignatureError(name)
             found = known[model, name] = Signature.of(name, definitions[name])

@@ -232,7 +232,7 @@ def test_what_cannot_be_compared(root: Path, shifted: Shifted) -> None:
     with running_api(root, max_k=50) as api:
         for code, problem, body in (
             (404, "other: expected one of", {"id": USER, "other": 999}),
-            (404, "version 1 has no 7", {"id": 7, "other": other}),
+            (404, "version 1 has no user 7", {"id": 7, "other": other}),
             (400, "another version than the one", {"id": USER, "other": 1}),
             (400, "k: expected at most 50", {"id": USER, "other": other, "k": 51}),
             (400, "body.other", {"id": USER, "other": 0}),

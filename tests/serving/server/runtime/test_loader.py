@@ -51,7 +51,7 @@ def test_the_current_version_is_prepared_once(
     assert served is not None
     assert served.version == 1
     assert set(served.signatures) == {"user_tower", "item_tower", "u2i", "i2i", "u2u", "i2u"}
-    assert set(served.signature_defs("u2i")["serving_default"].outputs) == {"ids", "scores"}
+    assert set(served.signatures["u2i"]["serving_default"].outputs) == {"ids", "scores"}
     assert loading.replayed == [served.retriever]
     assert loading.states == [(1, "LOADING")]
     assert loading.loader.prepare(served.retriever.bundle.manifest) is None
