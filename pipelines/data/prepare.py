@@ -56,11 +56,11 @@ class Prepared:
     items: pd.DataFrame
     """One row an item, likewise."""
     lines: tuple[str, ...]
-    """What became of the rows that were read."""
+    """The report: how many rows of each table were read, kept and rejected."""
     blocks: Path
     """The folder of the interactions; see `pipelines.data.blocks`."""
     parts: tuple[Part, ...] = PARTS
-    """The parts that may be looked at; others are empty."""
+    """The parts that may be read; all others are empty."""
 
     @classmethod
     def load(cls, folder: Path) -> Prepared:
@@ -140,7 +140,7 @@ def prepare(
     folder = folder.absolute()  # a worker on another machine starts elsewhere
     beside = folder.with_name(f".{folder.name}")
     shutil.rmtree(beside, ignore_errors=True)
-    work = beside / uuid4().hex  # no step may take what it remembers of another job for this one's
+    work = beside / uuid4().hex  # a new name, since steps cache what they read by path
     work.mkdir(parents=True)
     try:
         with plan.open() as run_step:
@@ -173,7 +173,7 @@ def prepare(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Checked:
-    """What the rows of all tables have come to."""
+    """The outcome of the checks of all tables."""
 
     tables: Mapping[Side, pd.DataFrame]
     """Users and items."""

@@ -29,7 +29,7 @@ class CsvSource(Source):
     counts: tuple[int, ...]
     """The rows of each."""
     rows: pd.DataFrame | SourceFiles
-    """All columns, and `LINE`."""
+    """All columns, and `LINE`, in memory or in Parquet files."""
 
     @classmethod
     def open(
@@ -141,7 +141,7 @@ def _staged(shards: Sequence[_Shard], folder: Path, *, name: str) -> SourceFiles
 
 
 def _found_in(rows: pa.Table, texts: frozenset[str]) -> frozenset[str]:
-    """Those of some texts that occur as a value; most often there are none to look for."""
+    """Keep the texts that occur as a value, so that columns are not searched for the others."""
     wanted = pa.array(sorted(texts), pa.string())
     return frozenset(
         text

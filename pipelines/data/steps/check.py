@@ -52,7 +52,7 @@ class CheckChunk:
     """How times are read, if there are some."""
     n_blocks: int
     seed: int | None
-    """Of the draws that decide on a random split; none are made without."""
+    """The seed of the numbers that decide a random split; None where the split is by time."""
     folder: Path
 
     def __call__(self, number: int) -> Outcome:
@@ -111,6 +111,6 @@ def write_ids(path: Path, ids: pd.Series) -> None:
 
 @lru_cache(maxsize=2)
 def read_ids(path: Path) -> pd.Index:
-    """Read ids; those read last stay in memory, with a hash table."""
+    """Read the ids of a side; those of two sides stay in memory, with their hash tables."""
     ids: pd.Index = pd.Index(pq.read_table(path, columns=["id"])["id"].to_pandas())
     return ids

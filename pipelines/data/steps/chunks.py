@@ -20,7 +20,7 @@ INTERACTIONS, TEST = "interactions", "test"
 """What tables of interactions are called."""
 
 SAMPLE = 1000
-"""Rows that are read first to find a value."""
+"""How many rows are read first, since they most often hold the value that is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

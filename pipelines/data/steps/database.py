@@ -16,24 +16,24 @@ import duckdb
 import pandas as pd
 
 MEMORY = "1GiB"
-"""What DuckDB holds; what is more lies on disk."""
+"""How much memory DuckDB may use; it writes what needs more to disk."""
 
 MOST_THREADS = 4
-"""Each needs memory of its own."""
+"""More threads would need more memory than that, since each has buffers of its own."""
 
 SLICES = 4096
-"""Into so many parts the whole of time is cut to find a row."""
+"""The number of equal slices into which the time of all rows is cut to find one row."""
 
 Place = tuple[float, int]
-"""A time, and the position of a row; what interactions are in order of."""
+"""The time and the position of a row; interactions are sorted by this pair."""
 
 NOWHERE: Place = (float("inf"), 0)
-"""Behind every row."""
+"""A place after the last row."""
 
 
 @contextmanager
 def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Connect to a database until the block ends; what does not fit lies below `folder`.
+    """Connect to a database until the block ends; it writes to `folder` what memory does not hold.
 
     Temporary tables are the connection's own.
     """
@@ -42,13 +42,13 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def forget_databases() -> None:
-    """Close the databases that stay open for the next connection below the same folder."""
+    """Close the database that `connect` keeps open for the next connection to the same folder."""
     _database.cache_clear()
 
 
 @lru_cache(maxsize=1)
 def _database(folder: Path) -> duckdb.DuckDBPyConnection:
-    """Start DuckDB, which takes longer than to settle a small table."""
+    """Start DuckDB; it is kept, because a start takes longer than the queries on a small table."""
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": MEMORY,
         "temp_directory": str(folder / f"duckdb-{uuid4().hex}"),  # another process has its own
@@ -59,10 +59,10 @@ def _database(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def find_places(settled: Sequence[Path], *, ranks: Sequence[int], scratch: Path) -> list[Place]:
-    """The places in time of the interactions that have so many others before them.
+    """Find the interaction at each rank, counted from 0, in order of time.
 
-    One that does not exist is `NOWHERE`. Time is cut into slices of one length, and the rows of
-    one slice are sorted.
+    The place of a rank that does not exist is `NOWHERE`. Time is cut into slices of one length, and
+    only the rows of one slice are sorted.
     """
     rows = "(SELECT timestamp, position FROM read_parquet(?) WHERE NOT is_test)"
     names = list(map(str, settled))
@@ -90,7 +90,7 @@ def find_places(settled: Sequence[Path], *, ranks: Sequence[int], scratch: Path)
 
 
 def first_seen(checked: Sequence[Sequence[Path]], *, column: str, scratch: Path) -> pd.Series:
-    """The values of a column of some tables, each once, in order of first occurrence."""
+    """List the distinct values of a column of several tables, in order of first occurrence."""
     parts = " UNION ALL ".join(
         f"SELECT {column} AS id, {number} AS number, min(position) AS position "
         "FROM read_parquet(?) GROUP BY 1"
@@ -104,7 +104,7 @@ def first_seen(checked: Sequence[Sequence[Path]], *, column: str, scratch: Path)
 
 
 def _slice_of(extremes: tuple[float | None, float | None]) -> str:
-    """An expression for the number of the slice that a timestamp is in; it never decreases."""
+    """Write the SQL expression for the number of a timestamp's slice; it grows with time."""
     least, greatest = (value or 0.0 for value in extremes)
     half = greatest / 2 - least / 2  # the whole length may be more than a float can hold
     if half == 0.0:

@@ -1,4 +1,4 @@
-"""The files between the steps: one a chunk or a block, each whole or not there."""
+"""The files that steps exchange: one for each chunk or block, and never half a file."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ ROW = pa.int32()
 """The type of a row number of users or items; ids are never of it."""
 
 whole_file = partial(replace_file, durable=False)
-"""Replaces a file that has its name when it is whole; a run that is killed makes it again."""
+"""Gives a file its name once it is complete; a run that was killed writes it again."""
 
 
 def checked_file(folder: Path, table: str, chunk: int) -> Path:
-    """The good rows of a chunk, in order of blocks."""
+    """The path of the rows of a chunk that have no fault, in order of blocks."""
     return folder / f"{table}-checked-{chunk:06d}.parquet"
 
 
 def settled_file(folder: Path, block: int) -> Path:
-    """The positives of a block, of all tables."""
+    """The path of the positives of a block, from all tables."""
     return folder / f"settled-{block:06d}.parquet"
 
 
 def known_file(folder: Path, number: int) -> Path:
-    """Pairs of user_row and item_row that are not to be held out, in order of blocks."""
+    """The path of pairs of user_row and item_row that are not held out, in order of blocks."""
     return folder / f"known-{number:06d}.parquet"
 
 
@@ -73,14 +73,14 @@ def write_by_block(
 def write_faults(
     folder: Path, table: str, step: str, number: int, *, positions: Any, codes: Any
 ) -> None:
-    """Write the positions [n] of the rows that a step found at fault, and the reasons' places."""
+    """Write the positions [n] of the rows that a step found at fault, and the codes of reasons."""
     if len(positions):
         found = {"position": positions, "reason": pa.array(codes, pa.int16())}
         write_rows(folder / f"{table}-{step}-faults-{number:06d}.parquet", pa.table(found))
 
 
 def read_faults(folder: Path, table: str) -> tuple[NDArray[np.int64], NDArray[np.int16]]:
-    """Read the positions [n] of a table's rows at fault, ascending, and the reasons' places."""
+    """Read the positions [n] of a table's rows at fault, ascending, and the codes of reasons."""
     empty = pa.table({"position": pa.array([], pa.int64()), "reason": pa.array([], pa.int16())})
     files = sorted(folder.glob(f"{table}-*-faults-*.parquet"))
     found = pa.concat_tables([empty, *map(pq.read_table, files)]).sort_by("position")
@@ -88,6 +88,6 @@ def read_faults(folder: Path, table: str) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def write_rows(path: Path, rows: pa.Table) -> None:
-    """Write a table as a file, which has its name when it is whole."""
+    """Write a table to a file, which gets its name once it is complete."""
     with whole_file(path) as beside:
         pq.write_table(rows, beside, compression="lz4")

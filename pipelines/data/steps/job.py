@@ -1,4 +1,4 @@
-"""The steps over all chunks or blocks of interactions, with their progress, and what they found."""
+"""Job: runs each step over all chunks or blocks, shows its progress, and sums up its outcomes."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ from pipelines.spark.tasks import Outcome, Task
 from towers.schema import SIDES, Side
 
 Reasons = Mapping[str, tuple[Reason, ...]]
-"""What rows of each table may be rejected for, in the order of the checks."""
+"""The reasons for which rows of each table may be rejected, in the order of the checks."""
 
 KNOWN = pa.schema({"user_row": ROW, "item_row": ROW})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What became of the rows that are without a fault by themselves."""
+    """The outcome for the rows that passed the check of each row by itself."""
 
     counts: Mapping[str, PositiveCounts]
     """By table."""
     only: Mapping[Side, int]
-    """The row of a user or an item that all interactions have in common."""
+    """Where all interactions have the same user, or the same item: the row of it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,10 +61,10 @@ class Job:
     """The interactions and, where they have a table of their own, the test."""
     split: Split
     seed: int
-    """Of the numbers that a random split goes by."""
+    """The seed of a random split."""
     n_blocks: int
     work: Path
-    """The folder of all that lies between the steps."""
+    """The folder of the files that steps exchange."""
     run_step: RunStep
     reporter: Reporter
 
@@ -221,7 +221,7 @@ class Job:
 
 
 def _only(extremes: list[list[Any]]) -> dict[Side, int]:
-    """The row that all have in common, of a side where there is one."""
+    """Find the sides of which all interactions have the same row, and that row."""
     if not extremes:
         return {}
     found = np.array(extremes).reshape(-1, len(SIDES), 2)

@@ -36,7 +36,7 @@ def table_columns(table: InteractionsTable) -> list[str]:
 
 
 def duplicate(table: InteractionsTable) -> Reason:
-    """The fault of a row that repeats an earlier one."""
+    """The reason for which a row that repeats an earlier one is rejected."""
     shown = (table.user, table.item, table.timestamp)
     return "duplicate interaction", tuple(name for name in shown if name is not None)
 
@@ -77,7 +77,7 @@ def parse_interactions(
 def parse_values(
     source: Rows, table: InteractionsTable, *, times: TimeReading | None, rejects: Rejects
 ) -> dict[str, pd.Series]:
-    """Parse what interactions hold beside ids, and collect the faulty rows."""
+    """Parse the columns of interactions other than ids, and collect the faulty rows."""
     columns: dict[str, pd.Series] = {}
     if table.timestamp is not None and times is not None:
         columns["timestamp"] = _times(source, table.timestamp, times, rejects)

@@ -1,4 +1,4 @@
-"""Settle a block: what the rows of a user decide among themselves."""
+"""Settle a block: find repeated rows, and the positives that stay, among the rows of each user."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ SELECT is_test, user_row, item_row, timestamp, position, weight, draw, CASE
 END AS fate
 FROM numbered
 """
-"""What becomes of each row: of equal ones the first stays, of a pair's positives the earliest.
+"""Decides on each row: of equal rows the first is kept, and of the positives of a user and an
+item the earliest.
 
 The rows of a pair that occurs once, which most are, need no sorting.
 """
@@ -71,7 +72,7 @@ WHERE is_test AND fate = 'kept' AND EXISTS (
     AND other.user_row = judged.user_row AND other.item_row = judged.item_row
 )
 """
-"""What a test row repeats of the interactions is no test."""
+"""A test row is left out if its user and item are among the training interactions."""
 
 
 FATES = """
@@ -87,7 +88,7 @@ class SettleBlock:
     chunks: Mapping[str, int]
     """The number of chunks of each table."""
     repeated: Mapping[str, int]
-    """The place among each table's reasons of a repeated row."""
+    """The code of the reason for a repeated row, by table."""
     keys: Keys
     ids: Mapping[Side, Path]
     """The ids of each side with their rows."""

@@ -1,4 +1,4 @@
-"""Write a block as training reads it: by rows, with the part of each interaction."""
+"""Store a block in the form that training reads, with the part of each interaction."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FROM (
     )
 )
 """
-"""A user's rows with the least draws are held out; it keeps at least one in training."""
+"""The rows of a user with the smallest draws are held out; at least one stays in training."""
 
 KNOWN = """EXISTS (
     FROM read_parquet($known) AS known
@@ -55,12 +55,13 @@ SELECT user_row, item_row, weight, timestamp, is_moved,
 FROM (SELECT *, part <> {TRAIN} AND {{known}} AS is_moved FROM ({{parted}}) AS parted)
 ORDER BY user_row, timestamp, CASE WHEN is_moved THEN {TRAIN} ELSE part END, part, position
 """
-"""What is known from an earlier version is not held out; a user's items go from old to new."""
+"""Pairs that an earlier version was trained on are not held out. Rows are sorted by user, and by
+time from old to new."""
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where time cuts the interactions."""
+    """The places in time where validation and test begin."""
 
     validation: Place = NOWHERE
     """The first row behind training."""

@@ -154,6 +154,24 @@ def test_lines_are_numbered_through_all_batches(
     assert file.file.empty_lines == 50
 
 
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("a long name,another one\n1,2\n", ("a long name", "another one")),
+        ('a,b\n"x\ny\nz",2\n', ("a", "b")),
+        ("é,b\né,é\n", ("é", "b")),
+    ],
+    ids=["longer than the head", "the head ends within quotes", "the head ends within a letter"],
+)
+def test_the_header_is_found_in_the_first_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, columns: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(csv_file, "HEAD_BYTES", 8)
+    file = read(tmp_path / "t.csv", content)
+    assert file.file.columns == columns
+    assert file.file.n_rows == 1
+
+
 def test_rows_over_several_lines_are_counted_and_the_longest_is_known(tmp_path: Path) -> None:
     content = 'a,b\n1,"x\ny"\n2,"stray\n3,z\n4,w"\n5,v\n"6\n7"\n8,u\n'
     file = read(tmp_path / "t.csv", content)
