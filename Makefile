@@ -10,8 +10,12 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
 	$$name -c 'import ensurepip, sys; sys.exit(sys.version_info[:2] not in {(3, 11), (3, 12)})' \
 	2>/dev/null && echo $$name && break; done)
 
+# Tests that need nothing but Python; each file in one process, so that it makes its models once.
+LOCAL := not spark and not browser and not milvus
+PARALLEL := -n 2 --dist loadfile
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-browser test-spark test-milvus check format docs constraints clean
+.PHONY: help setup demo test test-fast coverage test-browser test-spark test-milvus check format docs constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -36,11 +40,14 @@ $(BIN)/pip:
 demo: $(READY) ## Train, publish and query a model on MovieLens 100k
 	@$(BIN)/fm-recall demo
 
-test: $(READY) ## Run all tests but those marked spark, browser or milvus, with coverage
-	@$(BIN)/pytest --quiet -m "not spark and not browser and not milvus" --cov --durations=5 --durations-min=5
+test: $(READY) ## Run all tests but those marked spark, browser or milvus, in two processes
+	@$(BIN)/pytest --quiet $(PARALLEL) -m "$(LOCAL)" --durations=5 --durations-min=5
 
-test-fast: $(READY) ## Run the tests of the inner loop, under two minutes
-	@$(BIN)/pytest --quiet -n 2 --dist loadfile -m "not slow and not spark and not browser and not milvus"
+test-fast: $(READY) ## Run the tests of the inner loop, in a minute and a half
+	@$(BIN)/pytest --quiet $(PARALLEL) -m "$(LOCAL) and not slow"
+
+coverage: $(READY) ## Say which lines the tests of the inner loop do not reach
+	@$(BIN)/pytest --quiet $(PARALLEL) -m "$(LOCAL) and not slow" --cov
 
 test-browser: $(READY) ## Run the tests of the explorer's page in a headless Chromium
 	@command -v chromium >/dev/null || { \

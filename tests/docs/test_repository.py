@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,22 +45,40 @@ def test_pins_are_names_and_versions_only(pins: list[str]) -> None:
     assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.+!]+", pin)] == []
 
 
-def test_ci_runs_the_checks_and_then_the_tests() -> None:
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    targets = re.findall(r"^timed make (\S+)$", script, flags=re.MULTILINE)
-    assert targets[-2:] == ["check", "test"]
+@pytest.fixture
+def ci(tmp_path: Path) -> Callable[[str], list[str]]:
+    """Run CI's script with a `make` that only notes its target, and fails for one of them."""
+    noted, make = tmp_path / "noted", tmp_path / "make"
+
+    def run(failing: str) -> list[str]:
+        make.write_text(f'#!/bin/sh\necho "$1" >> "{noted}"\ntest "$1" != "{failing}"\n')
+        make.chmod(0o755)
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        subprocess.run(
+            ["bash", ROOT / ".ci" / "run"],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            check=False,
+        )
+        return noted.read_text(encoding="utf-8").split()
+
+    return run
 
 
-def test_check_runs_format_lint_types_and_the_import_rule() -> None:
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    recipe = re.search(r"^check:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)
-    assert recipe is not None
-    assert re.findall(r"\$\(BIN\)/(ruff \w+|\S+)", recipe[1]) == [
-        "ruff format",
-        "ruff check",
-        "mypy",
-        "lint-imports",
-    ]
+def test_ci_sets_up_checks_and_tests(ci: Callable[[str], list[str]]) -> None:
+    assert ci("") == ["setup", "check", "test"]
+
+
+def test_ci_stops_at_the_first_failure(ci: Callable[[str], list[str]]) -> None:
+    assert ci("check") == ["setup", "check"]
+
+
+@pytest.mark.parametrize("tool", ["ruff format --check", "ruff check", "mypy", "lint-imports"])
+def test_check_runs_format_lint_types_and_the_import_rule(tool: str) -> None:
+    planned = subprocess.run(
+        ["make", "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"/{tool}" in planned.stdout
 
 
 def test_every_data_file_of_a_package_is_installed_with_it() -> None:
