@@ -167,7 +167,9 @@ class ShellSearch(tf.Module):
         found = []
         for shell, members, longest in zip(self._shells, self._rows, self._longest, strict=True):
             width = tf.minimum(k, shell.size)
-            asked = tf.where(longest * lengths >= kth)
+            # a query of length 0 can reach 0, also in a shell whose longest vector is not known
+            highest = tf.math.multiply_no_nan(tf.fill(tf.shape(lengths), longest), lengths)
+            asked = tf.where(highest >= kth)
             places, best = shell.once(tf.gather_nd(queries, asked), width, all_leaves=all_leaves)
             best = _scattered(best, asked, like=lengths, fill=-np.inf)
             rows = tf.where(places < 0, places, tf.gather(members, tf.maximum(places, 0)))

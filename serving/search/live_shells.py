@@ -103,7 +103,10 @@ class LiveShells:
         lengths = np.linalg.norm(queries, axis=1) * (1 + ROUNDING)
         kth: NDArray[np.float32] = np.full(len(queries), -np.inf, dtype=np.float32)
         for shell, longest in zip(self._shells, self._longest, strict=True):
-            asked = longest * lengths >= kth
+            # a query of length 0 can reach 0, also in a shell whose longest vector is not known
+            highest = np.zeros_like(lengths)
+            np.multiply(longest, lengths, out=highest, where=lengths > 0)
+            asked = highest >= kth
             width = min(k, shell.size)
             rows = np.full((len(queries), width), -1, dtype=np.int64)
             scores = np.full(rows.shape, -np.inf, dtype=np.float32)

@@ -112,7 +112,7 @@ def asked(tree: Published, ask_fresh: AskFresh) -> Asked:
 def check_nearly_all(scores: NDArray[np.float64], expected: NDArray[Any], *, n_trees: int) -> None:
     """Compare query by query; a vector's last bit may decide which of two leaves is searched."""
     same = np.isclose(scores, expected, rtol=1e-4, atol=1e-5).all(axis=1)
-    assert same.mean() > 0.97**n_trees
+    assert same.mean() > 0.97
 
 
 def check_recall(
