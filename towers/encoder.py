@@ -263,7 +263,8 @@ class _ScalarColumn(tf.Module):
         numbers = features[self._column]
         query = tf.where(tf.math.is_finite(numbers))[:, 0]
         values = (tf.gather(numbers, query) - self._space.mean) / self._space.std
-        if (limit := self._space.limit) is not None:
+        limit = self._space.limit
+        if limit is not None:
             values = tf.clip_by_value(values, -limit, limit)
         return query, tf.fill(tf.shape(query), tf.constant(self._space.row, tf.int64)), values
 
