@@ -11,7 +11,7 @@ from scipy import sparse
 
 from pipelines.data.blocks import HeldInteractions, ids_of
 from pipelines.data.dataset import Dataset, assemble_dataset
-from towers.schema import Schema
+from towers.features.schema import Schema
 
 
 def build_dataset(

@@ -20,10 +20,10 @@ from pipelines.data.blocks import HeldInteractions
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
-from towers.past_items import PastItems
-from towers.schema import Categorical, Features, History, Schema
+from towers.features.past_items import PastItems
+from towers.features.schema import Categorical, Features, History, Schema
+from towers.features.vocabulary import Vocabulary
 from towers.two_tower import BATCH_SPEC, TwoTower
-from towers.vocabulary import Vocabulary
 
 USERS = 20_000
 ITEMS_EACH = 20

@@ -13,7 +13,7 @@ import typer
 
 from pipelines import config
 from pipelines.cli.main import app
-from towers import schema
+from towers.features import schema
 
 SECTIONS: dict[str, type[Any]] = {
     "(top level)": config.RunConfig,

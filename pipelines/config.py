@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from pipelines.results import metric_names
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
-from towers.schema import Features, Schema
+from towers.features.schema import Features, Schema
 from towers.typed import STRICT, parse
 
 NULL_VALUES = (

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from towers.schema import Side
+from towers.features.schema import Side
 
 F = TypeVar("F", np.float32, np.float64)
 

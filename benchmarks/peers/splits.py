@@ -17,7 +17,7 @@ from pipelines.config import RunConfig, load_config
 from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate
-from towers.vocabulary import Tokens
+from towers.features.vocabulary import Tokens
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from towers.errors import DataError
-from towers.lists import cut_lists
-from towers.packer import EXPECTED, Input, Packed, read_inputs
-from towers.reading import Column, Kind, Mask, is_marker, read_ids
+from towers.features.lists import cut_lists
+from towers.features.packer import EXPECTED, Input, Packed, read_inputs
+from towers.features.reading import Column, Kind, Mask, is_marker, read_ids
 
 TEXT = (
     types.is_string,
@@ -55,7 +55,7 @@ def pack_table(
     columns: Mapping[str, str],
     id_input: str | None,
 ) -> tuple[Packed, Mask, Mask]:
-    """Turn the columns of a table that a tower reads into dense arrays, as `towers.packer.pack`.
+    """Turn the columns of a table that a tower reads into dense arrays, as `packer.pack` does.
 
     Args:
         table: columns that are not there are missing.

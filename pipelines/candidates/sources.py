@@ -20,10 +20,10 @@ from pipelines.candidates.features import (
 from serving.retrieval.parts import Parts
 from serving.search.index import Pairs, Rows, Vectors, no_pairs
 from towers.errors import ConfigError
-from towers.packer import Input
-from towers.reading import Mask
-from towers.schema import Side
-from towers.values import missing_marker
+from towers.features.packer import Input
+from towers.features.reading import Mask
+from towers.features.schema import Side
+from towers.features.values import missing_marker
 
 LARGEST_BLOCK = 2**22
 """The most elements of a padded list feature that the tower embeds at once."""

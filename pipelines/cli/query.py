@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from serving.retrieval.explanation.feature_names import FeatureName
     from serving.retrieval.retriever import Retriever
     from towers.directions import Direction
-    from towers.schema import Side
+    from towers.features.schema import Side
 
 Models = Annotated[
     Path, typer.Option("--models", "-m", help="The models directory that `run` wrote.")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.data.blocks import Block, Interactions, ids_of
-from towers.encoder import Encoder
-from towers.growth import grow_vocabulary
-from towers.packer import input_dtypes, pack
-from towers.past_items import PastItems
-from towers.schema import Schema, Side, space_of
-from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary
+from towers.features.encoder import Encoder
+from towers.features.growth import grow_vocabulary
+from towers.features.packer import input_dtypes, pack
+from towers.features.past_items import PastItems
+from towers.features.schema import Schema, Side, space_of
+from towers.features.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 ENCODE_BATCH = 8192
 

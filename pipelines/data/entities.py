@@ -13,8 +13,8 @@ from pipelines.data.faults.rejects import Faults, Rejects
 from pipelines.data.faults.unread import report_merged, report_unread
 from pipelines.data.sources.source import Rows, Source
 from towers.errors import ConfigError
-from towers.reading import Mask
-from towers.schema import Categorical, Feature, History, MultiValued, Numeric, Schema, Side
+from towers.features.reading import Mask
+from towers.features.schema import Categorical, Feature, History, MultiValued, Numeric, Schema, Side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

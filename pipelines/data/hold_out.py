@@ -15,7 +15,7 @@ from pipelines.data.columns.ids import IdKind
 from serving.search.index import Pairs
 from serving.version.seen import read_pairs
 from towers.errors import DataError
-from towers.schema import SIDES, Side
+from towers.features.schema import SIDES, Side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

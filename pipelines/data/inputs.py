@@ -16,7 +16,7 @@ from pipelines.data.sources.source import Source
 from pipelines.data.steps.chunks import INTERACTIONS, TEST, Chunks
 from pipelines.data.steps.parse import table_columns
 from towers.errors import ConfigError
-from towers.schema import SIDES, Schema, Side
+from towers.features.schema import SIDES, Schema, Side
 
 Frames = Mapping[str, Frame]
 """`interactions` and maybe `users`, `items` and `test`, in place of files."""

@@ -38,7 +38,7 @@ from pipelines.data.steps.job import Job, Settled
 from pipelines.progress import Reporter
 from serving.atomic import move_directory
 from towers.errors import DataError
-from towers.schema import SIDES, Side
+from towers.features.schema import SIDES, Side
 
 BLOCKS = "blocks"
 """The folder of the interactions in the folder of a preparation."""

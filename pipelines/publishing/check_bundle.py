@@ -13,7 +13,7 @@ from serving.version.bundle import Bundle
 from serving.version.saved_models.names import EXCLUDE, FEATURES, K
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import BundleError, RecallError
-from towers.schema import Side
+from towers.features.schema import Side
 
 BROKEN = (
     RecallError,

@@ -13,7 +13,7 @@ from pipelines.data.blocks import Block
 from pipelines.data.dataset import Dataset
 from pipelines.training.embed import Vectors, embed_users
 from towers.directions import Direction
-from towers.schema import Side
+from towers.features.schema import Side
 from towers.two_tower import TwoTower
 
 NEWCOMER = 3

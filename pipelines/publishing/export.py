@@ -34,8 +34,8 @@ from serving.version.saved_models.names import FEATURES
 from serving.version.seen import write_pairs
 from serving.version.vocabulary_files import write_vocabulary
 from towers.directions import DIRECTIONS, Direction
-from towers.encoder import Encoder
-from towers.schema import Side
+from towers.features.encoder import Encoder
+from towers.features.schema import Side
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from serving.version.bundle import Bundle
 from serving.version.embeddings import VECTOR, Embeddings
 from towers.directions import Direction
 from towers.errors import IndexUnavailableError, RecallGateError
-from towers.schema import Side
+from towers.features.schema import Side
 
 BATCH_BYTES = 2**23
 """About how much one call writes; Milvus accepts at most 64 MiB."""

@@ -19,7 +19,7 @@ from serving.version.embeddings import Embeddings
 from serving.version.store import Store, open_bundle
 from towers.directions import DIRECTIONS
 from towers.errors import ConfigError, DataError
-from towers.schema import Side
+from towers.features.schema import Side
 
 
 def publish_milvus(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pipelines.data.dataset import Dataset
 from serving.version.saved_models.first_requests import BATCH_SIZES
 from serving.version.saved_models.names import EXCLUDE, K
-from towers.packer import input_dtypes, pack
-from towers.schema import Side
+from towers.features.packer import input_dtypes, pack
+from towers.features.schema import Side
 
 N_EXCLUDED = 2
 """How many ids a query of `top_k` excludes."""

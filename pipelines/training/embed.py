@@ -11,7 +11,7 @@ from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Scorer
 from towers.directions import DIRECTIONS
-from towers.schema import Side
+from towers.features.schema import Side
 from towers.two_tower import TwoTower
 
 BATCH = 65_536

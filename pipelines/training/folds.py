@@ -19,8 +19,8 @@ from pipelines.config import TrainingConfig
 from pipelines.data.blocks import Block, all_blocks
 from pipelines.data.dataset import Dataset
 from serving.search.index import contains
+from towers.features.schema import Side
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
-from towers.schema import Side
 
 SMALLEST_EPOCH = 100
 """The least steps of an epoch that the default batch size aims at."""

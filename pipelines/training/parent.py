@@ -17,12 +17,12 @@ from serving.version.manifest import Manifest
 from serving.version.store import Store
 from serving.version.vocabulary_files import read_vocabulary
 from towers.errors import BundleError, ConfigError
-from towers.growth import inherited_rows
+from towers.features.growth import inherited_rows
+from towers.features.schema import SIDES, Feature, Schema
+from towers.features.vocabulary import Vocabulary
 from towers.layers import FeatureTable
-from towers.schema import SIDES, Feature, Schema
 from towers.two_tower import TwoTower
 from towers.typed import parse
-from towers.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from serving.search.index import Vectors
 from serving.version.embeddings import VECTOR, Embeddings
-from towers.values import INT64
+from towers.features.values import INT64
 
 LONGEST_TEXT = 65_535
 """Bytes of a text in Milvus at most."""

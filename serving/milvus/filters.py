@@ -18,7 +18,7 @@ from serving.search.filters import (
     inner,
     read_bound,
 )
-from towers.values import INT64
+from towers.features.values import INT64
 
 MOST_VALUES = 1000
 """Values of an `in` that are put into an expression at most."""

@@ -20,7 +20,7 @@ from serving.search.index import Found, Pairs, Vectors, no_pairs, search_without
 from serving.version.saved_models.tower import join_packed
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 
 def answer(parts: Parts, questions: Sequence[Question]) -> list[Hits]:

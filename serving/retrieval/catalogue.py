@@ -20,9 +20,9 @@ from serving.search.growing import Growing
 from serving.search.index import Rows, Vectors
 from serving.version.embeddings import Embeddings
 from towers.errors import QueryError
-from towers.lists import cut_lists
-from towers.packer import Input
-from towers.values import number_of
+from towers.features.lists import cut_lists
+from towers.features.packer import Input
+from towers.features.values import number_of
 
 
 @dataclass(frozen=True, eq=False)

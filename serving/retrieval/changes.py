@@ -13,8 +13,8 @@ from serving.retrieval.parts import Parts
 from serving.search.index import Vectors
 from towers.directions import DIRECTIONS
 from towers.errors import QueryError
-from towers.past_items import PastItems
-from towers.schema import Side
+from towers.features.past_items import PastItems
+from towers.features.schema import Side
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,9 @@ from serving.version.seen import Seen
 from serving.version.vocabulary_files import read_vocabulary
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import QueryError, UnknownIdError
-from towers.past_items import PastItems
-from towers.schema import Schema, Side
-from towers.vocabulary import Vocabulary
+from towers.features.past_items import PastItems
+from towers.features.schema import Schema, Side
+from towers.features.vocabulary import Vocabulary
 
 OpenIndex = Callable[[Bundle, Direction, Catalogue], LiveIndex]
 """Opens the index of a direction, whose targets are in the catalogue."""

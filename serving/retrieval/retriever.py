@@ -24,7 +24,7 @@ from serving.version.saved_models.tower import Tower
 from serving.version.store import Store, open_bundle
 from towers.directions import DIRECTIONS
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 NOTHING: Rows = np.empty((0, 0), dtype=np.int64)
 

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types
 
-from towers.reading import simple_array
-from towers.values import (
+from towers.features.reading import simple_array
+from towers.features.values import (
     MISSING_INTEGER,
     NUMBER,
     TRUTH,

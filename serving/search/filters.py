@@ -41,7 +41,7 @@ from pydantic import (
 
 from serving.search.column_values import first_text, is_list, is_text, read_cell, spellings
 from towers.errors import QueryError
-from towers.values import number_of
+from towers.features.values import number_of
 
 MOST_CONDITIONS = 1000
 """Conditions in one filter at most."""

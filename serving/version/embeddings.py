@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from serving.search.index import Rows, Vectors
 from serving.version.ids import IdTable
 from towers.errors import BundleError, QueryError
-from towers.values import INT64
+from towers.features.values import INT64
 
 VECTOR = "vector"
 """The column of the vectors in Parquet."""

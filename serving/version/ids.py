@@ -14,7 +14,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from serving.search.index import Rows
-from towers.values import MISSING_INTEGER, MISSING_STRING
+from towers.features.values import MISSING_INTEGER, MISSING_STRING
 
 Hash = Callable[[NDArray[Any]], NDArray[np.uint64]]
 """Answers ids [n], int64 or str objects, with numbers that are equal where the ids are."""

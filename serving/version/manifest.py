@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from towers.errors import BundleError, ConfigError
-from towers.schema import Features, Schema, Side
+from towers.features.schema import Features, Schema, Side
 from towers.typed import STRICT, parse
 
 FORMAT = 2

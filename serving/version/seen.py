@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serving.search.index import Pairs, Rows
 from towers.errors import BundleError
-from towers.schema import Side
+from towers.features.schema import Side
 
 COLUMNS = ["user_row", "item_row"]
 """The columns of the pairs in Parquet, int64."""

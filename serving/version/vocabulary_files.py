@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from towers.errors import BundleError
-from towers.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
+from towers.features.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
 
 KINDS: dict[str, Callable[..., Space]] = {
     kind.__name__.lower(): kind for kind in (Hashed, Scalar, Buckets)

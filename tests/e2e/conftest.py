@@ -35,8 +35,8 @@ from serving.retrieval.retriever import Retriever
 from serving.version.vocabulary_files import read_vocabulary
 from tests.made_once import made_once
 from towers.directions import DIRECTIONS
-from towers.packer import input_dtypes, pack
-from towers.schema import Categorical, Features, History, MultiValued, Numeric, Side
+from towers.features.packer import input_dtypes, pack
+from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Side
 
 TEST_FRACTION = 0.2
 USER_FEATURES = Features(

@@ -16,8 +16,8 @@ from serving.retrieval.explanation.feature_names import FeatureName
 from serving.retrieval.retriever import Retriever
 from serving.version.vocabulary_files import read_vocabulary
 from towers.directions import DIRECTIONS
-from towers.schema import History
-from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
+from towers.features.schema import History
+from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 pytestmark = pytest.mark.slow
 

@@ -18,10 +18,10 @@ from scipy import sparse
 
 from serving.version.bundle import Bundle
 from serving.version.vocabulary_files import read_vocabulary
-from towers.encoder import Encoder
-from towers.past_items import PastItems
-from towers.schema import Side
-from towers.vocabulary import Scalar, Space, Tokens
+from towers.features.encoder import Encoder
+from towers.features.past_items import PastItems
+from towers.features.schema import Side
+from towers.features.vocabulary import Scalar, Space, Tokens
 
 pytestmark = pytest.mark.slow
 

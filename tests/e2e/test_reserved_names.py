@@ -24,7 +24,7 @@ from tests.made_once import made_once
 from tests.pipelines.conftest import N_ITEMS, N_USERS, Tiny
 from tests.serving.server.api_support import Api, running_api
 from towers.directions import DIRECTIONS
-from towers.schema import Side
+from towers.features.schema import Side
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.questions import Hits
 from serving.retrieval.retriever import Retriever
 from towers.directions import DIRECTIONS
-from towers.schema import Side
-from towers.values import MISSING_INTEGER, MISSING_STRING
+from towers.features.schema import Side
+from towers.features.values import MISSING_INTEGER, MISSING_STRING
 
 pytestmark = pytest.mark.slow
 

@@ -22,8 +22,8 @@ from tests.made_once import made_once
 from tests.pipelines.candidates.job_support import read, settings
 from tests.pipelines.conftest import Tiny
 from towers.errors import QueryError
-from towers.schema import Schema
-from towers.vocabulary import Tokens, fit_vocabulary
+from towers.features.schema import Schema
+from towers.features.vocabulary import Tokens, fit_vocabulary
 
 LARGE = 1152921504606846978
 """An integer that no float holds."""

@@ -29,9 +29,17 @@ from serving.version.vocabulary_files import write_vocabulary
 from tests.counted import counted
 from tests.made_once import made_once
 from towers.directions import DIRECTIONS
-from towers.encoder import Encoder
-from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
-from towers.vocabulary import Vocabulary, fit_vocabulary
+from towers.features.encoder import Encoder
+from towers.features.schema import (
+    Categorical,
+    Features,
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    Side,
+)
+from towers.features.vocabulary import Vocabulary, fit_vocabulary
 
 Kind = Literal["scann", "exact"]
 Publish = Callable[..., None]

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tests.towers.reference_encoder import Bag
-from towers.encoder import Encoder
+from towers.features.encoder import Encoder
 
 Graph = Callable[[Mapping[str, Any]], list[Bag]]
 """Takes packed features, gives a bag a query."""

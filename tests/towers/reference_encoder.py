@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from towers.schema import Categorical, Feature, History, Numeric, Schema, space_of
-from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
+from towers.features.schema import Categorical, Feature, History, Numeric, Schema, space_of
+from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 Query = dict[str, Any]
 """One user's raw features by name; a list for a feature with several values."""
@@ -23,7 +23,7 @@ def is_missing(value: Any) -> bool:
 
 
 def reference(schema: Schema, vocabulary: Vocabulary, query: Query) -> Bag:
-    """Encode one query by the table in `towers.schema`, value by value."""
+    """Encode one query by the table in `towers.features.schema`, value by value."""
     bag: Bag = {}
     for feature in schema.features("user"):
         for row, x in reference_entries(feature, schema, vocabulary, query):

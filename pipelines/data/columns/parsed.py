@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from towers.reading import Mask, read_numbers
-from towers.values import INT64, is_integer_text
+from towers.features.reading import Mask, read_numbers
+from towers.features.values import INT64, is_integer_text
 
 Kind = Literal["integer", "float", "boolean", "text", "empty", "other"]
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.data.columns.parsed import Parsed, are_integers, kind_of, plain
-from towers.lists import Lists, cut_lists
-from towers.reading import (
+from towers.features.lists import Lists, cut_lists
+from towers.features.reading import (
     Mask,
     is_marker,
     read_numbers,
@@ -21,7 +21,7 @@ from towers.reading import (
     simple_array,
     token_kind,
 )
-from towers.values import NUMBER
+from towers.features.values import NUMBER
 
 EXACT_DIGITS = 16
 """A float holds every number that is written with fewer characters and no exponent."""

@@ -21,7 +21,7 @@ from pandas.api import types
 
 from pipelines.data.columns.parsed import Parsed, is_missing, parse_numbers
 from towers.errors import ConfigError
-from towers.reading import Mask
+from towers.features.reading import Mask
 
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 """How many of each make a second; as `timestamp_format`, they say what numbers are."""

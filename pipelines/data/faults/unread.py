@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from pipelines.data.sources.source import Rows
-from towers.reading import Mask
-from towers.values import text_of
+from towers.features.reading import Mask
+from towers.features.values import text_of
 
 SHOWN_VALUES = 3
 SHOWN_CHARACTERS = 40

@@ -20,7 +20,7 @@ from pipelines.data.steps.files import ROW, checked_file, write_by_block, write_
 from pipelines.data.steps.hashing import blocks_of, draws, hash_ids
 from pipelines.data.steps.parse import parse_interactions
 from pipelines.spark.tasks import Outcome
-from towers.schema import SIDES, Side
+from towers.features.schema import SIDES, Side
 
 
 @dataclass(frozen=True, kw_only=True)

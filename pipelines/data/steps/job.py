@@ -35,7 +35,7 @@ from pipelines.data.steps.settle import SettleBlock
 from pipelines.data.steps.store import Cuts, StoreBlock
 from pipelines.progress import Reporter
 from pipelines.spark.tasks import Outcome, Task
-from towers.schema import SIDES, Side
+from towers.features.schema import SIDES, Side
 
 Reasons = Mapping[str, tuple[Reason, ...]]
 """The reasons for which rows of each table may be rejected, in the order of the checks."""

@@ -15,7 +15,7 @@ from pipelines.data.columns.parsed import Parsed, parse_numbers
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.faults.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
-from towers.schema import Side
+from towers.features.schema import Side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

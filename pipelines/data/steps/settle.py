@@ -15,7 +15,7 @@ from pipelines.data.steps.chunks import INTERACTIONS, TEST
 from pipelines.data.steps.database import connect
 from pipelines.data.steps.files import checked_file, settled_file, whole_file, write_faults
 from pipelines.spark.tasks import Outcome
-from towers.schema import SIDES, Side
+from towers.features.schema import SIDES, Side
 
 GIVEN = """
 SELECT {is_test} AS is_test, {rows}, timestamp, position, weight, draw, is_positive

@@ -13,7 +13,7 @@ from serving.retrieval.parts import Parts
 from serving.search.index import Rows, Vectors
 from towers import fm_numpy
 from towers.errors import BundleError
-from towers.schema import Side
+from towers.features.schema import Side
 
 Floats = NDArray[np.float64]
 Packed = Mapping[str, NDArray[Any]]

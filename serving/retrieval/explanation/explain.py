@@ -20,7 +20,7 @@ from serving.retrieval.explanation.terms import KINDS, Kind, Terms, split_score
 from serving.retrieval.parts import Parts, find_direction
 from serving.search.index import Vectors
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 Given = Mapping[str, Any]
 """`{"id": 1}`: a user or an item of the version; `{"features": {...}}`: any, by raw values."""

@@ -11,9 +11,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.search.index import Rows
-from towers.schema import Schema, Side
-from towers.values import missing_marker
-from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, rows_of
+from towers.features.schema import Schema, Side
+from towers.features.values import missing_marker
+from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, rows_of
 
 NOTHING = np.empty(0, dtype=object)
 
@@ -39,7 +39,7 @@ class FeatureNames:
     """The names of a vocabulary's rows."""
 
     def __init__(self, vocabulary: Vocabulary, *, schema: Schema) -> None:
-        """Turn the vocabulary round; its spaces are named as by `towers.schema.space_of`."""
+        """Turn the vocabulary round; its spaces are named as by `schema.space_of`."""
         self._names = list(vocabulary.spaces)
         self._spaces = list(vocabulary.spaces.values())
         history = schema.history

@@ -18,7 +18,7 @@ from serving.retrieval.parts import Parts
 from serving.search.index import Rows
 from towers.directions import DIRECTIONS
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 USERS_TOGETHER = 256
 """Users whose features are held at once."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from towers.schema import Side
+from towers.features.schema import Side
 
 Id = int | str
 Record = Mapping[str, Any]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from serving.retrieval.parts import Parts
-from towers.past_items import PastItems
+from towers.features.past_items import PastItems
 
 
 def read_past(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from serving.retrieval.fresh.entry import Entry, Record
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 if TYPE_CHECKING:
     from serving.retrieval.retriever import Retriever

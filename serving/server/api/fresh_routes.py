@@ -20,7 +20,7 @@ from serving.server.errors import TooLargeError
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 items = APIRouter(prefix="/v1/items", route_class=JsonRoute, tags=["items"], responses=ERRORS)
 users = APIRouter(prefix="/v1/users", route_class=JsonRoute, tags=["users"], responses=ERRORS)

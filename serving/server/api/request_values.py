@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import FailFast, Field, PlainValidator, WithJsonSchema
 
 from serving.server.errors import TooLargeError
-from towers.values import INT64
+from towers.features.values import INT64
 
 LONGEST_LIST, MOST_NAMES = 10_000, 1000
 """Values in one list, and names in one record."""

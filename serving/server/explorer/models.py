@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from serving.server.api.request_model import REQUEST, RequestModel
 from serving.server.api.request_values import Id
 from serving.server.api.retrieve_models import ONE_OF, DirectionName, Query
-from towers.schema import Side
+from towers.features.schema import Side
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ from serving.server.explorer.side_thread import SideThread
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 MOST_FOUND, LONGEST_TEXT = 100, 200
 """Results of a search, and the characters of what is searched."""

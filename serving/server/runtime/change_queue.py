@@ -20,7 +20,7 @@ from serving.retrieval.retriever import Retriever
 from serving.server.errors import OverloadedError, UnavailableError
 from serving.server.runtime.batcher import Batcher
 from serving.server.runtime.served_version import Served
-from towers.schema import Side
+from towers.features.schema import Side
 
 MOST_WAITING = 64
 """The most changes that wait to be written or applied."""

@@ -20,7 +20,7 @@ from serving.version.bundle import Bundle
 from serving.version.saved_models.tower import join_packed
 from towers.directions import DIRECTIONS
 from towers.errors import BundleError
-from towers.schema import Side
+from towers.features.schema import Side
 
 MODELS = ("user_tower", "item_tower", *DIRECTIONS)
 """The models that a version can have."""

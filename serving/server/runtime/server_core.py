@@ -32,7 +32,7 @@ from serving.server.runtime.served_version import MODELS, Encode, Packed, Served
 from serving.server.runtime.settings import ServerSettings
 from serving.server.runtime.statuses import Statuses, VersionStatus
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 A = TypeVar("A")
 B = TypeVar("B")

@@ -17,7 +17,7 @@ from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving.tensor_specs import Signature
 from serving.version.saved_models.names import EXCLUDE, FEATURES, K
 from towers.errors import QueryError
-from towers.schema import Side
+from towers.features.schema import Side
 
 DEFAULT_SIGNATURE = "serving_default"
 """The signature of a request that names none."""

@@ -18,8 +18,8 @@ from serving.search.graph_search import Search
 from serving.version.saved_models.names import EXCLUDE, FEATURES, K, check_input_names
 from towers import fm
 from towers.directions import Direction
-from towers.encoder import Encoder
-from towers.values import MISSING_INTEGER, MISSING_STRING
+from towers.features.encoder import Encoder
+from towers.features.values import MISSING_INTEGER, MISSING_STRING
 
 Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 """Answers the raw features of one side with its vectors [b, 1 + d]. A `tf.Module` that holds its

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from serving.search.index import Vectors
 from serving.version.saved_models.names import FEATURES
 from towers.errors import BundleError
-from towers.packer import describe_inputs, pack
-from towers.past_items import PastItems
-from towers.reading import Column
-from towers.schema import Schema, Side
-from towers.values import missing_marker
+from towers.features.packer import describe_inputs, pack
+from towers.features.past_items import PastItems
+from towers.features.reading import Column
+from towers.features.schema import Schema, Side
+from towers.features.values import missing_marker
 
 
 class Tower:
@@ -46,7 +46,7 @@ class Tower:
             for name, spec in self._call.structured_input_signature[1].items()
         }
         self.inputs = describe_inputs(types, schema=schema, side=side)
-        """The features by name, as `towers.packer.pack` takes them."""
+        """The features by name, as `towers.features.packer.pack` takes them."""
 
     def share(self, other: Tower) -> None:
         """Let go of what `other` holds too: the feature table, in two towers of one version.

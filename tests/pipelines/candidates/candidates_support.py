@@ -20,8 +20,8 @@ from serving.search.scann_index import ScannIndex, ScannSettings
 from serving.version.embeddings import Embeddings
 from serving.version.seen import Seen
 from towers.directions import DIRECTIONS
-from towers.packer import Input
-from towers.schema import Features, History, Numeric, Schema, Side
+from towers.features.packer import Input
+from towers.features.schema import Features, History, Numeric, Schema, Side
 
 Ranked = tuple[NDArray[Any], NDArray[Any]]
 

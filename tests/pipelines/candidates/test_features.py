@@ -16,7 +16,7 @@ from pipelines.candidates.features import (
     without_null_texts,
 )
 from towers.errors import DataError
-from towers.packer import Input, pack
+from towers.features.packer import Input, pack
 
 INPUTS = {
     "id": Input(dtype=np.int64, is_id=True),

@@ -23,11 +23,11 @@ from pipelines.data.dataset import (
     encode_table,
 )
 from pipelines.data.prepare import Prepared, prepare
-from towers.encoder import Encoder
-from towers.packer import input_dtypes, pack
-from towers.schema import Features, History
+from towers.features.encoder import Encoder
+from towers.features.packer import input_dtypes, pack
+from towers.features.schema import Features, History
+from towers.features.vocabulary import history_weights
 from towers.typed import parse
-from towers.vocabulary import history_weights
 
 N_USERS, N_ITEMS, LATEST = 7, 9, 3
 HISTORY = {"kind": "history", "latest": LATEST, "popularity_power": 0.4}

@@ -12,7 +12,7 @@ from pipelines.data.entities import check_entities, entities_from_ids, require_c
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from towers.errors import ConfigError
-from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
+from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
 
 SCHEMA = Schema(
     user_id="user",

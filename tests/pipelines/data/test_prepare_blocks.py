@@ -22,7 +22,7 @@ from pipelines.spark.tasks import Outcome, Task
 from serving.version.seen import write_pairs
 from tests.pipelines.data.prepare_support import Given, assert_same, message_of, write_shards
 from towers.errors import ConfigError
-from towers.schema import SIDES, Side
+from towers.features.schema import SIDES, Side
 
 INF = float("inf")
 IDS: dict[str, list[Any]] = {

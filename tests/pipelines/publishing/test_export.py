@@ -25,9 +25,9 @@ from serving.version.embeddings import Embeddings
 from serving.version.seen import Seen
 from serving.version.vocabulary_files import read_vocabulary
 from towers.directions import DIRECTIONS
+from towers.features.packer import input_dtypes, pack
+from towers.features.schema import Side
 from towers.layers import FeatureTable
-from towers.packer import input_dtypes, pack
-from towers.schema import Side
 from towers.two_tower import TwoTower
 
 if TYPE_CHECKING:

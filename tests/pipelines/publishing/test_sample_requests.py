@@ -5,7 +5,7 @@ import numpy as np
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.publishing.sample_requests import retrieval_queries, sample_features
-from towers.values import MISSING_STRING
+from towers.features.values import MISSING_STRING
 
 
 def test_users_come_with_their_own_features_and_histories(

@@ -16,10 +16,10 @@ from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import prepare
 from pipelines.training.folds import Arrays, FoldBatches
+from towers.features.vocabulary import Scalar
 from towers.negatives import MinedNegatives
 from towers.two_tower import BATCH_SPEC
 from towers.typed import parse
-from towers.vocabulary import Scalar
 
 N_USERS, N_ITEMS, FOLDS = 24, 20, 3
 SIZES = [0, 1, 2, 3, 4, 5, 7, 11] * 3

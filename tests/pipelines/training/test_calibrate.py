@@ -17,7 +17,7 @@ from pipelines.training.calibrate import SCALES, calibrate
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
-from towers.reading import Mask
+from towers.features.reading import Mask
 from towers.two_tower import TwoTower
 
 if TYPE_CHECKING:

@@ -28,11 +28,11 @@ from tests.pipelines.training.folds_support import (
     make_mined,
     same,
 )
-from towers.encoder import Encoder
+from towers.features.encoder import Encoder
+from towers.features.packer import input_dtypes, pack
 from towers.layers import FeatureTable
 from towers.negatives import Source, keep_probability
 from towers.optimizer import LazyAdam
-from towers.packer import input_dtypes, pack
 from towers.two_tower import BATCH_SPEC, TwoTower
 
 

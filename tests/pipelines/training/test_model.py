@@ -12,7 +12,7 @@ from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
-from towers.schema import Features
+from towers.features.schema import Features
 from towers.start import PENALTY, spectral_vectors
 from towers.two_tower import TwoTower
 

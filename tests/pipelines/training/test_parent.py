@@ -23,7 +23,7 @@ from serving.version.manifest import MANIFEST, Provenance
 from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from serving.version.store import Store
 from towers.errors import BundleError, ConfigError, DataError
-from towers.schema import SIDES
+from towers.features.schema import SIDES
 
 pytestmark = pytest.mark.slow
 

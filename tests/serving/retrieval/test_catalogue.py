@@ -10,7 +10,7 @@ from serving.retrieval.catalogue import Catalogue
 from serving.search.filters import parse_filter
 from serving.version.embeddings import Embeddings
 from towers.errors import QueryError
-from towers.packer import Input
+from towers.features.packer import Input
 
 TABLE = pd.DataFrame(
     {

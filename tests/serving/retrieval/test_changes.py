@@ -10,8 +10,8 @@ import pytest
 
 from serving.retrieval.retriever import Retriever
 from towers.errors import QueryError
-from towers.schema import History
-from towers.vocabulary import history_weights
+from towers.features.schema import History
+from towers.features.vocabulary import history_weights
 
 USER, ITEM = 2**40 + 3, "item 3"
 FRESH = {"item_id": "fresh", "genres": ["x"], "price": 2.0, "title": "Fresh"}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.version import ids as id_table
 from serving.version.ids import IdTable
-from towers.values import INT64, MISSING_INTEGER
+from towers.features.values import INT64, MISSING_INTEGER
 
 integers = st.integers(INT64.min, INT64.max) | st.sampled_from([INT64.min, -1, 0, INT64.max])
 texts = st.text() | st.sampled_from(["", "\0", "a", "a\0", " ", "é", "e\u0301", "x" * 1000])

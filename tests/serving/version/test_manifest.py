@@ -21,7 +21,7 @@ from serving.version.manifest import (
     list_files,
 )
 from towers.errors import BundleError
-from towers.schema import Categorical, History
+from towers.features.schema import Categorical, History
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 finite = scalars.filter(lambda value: value not in (float("inf"), float("-inf")))

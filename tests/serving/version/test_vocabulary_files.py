@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from serving.version.vocabulary_files import read_vocabulary, write_vocabulary
 from towers.errors import BundleError
-from towers.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
+from towers.features.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
 
 INT64 = np.iinfo(np.int64)
 counts = st.integers(0, INT64.max)

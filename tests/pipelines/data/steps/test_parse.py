@@ -10,7 +10,7 @@ from pipelines.config import InteractionsTable
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.steps.parse import ParsedInteractions, parse_interactions
-from towers.schema import Side
+from towers.features.schema import Side
 
 ALL = InteractionsTable(
     user="u", item="i", timestamp="t", rating="r", positive_rating=3.0, weight="w"

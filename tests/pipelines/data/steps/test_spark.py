@@ -23,7 +23,7 @@ from pipelines.spark.tasks import Outcome, run_tasks
 from tests.pipelines.data.prepare_support import Given, assert_same, write_shards
 from tests.pipelines.spark.spark_support import cluster
 from towers.errors import DataError
-from towers.vocabulary import Tokens
+from towers.features.vocabulary import Tokens
 
 N_USERS, N_ITEMS, N_ROWS = 300, 80, 6_000
 ROWS = 700

@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from serving.retrieval.explanation.feature_names import FeatureName, FeatureNames
-from towers.schema import Categorical, Features, History, Numeric, Schema, Side
-from towers.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
+from towers.features.schema import Categorical, Features, History, Numeric, Schema, Side
+from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 VOCABULARY = Vocabulary(
     spaces={

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serving.retrieval.explanation.active_features import ActiveFeatures
 from serving.retrieval.explanation.terms import KINDS, split_score
 from towers.directions import DIRECTIONS
-from towers.schema import Side
+from towers.features.schema import Side
 
 
 @st.composite

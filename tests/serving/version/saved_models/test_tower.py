@@ -10,8 +10,8 @@ import pytest
 from serving.version.saved_models.tower import Tower
 from tests.serving.conftest import SCHEMA
 from towers.errors import BundleError
-from towers.packer import Input
-from towers.schema import Side
+from towers.features.packer import Input
+from towers.features.schema import Side
 
 
 def opened(models: Path, side: Side) -> Tower:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
-from towers.reading import Column, Mask, Read, as_arrow, listed
-from towers.values import is_missing, missing_marker
+from towers.features.reading import Column, Mask, Read, as_arrow, listed
+from towers.features.values import is_missing, missing_marker
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from towers.lists import cut_lists
-from towers.reading import read_ids, read_tokens
-from towers.values import MISSING_INTEGER
+from towers.features.lists import cut_lists
+from towers.features.reading import read_ids, read_tokens
+from towers.features.values import MISSING_INTEGER
 
 
 def test_lists_are_cut_alike() -> None:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.errors import QueryError
-from towers.lists import cut_lists
-from towers.reading import Column, Kind, Mask, Read, read_ids, read_numbers, read_tokens
-from towers.schema import History, MultiValued, Numeric, Schema, Side, space_of
-from towers.values import missing_marker
-from towers.vocabulary import Tokens, Vocabulary
+from towers.features.lists import cut_lists
+from towers.features.reading import Column, Kind, Mask, Read, read_ids, read_numbers, read_tokens
+from towers.features.schema import History, MultiValued, Numeric, Schema, Side, space_of
+from towers.features.values import missing_marker
+from towers.features.vocabulary import Tokens, Vocabulary
 
 Packed = dict[str, NDArray[Any]]
 

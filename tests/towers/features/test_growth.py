@@ -9,12 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.counted import counted
-from towers.encoder import Encoder
 from towers.errors import DataError
-from towers.growth import grow_vocabulary, inherited_rows
-from towers.packer import input_dtypes, pack
-from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema, Side
-from towers.vocabulary import Tokens, Vocabulary, fit_vocabulary
+from towers.features.encoder import Encoder
+from towers.features.growth import grow_vocabulary, inherited_rows
+from towers.features.packer import input_dtypes, pack
+from towers.features.schema import (
+    Categorical,
+    Features,
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    Side,
+)
+from towers.features.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 SCHEMA = Schema(
     user_id="user",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from towers.packer import input_dtypes
-from towers.past_items import PastItems
-from towers.schema import (
+from towers.features.packer import input_dtypes
+from towers.features.past_items import PastItems
+from towers.features.schema import (
     Categorical,
     Feature,
     History,
@@ -19,8 +19,8 @@ from towers.schema import (
     Side,
     space_of,
 )
-from towers.values import MISSING_INTEGER, MISSING_STRING
-from towers.vocabulary import (
+from towers.features.values import MISSING_INTEGER, MISSING_STRING
+from towers.features.vocabulary import (
     Buckets,
     Hashed,
     Scalar,

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from tests.counted import counted
 from tests.towers.encoder_graphs import Graph, eager_graph, save, saved_graph, session_graph
 from tests.towers.reference_encoder import HASHED, Bag, Query, reference
-from towers.encoder import Encoder
-from towers.packer import input_dtypes, pack
-from towers.schema import (
+from towers.features.encoder import Encoder
+from towers.features.packer import input_dtypes, pack
+from towers.features.schema import (
     Categorical,
     Features,
     History,
@@ -28,7 +28,7 @@ from towers.schema import (
     Numeric,
     Schema,
 )
-from towers.vocabulary import Buckets, Scalar, Tokens, Vocabulary, fit_vocabulary
+from towers.features.vocabulary import Buckets, Scalar, Tokens, Vocabulary, fit_vocabulary
 
 CITIES = ["Rome", "\u00e9", "e\u0301", "日本 🎈", " ", "a|b", "nul\0"]
 TAGS = ["x", "y", "z"]

@@ -2,7 +2,7 @@
 
 One function for each kind of feature. Each takes a column as a list, or as NumPy, pandas or Arrow
 have it, and says of each value what it is, and whether it cannot be read. What one value is,
-`towers.values` says; columns of one type take a faster way to the same answer.
+`towers.features.values` says; columns of one type take a faster way to the same answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
-from towers.values import (
+from towers.features.values import (
     INT64,
     MISSING_INTEGER,
     MISSING_STRING,

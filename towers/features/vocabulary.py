@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from towers.lists import cut_lists
-from towers.reading import Column, is_marker, read_numbers, read_tokens, token_kind
-from towers.schema import (
+from towers.features.lists import cut_lists
+from towers.features.reading import Column, is_marker, read_numbers, read_tokens, token_kind
+from towers.features.schema import (
     Categorical,
     Feature,
     History,

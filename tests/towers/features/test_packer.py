@@ -9,10 +9,10 @@ import pytest
 
 from tests.counted import counted
 from towers.errors import QueryError
-from towers.packer import Input, input_dtypes, pack
-from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
-from towers.values import MISSING_INTEGER
-from towers.vocabulary import fit_vocabulary
+from towers.features.packer import Input, input_dtypes, pack
+from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
+from towers.features.values import MISSING_INTEGER
+from towers.features.vocabulary import fit_vocabulary
 
 INPUTS = {
     "name": Input(dtype=object),

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from towers.errors import DataError
-from towers.schema import SIDES, Schema
-from towers.values import is_integer_text
-from towers.vocabulary import Space, Tokens, Vocabulary, fit_vocabulary
+from towers.features.schema import SIDES, Schema
+from towers.features.values import is_integer_text
+from towers.features.vocabulary import Space, Tokens, Vocabulary, fit_vocabulary
 
 
 def grow_vocabulary(

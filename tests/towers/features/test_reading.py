@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towers.reading import read_ids, read_numbers, read_tokens, token_kind
-from towers.values import MISSING_INTEGER
+from towers.features.reading import read_ids, read_numbers, read_tokens, token_kind
+from towers.features.values import MISSING_INTEGER
 
 INTEGERS = st.integers(-(2**63) + 1, 2**63 - 1)
 SMALL = st.integers(-(2**53), 2**53)

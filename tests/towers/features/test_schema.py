@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from towers.errors import ConfigError
-from towers.schema import (
+from towers.features.schema import (
     Categorical,
     Features,
     History,

@@ -10,8 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from towers.schema import History, Schema, space_of
-from towers.vocabulary import Tokens, Vocabulary, history_weights, rows_of
+from towers.features.schema import History, Schema, space_of
+from towers.features.vocabulary import Tokens, Vocabulary, history_weights, rows_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

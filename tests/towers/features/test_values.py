@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towers.values import MISSING_INTEGER, integer_of, is_integer_text, number_of, text_of
+from towers.features.values import MISSING_INTEGER, integer_of, is_integer_text, number_of, text_of
 
 DAY = datetime.date(2020, 1, 31)
 NOON = datetime.datetime(2020, 1, 31, 12)

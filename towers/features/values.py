@@ -1,7 +1,7 @@
 """Values: which token, and which number, one raw value is; `docs/values.md` has the table.
 
 A value means the same however it is written: as Python's, NumPy's, pandas' or Arrow's, in the text
-of a CSV file, or in JSON. `towers.reading` reads whole columns by the same rule.
+of a CSV file, or in JSON. `towers.features.reading` reads whole columns by the same rule.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.counted import counted
-from towers.schema import Categorical, Features, History, MultiValued, Numeric, Schema
-from towers.values import MISSING_INTEGER
-from towers.vocabulary import (
+from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
+from towers.features.values import MISSING_INTEGER
+from towers.features.vocabulary import (
     Buckets,
     Hashed,
     Scalar,

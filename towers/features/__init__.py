@@ -1,0 +1,1 @@
+"""What values mean, which rows they have, and how users and items become sparse features."""
