@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from benchmarks.index.measure import BAR, K, Search, Task, figures, growing, tun
 from pipelines.publishing.build_index import build_index
 from pipelines.publishing.draw_queries import Queries
 from serving.search.graph_search import ShellSearch
-from serving.search.index import ExactIndex
+from serving.search.index import ExactIndex, Rows, Vectors
 from serving.search.live_shells import open_shells
 from serving.search.scann_index import ScannIndex, ScannSettings
 
@@ -62,7 +63,7 @@ def measure_tree(task: Task) -> list[dict[str, Any]]:
             how = dataclasses.replace(settings, leaves_to_search=number, reorder=factor * K)
             changed = dataclasses.replace(tree, settings=how)
             name = f"{number} of {leaves} leaves, {factor * K} reordered"
-            yield name, lambda queries, changed=changed: changed.search(queries, K)[0]
+            yield name, partial(_rows, changed)
 
     rows = []
     for factor in REORDER_FACTORS:
@@ -87,3 +88,8 @@ def make_task(vectors: Any, queries: Any) -> Task:
     vectors, queries = (np.ascontiguousarray(x, dtype=np.float32) for x in (vectors, queries))
     _, scores = ExactIndex(vectors).search(queries, K)
     return Task(vectors=vectors, queries=queries, kth=scores[:, -1])
+
+
+def _rows(tree: ScannIndex, queries: Vectors) -> Rows:
+    """The rows [n, K] that a tree finds."""
+    return tree.search(queries, K)[0]

@@ -103,7 +103,8 @@ def untrained_vectors(size: Size, *, dim: int = DIM) -> Made:
         np.concatenate([getattr(each, name) for each in drawn]) for name in ("users", "places")
     )
     ones = np.ones(len(at[0]), dtype=np.float32)
-    pairs = sparse.csr_array((ones, at), shape=(size.users, size.items))
+    shape = size.users, size.items
+    pairs: sparse.csr_array = sparse.csr_array(sparse.coo_array((ones, at), shape=shape))
     pairs.data[:] = 1  # once, however often
     counts = np.asarray(pairs.sum(axis=0)).astype(np.int64)
     n_of_user = np.diff(pairs.indptr)
