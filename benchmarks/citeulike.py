@@ -3,7 +3,7 @@
 Run: .venv/bin/python -m benchmarks.citeulike --seeds 0 1 2
 
 The published cold-start split: `warm_emb` trains; `warm_val` and `cold_item_val` decide when to
-stop and how strongly tags count where there is no id; `warm_test` and `cold_item_test` are wanted.
+stop and the first-order weight of items without an id; `warm_test` and `cold_item_test` are wanted.
 Beside the product stand popularity and TF-IDF of the tags. Expected in data/citeulike-a:
 `item-tag.dat` and the CSV files of the split.
 
@@ -98,13 +98,8 @@ def fit_and_measure(split: Split, config: RunConfig, reporter: Reporter) -> Eval
             directory=Path(folder, "fit"),
             logs=Path(folder, "logs"),
         )
-        model = fit(job, reporter).model
-    scale = calibrate(
-        model, split.dataset, validation=split.validation, known=job.known, config=config
-    )
-    reporter.say(f"  tags of cold items count {scale:g} times")
-    dataset = split.dataset.scale_unknown_items(scale)
-    return split.measure(match_scorer(embed(model, dataset)), config)
+        model = calibrate(fit(job, reporter), job, reporter).model
+    return split.measure(match_scorer(embed(model, split.dataset)), config)
 
 
 def table_of(found: Mapping[str, Evaluation]) -> Table:

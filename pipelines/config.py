@@ -205,9 +205,9 @@ class TrainingConfig:
     refit_on_all: bool = True
     """After validation chose the number of epochs, train again on training and validation."""
     cold_items: Literal["fair"] | Fraction = "fair"
-    """How strongly the features count of items whose ids training does not know. `fair`: as is best
-    for the validation metric over all items, known and unknown; a number: so that these items take
-    that share of the validation users' first places."""
+    """The first-order weight of items whose ids training does not know. `fair`: what is best for
+    the validation metric over all items, known and unknown; a number: what gives these items that
+    share of users' first places."""
     rounds: NonNegativeInt = 1
     """Refits with negatives mined by the previous round's published version."""
     negatives: NegativesConfig = dataclasses.field(default_factory=NegativesConfig)

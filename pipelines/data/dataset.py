@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -68,18 +67,11 @@ class Dataset:
             known[owners[np.isin(self.item_bags.indices, space.rows)]] = True
         return known
 
-    def scale_unknown_items(self, scale: float) -> Dataset:
-        """The same with the features of items whose ids are unknown times `scale`."""
-        if scale == self.vocabulary.unknown_item_scale:
-            return self
-        vocabulary = dataclasses.replace(self.vocabulary, unknown_item_scale=scale)
-        factors = np.where(self.knows_item, 1.0, scale / self.vocabulary.unknown_item_scale)
-        bags = sparse.csr_array(self.item_bags, copy=True)
-        bags.data *= np.repeat(factors, np.diff(bags.indptr)).astype(np.float32)
-        past = None
-        if self.past is not None:
-            past = PastItems.build(self.schema, vocabulary, ids=self.item_ids, item_bags=bags)
-        return dataclasses.replace(self, vocabulary=vocabulary, item_bags=bags, past=past)
+    @property
+    def unknown_item_row(self) -> int | None:
+        """The row that items of unknown ids share; None where ids are no feature."""
+        space = self._id_space("item")
+        return None if space is None else space.oov_row
 
     def content_bags(self, side: Side) -> tuple[sparse.csr_array, NDArray[np.int64]]:
         """The bags of a side without ids and unknown tokens, [n, m], and the rows [m] of columns.

@@ -78,8 +78,7 @@ class Rounds:
             self.reporter.say(f"  {group}: {shown}")
         with self.reporter.stage(f"round {number}: evaluate"):
             fitted = fitted.without_optimizer()
-            dataset = self._fits.final_data.scale_unknown_items(fitted.unknown_item_scale)
-            vectors = embed(fitted.model, dataset)
+            vectors = embed(fitted.model, self._fits.final_data)
             evaluation = self._measure(match_scorer(vectors))
         with (
             self.reporter.stage(f"round {number}: export, check against exact, publish"),
@@ -88,7 +87,7 @@ class Rounds:
             version = self.store.version_of(staged)
             exported = export_bundle(
                 fitted,
-                dataset,
+                self._fits.final_data,
                 vectors=vectors,
                 tables=self.prepared.tables,
                 config=self.config,

@@ -1,129 +1,198 @@
-"""Calibrate what has no id: how strongly the features of an item that nobody has chosen count.
+"""Calibrate what has no id: the first-order weight that items of unknown ids share.
 
-Vectors of items that training knows are sums of an id and of features; where the id is unknown, the
-features alone are shorter, and such items lose every place to others. So their features are
-multiplied by a factor, which is chosen on the validation users.
+An item that nobody has chosen is the sum of its features alone, which is shorter than an id and
+features together, so that it loses every place to others. A weight is therefore added to its
+first-order term: w of the row that unknown item ids share. The order of these items among
+themselves stays, and the model stays a factorization machine.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.config import RunConfig
 from pipelines.data.dataset import Dataset
-from pipelines.evaluation.evaluate import evaluate
-from pipelines.evaluation.ranking import rank_items
+from pipelines.evaluation.evaluate import LARGEST_BLOCK, evaluate
+from pipelines.progress import Reporter
 from pipelines.training.embed import Vectors, embed, embed_items, match_scorer
+from pipelines.training.fit import Fit, Fitted
+from serving.search.top_k import top_k
 from towers.two_tower import TwoTower
 
-SCALES = (1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)
-"""The factors that are tried by default; the least of the best is chosen."""
-ALL_SCALES = tuple(np.geomspace(0.25, 8.0, 21).tolist())
-"""The factors that are tried where cold items are to have a share of places."""
+COARSE = tuple(float(step) for step in range(-2, 7))
+"""The weights that are tried first, in standard deviations of the scores."""
+FINE = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)
+"""Steps around the best of them that are tried next."""
 FEWEST = 100
 """Validation positives among items without a training interaction from which these suffice."""
 SIMULATED = 0.1
 """Of the known items, the share that is treated as unknown where too few are."""
 USERS = 1000
-"""How many validation users are ranked for."""
+"""How many users are ranked for."""
 
 
 def calibrate(
-    model: TwoTower,
-    dataset: Dataset,
-    *,
-    validation: sparse.csr_array,
-    known: sparse.csr_array,
-    config: RunConfig,
-) -> float:
-    """Choose the factor of the features of items whose id is unknown.
+    fitted: Fitted, job: Fit, reporter: Reporter, *, weight: float | None = None
+) -> Fitted:
+    """Add to w of unknown item ids what `training.cold_items` asks for.
 
-    By default, the one with the best validation metric over all items, cold and warm: of items that
-    training has no interaction of, and, where validation has hardly any of them, of a random tenth
-    of the others without their ids. With a share of places as `training.cold_items`, the one that
-    gives these items nearest to that share of the first places.
+    The weight is added to the model in place and kept in a checkpoint of its own, from which all
+    that is published follows. Where items are their ids alone, nothing is added.
 
     Args:
-        model: trained without `validation`.
-        dataset: what it was trained on.
-        validation: positives [n_users, n_items].
-        known: what the users with some have in training, [n_users, n_items].
-        config: the metric and `training.cold_items`.
+        fitted: the model as `job` has trained it.
+        job: its data and settings; its validation part, if it has one, decides what is fair.
+        reporter: is told what is added.
+        weight: what another fit's validation part has decided, for a job that has none.
     """
-    cold = _cold_items(dataset, validation, seed=config.seed)
-    if not len(cold) or np.diff(dataset.item_bags.indptr).max(initial=0) <= 1:
-        return 1.0
-    validation = _some_users(validation, seed=config.seed)
-    vectors, bags = embed(model, dataset), _bags_without_ids(dataset, cold)
-    share, figures = config.training.cold_items, []
-    scales = SCALES if share == "fair" else ALL_SCALES
-    for scale in scales:
-        items = vectors["item"].copy()
-        items[cold] = embed_items(model, bags * np.float32(scale))
-        scaled: Vectors = {"user": vectors["user"], "item": items}
-        if share == "fair":
-            settings = dataclasses.replace(config.evaluation, k=(_places(config),))
-            found = evaluate(
-                match_scorer(scaled),
-                train=known,
-                test=validation,
-                config=settings,
-                item_counts=dataset.interactions.item_counts,
-            )
-            figures.append(found.metric(config.evaluation.metric))
-        else:
-            taken = _share_of_places(scaled, cold, validation, known=known, k=_places(config))
-            figures.append(-abs(taken - float(share)))
-    return float(scales[int(np.argmax(figures))])
+    dataset, rule = job.dataset, job.config.training.cold_items
+    row = dataset.unknown_item_row
+    if row is None or np.diff(dataset.item_bags.indptr).max(initial=0) <= 1:
+        return fitted
+    if rule != "fair":
+        weight = weight_for_share(fitted.model, job, share=rule)
+    elif job.validation is not None:
+        weight = fair_weight(fitted.model, job, validation=job.validation)
+    if weight is None:
+        reporter.say(
+            "  items with unknown ids are left as training made them, which ranks them low: "
+            "without a validation part nothing says what is fair; set training.cold_items to a "
+            "share of places"
+        )
+        return fitted
+    reporter.say(f"  first-order weight of items with unknown ids: {weight:+.3g}")
+    fitted.model.features.w.scatter_add(tf.IndexedSlices([weight], [row]))
+    checkpoint = str(Path(fitted.checkpoint).with_name("calibrated"))
+    tf.train.Checkpoint(model=fitted.model).write(checkpoint)
+    return dataclasses.replace(fitted, checkpoint=checkpoint, unknown_item_weight=weight)
 
 
-def _places(config: RunConfig) -> int:
+def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> float:
+    """Choose the weight with the best validation metric over all items, cold and warm.
+
+    Cold are the items of which training has no interaction and, where validation has hardly any of
+    them, a random tenth of the others without their ids. Of equally good weights, the one nearest
+    to zero is chosen.
+    """
+    dataset, settings = job.dataset, job.config.evaluation
+    unseen = dataset.interactions.item_counts == 0
+    is_enough = np.count_nonzero(unseen[validation.indices]) >= FEWEST
+    cold = _cold_items(dataset, simulated=not is_enough, seed=job.config.seed)
+    users = _some_users(np.diff(validation.indptr), seed=job.config.seed)
+    test = _only(validation, users)
+    vectors = _vectors_without_ids(model, dataset, cold)
+    learned = vectors["item"][cold, 0]
+    unit = _standard_deviation(vectors["user"][users], vectors["item"])
+    settings = dataclasses.replace(settings, k=(_places(job),))
+
+    def measure(steps: float) -> tuple[float, float]:
+        vectors["item"][cold, 0] = learned + np.float32(steps * unit)
+        found = evaluate(
+            match_scorer(vectors),
+            train=job.known,
+            test=test,
+            config=settings,
+            item_counts=dataset.interactions.item_counts,
+        )
+        return found.metric(settings.metric), -abs(steps)
+
+    found = {steps: measure(steps) for steps in COARSE}
+    best = max(found, key=lambda steps: found[steps])
+    found |= {best + step: measure(best + step) for step in FINE}
+    return max(found, key=lambda steps: found[steps]) * unit
+
+
+def weight_for_share(model: TwoTower, job: Fit, *, share: float) -> float:
+    """Find the weight with which cold items take a share of users' first places.
+
+    Cold are the items whose ids are unknown and, where they are too few to fill the places, a
+    random tenth of the others without their ids. The places are those of users of the training
+    part, so that no validation part is needed.
+    """
+    dataset, k = job.dataset, _places(job)
+    is_enough = np.count_nonzero(~dataset.knows_item) >= k
+    cold = _cold_items(dataset, simulated=not is_enough, seed=job.config.seed)
+    vectors = _vectors_without_ids(model, dataset, cold)
+    users = _some_users(dataset.interactions.user_counts, seed=job.config.seed)
+    known = dataset.interactions.of(users)
+    is_cold = np.zeros(len(dataset.item_ids), dtype=np.bool_)
+    is_cold[cold] = True
+    gaps = []
+    for some in np.array_split(users, 1 + len(users) * len(is_cold) // LARGEST_BLOCK):
+        scores = match_scorer(vectors)(some)
+        scores[known[some].nonzero()] = -np.inf
+        gaps.append(_gaps(scores, is_cold, k=k))
+    ordered = np.sort(np.concatenate(gaps), axis=None)
+    finite = ordered[np.isfinite(ordered)]
+    if not finite.size:
+        return 0.0
+    found = ordered[max(int(np.ceil(share * ordered.size)) - 1, 0)]
+    return float(np.clip(found, finite[0], finite[-1]))
+
+
+def _places(job: Fit) -> int:
     """The K of the metric that decides."""
-    return int(config.evaluation.metric.partition("@")[2])
+    return int(job.config.evaluation.metric.partition("@")[2])
 
 
-def _cold_items(dataset: Dataset, validation: sparse.csr_array, *, seed: int) -> NDArray[np.int64]:
+def _cold_items(dataset: Dataset, *, simulated: bool, seed: int) -> NDArray[np.int64]:
     """The rows of the items that stand for those without an id."""
     is_cold = ~dataset.knows_item
-    unseen = dataset.interactions.item_counts == 0
-    if np.count_nonzero(unseen[validation.indices]) < FEWEST:
+    if simulated:
         is_cold |= np.random.default_rng(seed).random(len(is_cold)) < SIMULATED
     return np.flatnonzero(is_cold)
 
 
-def _bags_without_ids(dataset: Dataset, items: NDArray[np.int64]) -> sparse.csr_array:
-    """The bags of some items as if their ids were unknown, [n, n_rows]."""
-    bags = dataset.item_bags
+def _vectors_without_ids(model: TwoTower, dataset: Dataset, items: NDArray[np.int64]) -> Vectors:
+    """The vectors of users and items, of some items as if their ids were unknown."""
+    bags, vectors = dataset.item_bags, embed(model, dataset)
     parts = (bags.data, dataset.rows_without_ids("item"), bags.indptr)
-    return sparse.csr_array(parts, shape=bags.shape)[items]
+    without = sparse.csr_array(parts, shape=bags.shape)[items]
+    vectors["item"][items] = embed_items(model, without)
+    return vectors
 
 
-def _some_users(positives: sparse.csr_array, *, seed: int) -> sparse.csr_array:
-    """The positives of at most `USERS` users; others' rows empty."""
-    users = np.flatnonzero(np.diff(positives.indptr))
-    if len(users) <= USERS:
-        return positives
+def _some_users(counts: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
+    """At most `USERS` of those with a positive count, ascending."""
+    users = np.flatnonzero(counts)
+    if len(users) > USERS:
+        users = np.sort(np.random.default_rng(seed).choice(users, USERS, replace=False))
+    return users
+
+
+def _only(positives: sparse.csr_array, users: NDArray[np.int64]) -> sparse.csr_array:
+    """The positives of some users; others' rows empty."""
     kept = np.zeros(positives.shape[0], dtype=np.float32)
-    kept[np.random.default_rng(seed).choice(users, USERS, replace=False)] = 1.0
+    kept[users] = 1.0
     some = sparse.csr_array(sparse.diags_array(kept) @ positives)
     some.eliminate_zeros()
     return some
 
 
-def _share_of_places(
-    vectors: Vectors,
-    cold: NDArray[np.int64],
-    validation: sparse.csr_array,
-    *,
-    known: sparse.csr_array,
-    k: int,
-) -> float:
-    """The share of the first k places of the validation users that go to the items `cold`."""
-    users = np.flatnonzero(np.diff(validation.indptr))
-    scores = vectors["user"][users] @ vectors["item"].T
-    ranked = rank_items(scores, k, exclude=known[users])
-    return float(np.isin(ranked, cold).mean())
+def _standard_deviation(users: NDArray[np.float32], items: NDArray[np.float32]) -> float:
+    """The standard deviation of the inner products of all users [n, k] with all items [m, k]."""
+    user, item = users.astype(np.float64), items.astype(np.float64)
+    mean_square = np.sum((user.T @ user) * (item.T @ item)) / (len(user) * len(item))
+    mean = user.mean(axis=0) @ item.mean(axis=0)
+    return float(np.sqrt(max(mean_square - mean**2, 0.0)))
+
+
+def _gaps(
+    scores: NDArray[np.float32], is_cold: NDArray[np.bool_], *, k: int
+) -> NDArray[np.float32]:
+    """What must be added to cold items' scores [n, n_items] for a jth of them among the first k.
+
+    The jth best cold item comes in when it is as good as the warm item at place k + 1 - j.
+
+    Returns:
+        [n, k]; infinite where there is no jth cold item, minus infinity where it is in anyway.
+    """
+    _, cold = top_k(np.where(is_cold, scores, -np.inf), k)
+    _, warm = top_k(np.where(is_cold, -np.inf, scores), k)
+    is_there = np.isfinite(cold)
+    return np.where(is_there, warm[:, ::-1] - np.where(is_there, cold, 0.0), np.inf)

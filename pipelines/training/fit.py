@@ -96,8 +96,8 @@ class Fitted:
     """The path prefix of the best epoch's checkpoint."""
     mined: MinedNegatives | None
     """The mined negatives that it was trained with."""
-    unknown_item_scale: float = 1.0
-    """What the features of items whose ids are unknown are to be multiplied by."""
+    unknown_item_weight: float | None = None
+    """What was added to w of unknown item ids; None before, or where nothing decides it."""
 
     def without_optimizer(self) -> Fitted:
         """The same without the state of the optimizer, which the checkpoint has."""

@@ -18,7 +18,7 @@ from serving.version.store import Store
 from serving.version.vocabulary_files import read_vocabulary
 from towers.errors import BundleError, ConfigError
 from towers.features.growth import inherited_rows
-from towers.features.schema import SIDES, Feature, Schema
+from towers.features.schema import SIDES, Feature, Schema, space_of
 from towers.features.vocabulary import Vocabulary
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
@@ -32,7 +32,7 @@ class Parent:
     version: int
     vocabulary: Vocabulary
     weights: NDArray[np.float32]
-    """First-order weights w [n_rows]."""
+    """First-order weights w [n_rows]; none of unknown item ids, which each version calibrates."""
     vectors: NDArray[np.float32]
     """Vectors v [n_rows, k]."""
     trained_on: TrainedOn
@@ -65,10 +65,14 @@ def read_parent(store: Store, version: int, *, config: RunConfig) -> Parent:
     _check_settings(bundle.manifest, config)
     vocabulary = read_vocabulary(bundle.vocabulary)
     features = _read_features(bundle, n_rows=vocabulary.n_rows, config=config)
+    weights = features.w.numpy()
+    if (feature := config.schema.item_id_feature) is not None:
+        space = vocabulary.tokens(space_of(feature, side="item", schema=config.schema))
+        weights[space.oov_row] = 0.0  # calibrated: no start for items whose ids are known from now
     return Parent(
         version=version,
         vocabulary=vocabulary,
-        weights=features.w.numpy(),
+        weights=weights,
         vectors=features.v.numpy(),
         trained_on=TrainedOn(
             version=version,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -76,7 +75,7 @@ class RoundFits:
         """
         training = self._config.training
         if not self._prepared.counts["validation"]:
-            fitted = self._fit_final(number, epochs=training.epochs, versions=versions, scale=1.0)
+            fitted = self._fit_final(number, epochs=training.epochs, versions=versions)
             return fitted, fitted.records
         self._reporter.say("  with validation held out")
         searched = self._search(number, versions=versions)
@@ -85,14 +84,14 @@ class RoundFits:
         if not training.refit_on_all:
             return searched, searched.records
         epochs, records = searched.best_epoch, searched.records
-        scale = searched.unknown_item_scale
+        weight = searched.unknown_item_weight
         del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
-        fitted = self._fit_final(number, epochs=epochs, versions=versions, scale=scale)
+        fitted = self._fit_final(number, epochs=epochs, versions=versions, weight=weight)
         return fitted, records
 
     def _search(self, number: int, *, versions: Sequence[int]) -> Fitted:
-        """Fit with validation held out, which decides the number of epochs."""
+        """Fit with validation held out, which decides the epochs and what is fair to cold items."""
         if number in self._searched:
             return self._searched[number]
         job = Fit(
@@ -109,27 +108,12 @@ class RoundFits:
             logs=self._logs(number, "search"),
             parent=self._parent,
         )
-        fitted = fit(job, self._reporter)
-        return dataclasses.replace(fitted, unknown_item_scale=self._calibrate(fitted, job))
-
-    def _calibrate(self, fitted: Fitted, job: Fit) -> float:
-        """Choose on validation how strongly the features of unknown items count."""
-        if job.validation is None:
-            return 1.0
-        scale = calibrate(
-            fitted.model,
-            job.dataset,
-            validation=job.validation,
-            known=job.known,
-            config=self._config,
-        )
-        self._reporter.say(f"  features of items with unknown ids count {scale:g} times")
-        return scale
+        return calibrate(fit(job, self._reporter), job, self._reporter)
 
     def _fit_final(
-        self, number: int, *, epochs: int, versions: Sequence[int], scale: float
+        self, number: int, *, epochs: int, versions: Sequence[int], weight: float | None = None
     ) -> Fitted:
-        """Fit on everything but the test interactions."""
+        """Fit on everything but the test interactions; `weight` is what validation found fair."""
         job = Fit(
             dataset=self.final_data,
             config=self._config,
@@ -140,7 +124,7 @@ class RoundFits:
             logs=self._logs(number, "final"),
             parent=self._parent,
         )
-        return dataclasses.replace(fit(job, self._reporter), unknown_item_scale=scale)
+        return calibrate(fit(job, self._reporter), job, self._reporter, weight=weight)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the previous round's model that was fitted without validation, too."""

@@ -38,7 +38,6 @@ def write_vocabulary(vocabulary: Vocabulary, folder: Path) -> None:
         )
     body = {
         "n_rows": vocabulary.n_rows,
-        "unknown_item_scale": vocabulary.unknown_item_scale,
         "spaces": spaces,
     }
     (folder / "vocabulary.json").write_text(json.dumps(body, indent=2), encoding="utf-8")
@@ -54,12 +53,17 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         spaces = {name: _read_space(raw, folder) for name, raw in body["spaces"].items()}
-        scale = float(body.get("unknown_item_scale", 1.0))  # none in versions of before
-        return Vocabulary(spaces=spaces, n_rows=body["n_rows"], unknown_item_scale=scale)
+        vocabulary = Vocabulary(spaces=spaces, n_rows=body["n_rows"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
         raise BundleError(
             f"{path}: expected a vocabulary, received something else: {error}; publish again"
         ) from None
+    if (factor := body.get("unknown_item_scale", 1.0)) != 1.0:
+        raise BundleError(
+            f"{path}: expected features that count as they are, received a factor of {factor:g} "
+            "for those of items with unknown ids, which is no longer read; publish again"
+        )
+    return vocabulary
 
 
 def _read_space(raw: dict[str, Any], folder: Path) -> Space:

@@ -61,11 +61,6 @@ class Encoder(tf.Module):
             else:
                 column = _column(feature, space)
             self._columns[feature.name] = column
-        self._unknown_scale = vocabulary.unknown_item_scale
-        self._id_input = schema.id_input(side) or ""
-        ids = self._columns.get(self._id_input)
-        is_scaled = side == "item" and self._unknown_scale != 1.0
-        self._ids = ids if is_scaled and isinstance(ids, _TokenColumn) else None
 
     @property
     def fresh_items(self) -> _PastBags | None:
@@ -91,10 +86,6 @@ class Encoder(tf.Module):
         parts = [self._columns[feature.name](features) for feature in self._features]
         keys = tf.concat([query * self.n_rows + row for query, row, _ in parts], axis=0)
         values = tf.concat([value for *_, value in parts], axis=0)
-        if self._ids is not None:
-            known = self._ids.positions(features[self._id_input]) >= 0
-            scale = tf.where(known, tf.ones([batch]), self._unknown_scale)
-            values *= tf.gather(scale, tf.concat([query for query, *_ in parts], axis=0))
         unique, _ = tf.unique(tf.sort(keys))
         position = tf.searchsorted(unique, keys, out_type=tf.int64)
         summed = tf.math.unsorted_segment_sum(values, position, tf.size(unique, out_type=tf.int64))

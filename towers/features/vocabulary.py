@@ -81,8 +81,6 @@ class Vocabulary:
 
     spaces: Mapping[str, Space]
     n_rows: int
-    unknown_item_scale: float = 1.0
-    """What the features of an item are multiplied by if its id has no row."""
 
     @property
     def oov_rows(self) -> list[int]:

@@ -281,28 +281,6 @@ def test_items_that_training_does_not_know_are_in_no_history() -> None:
     np.testing.assert_array_equal(queries(made).toarray(), made.user_bags.toarray())
 
 
-def test_the_features_of_items_with_unknown_ids_count_as_much_as_is_asked_for() -> None:
-    """In the graph too, and in histories."""
-    made, scaled = MADE, MADE.scale_unknown_items(1.7)
-    factors = np.where(made.history_rows >= 0, 1.0, 1.7)[:, np.newaxis]
-    assert set(factors.ravel()) == {1.0, 1.7}
-    np.testing.assert_allclose(
-        scaled.item_bags.toarray(), made.item_bags.toarray() * factors, rtol=1e-6
-    )
-    assert made.past is not None
-    assert scaled.past is not None
-    np.testing.assert_allclose(
-        scaled.past.bags.toarray(), made.past.bags.toarray() * factors, rtol=1e-6
-    )
-    items = frames()["items"]
-    tags = [text.split("|") if text else [] for text in items["tags"]]
-    raw = {"item_id": items["item_id"].tolist(), "tags": tags}
-    found = encoded(scaled, side="item", columns=raw)
-    np.testing.assert_allclose(found, scaled.item_bags.toarray(), rtol=1e-6)
-    again = scaled.scale_unknown_items(1.0)
-    np.testing.assert_allclose(again.item_bags.toarray(), made.item_bags.toarray(), rtol=1e-6)
-
-
 def test_without_a_history_feature_users_are_their_other_features() -> None:
     plain = {"features": CONFIG["user"]["features"][1:]}
     made, _ = make_dataset(config=CONFIG | {"user": plain})

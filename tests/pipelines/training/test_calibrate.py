@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from scipy import sparse
 
 from pipelines.data.blocks import HeldInteractions, every_positive
@@ -13,12 +15,13 @@ from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.ranking import rank_items
-from pipelines.training.calibrate import SCALES, calibrate
-from pipelines.training.embed import embed, match_scorer
+from pipelines.progress import Reporter
+from pipelines.training.calibrate import calibrate
+from pipelines.training.embed import Vectors, embed, match_scorer
+from pipelines.training.fit import Fit, Fitted
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from towers.features.reading import Mask
-from towers.two_tower import TwoTower
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
@@ -26,22 +29,62 @@ if TYPE_CHECKING:
 N_COLD = 12
 
 
+class Lines(Reporter):
+    """Remembers what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text.strip())
+
+
 @dataclass(frozen=True, eq=False)
 class World:
-    """A model of interactions without some items, which validation wants."""
+    """Interactions without some items, which validation wants."""
 
     dataset: Dataset
-    model: TwoTower
     validation: sparse.csr_array
+    folder: Path
 
-    def calibrate(self, tiny: Tiny, **training: Any) -> float:
-        return calibrate(
-            self.model,
-            self.dataset,
-            validation=self.validation,
-            known=every_positive(self.dataset.interactions),
-            config=tiny.config(training=training),
+    def calibrate(
+        self,
+        tiny: Tiny,
+        *,
+        reporter: Reporter | None = None,
+        weight: float | None = None,
+        validation: bool = True,
+        **training: Any,
+    ) -> Fitted:
+        """Calibrate a new model, the same each time."""
+        config = tiny.config(training=training)
+        batches = FoldBatches.build(self.dataset, config.training, mined=None, seed=config.seed)
+        model = build_model(config, batches)
+        checkpoint = str(self.folder / "epoch-1")
+        job = Fit(
+            dataset=self.dataset,
+            config=config,
+            epochs=1,
+            mined=None,
+            validation=self.validation if validation else None,
+            directory=self.folder,
+            logs=self.folder,
         )
+        fitted = Fitted(model=model, best_epoch=1, records=(), checkpoint=checkpoint, mined=None)
+        return calibrate(fitted, job, reporter or Reporter(), weight=weight)
+
+    def recall(self, tiny: Tiny, vectors: Vectors, *, added: float = 0.0) -> float:
+        """Recall@5 of the validation positives with something added to the cold items' scores."""
+        items = vectors["item"].copy()
+        items[:N_COLD, 0] += np.float32(added)
+        found = evaluate(
+            match_scorer({"user": vectors["user"], "item": items}),
+            train=every_positive(self.dataset.interactions),
+            test=self.validation,
+            config=tiny.config().evaluation,
+        )
+        return found.metric("recall@5")
 
 
 def of_items(likes: sparse.csr_array, chosen: Mask) -> sparse.csr_array:
@@ -51,60 +94,86 @@ def of_items(likes: sparse.csr_array, chosen: Mask) -> sparse.csr_array:
     return sparse.csr_array((likes.data[kept], likes.indices[kept], starts), shape=likes.shape)
 
 
-@pytest.fixture(scope="module")
-def world(tiny: Tiny, prepared: Prepared) -> World:
+@pytest.fixture
+def world(tiny: Tiny, prepared: Prepared, tmp_path: Path) -> World:
     interactions = prepared.interactions("train")
     likes, is_cold = every_positive(interactions), np.arange(len(prepared.items)) < N_COLD
-    config = tiny.config()
     dataset = assemble_dataset(
-        config.schema,
+        tiny.config().schema,
         users=prepared.users,
         items=prepared.items,
         interactions=HeldInteractions(of_items(likes, ~is_cold), interactions.has_times),
     )
-    batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
-    return World(dataset, build_model(config, batches), of_items(likes, is_cold))
+    wanted = of_items(likes, is_cold) + every_positive(prepared.interactions("validation"))
+    return World(dataset, sparse.csr_array(wanted), tmp_path)
 
 
-def test_the_factor_is_the_one_with_the_best_overall_metric(tiny: Tiny, world: World) -> None:
-    figures = []
-    for scale in SCALES:
-        vectors = embed(world.model, world.dataset.scale_unknown_items(scale))
-        found = evaluate(
-            match_scorer(vectors),
-            train=every_positive(world.dataset.interactions),
-            test=world.validation,
-            config=tiny.config().evaluation,
-        )
-        figures.append(found.metric("recall@5"))
-    assert max(figures) > figures[0]  # at the length that they have, cold items are lost
-    assert world.calibrate(tiny) == SCALES[int(np.argmax(figures))]
+def test_the_weight_is_the_one_with_the_best_overall_metric(tiny: Tiny, world: World) -> None:
+    fitted = world.calibrate(tiny)
+    assert fitted.unknown_item_weight is not None
+    vectors = embed(fitted.model, world.dataset)
+    found = world.recall(tiny, vectors)
+    spread = float((vectors["user"] @ vectors["item"].T).std())
+    others = [world.recall(tiny, vectors, added=steps * spread) for steps in (-2, -1, -0.3, 1, 2)]
+    before = world.recall(tiny, vectors, added=-fitted.unknown_item_weight)
+    assert found >= max(others)
+    assert found > before  # as training leaves them, cold items are lost
 
 
-@pytest.mark.parametrize("share", [0.1, 0.4])
+def test_what_is_published_is_the_model_with_the_weight(tiny: Tiny, world: World) -> None:
+    """The checkpoint holds it too, and scores of cold items grow by it exactly."""
+    before, after = (world.calibrate(tiny, weight=w, validation=False) for w in (0.0, 1.5))
+    bare, raised = (embed(each.model, world.dataset)["item"] for each in (before, after))
+    np.testing.assert_array_equal(raised[:, 1:], bare[:, 1:])
+    np.testing.assert_allclose(raised[:N_COLD, 0], bare[:N_COLD, 0] + 1.5, rtol=1e-5)
+    np.testing.assert_array_equal(raised[N_COLD:, 0], bare[N_COLD:, 0])
+    kept = after.model.features.w.numpy()
+    after.model.features.w.assign(tf.zeros_like(kept))
+    tf.train.Checkpoint(model=after.model).read(after.checkpoint)
+    np.testing.assert_array_equal(after.model.features.w.numpy(), kept)
+
+
+@pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
 def test_cold_items_take_the_share_of_places_that_is_asked_for(
-    tiny: Tiny, world: World, share: float
+    tiny: Tiny, world: World, share: float, validation: bool
 ) -> None:
-    scale = world.calibrate(tiny, cold_items=share)
-    vectors = embed(world.model, world.dataset.scale_unknown_items(scale))
+    fitted = world.calibrate(tiny, cold_items=share, validation=validation)
+    vectors = embed(fitted.model, world.dataset)
     scores = vectors["user"] @ vectors["item"].T
     ranked = rank_items(scores, 5, exclude=every_positive(world.dataset.interactions))
-    users = np.flatnonzero(np.diff(world.validation.indptr))
-    assert np.mean(ranked[users] < N_COLD) == pytest.approx(share, abs=0.12)
+    assert np.mean(ranked < N_COLD) == pytest.approx(share, abs=0.01)
+
+
+def test_where_all_items_are_known_some_are_taken_for_cold(
+    tiny: Tiny, world: World, dataset: Dataset
+) -> None:
+    """A tenth of them without their ids; a larger share of places takes a larger weight."""
+    known = dataclasses.replace(world, dataset=dataset)
+    assert dataset.knows_item.all()
+    weights = [
+        known.calibrate(tiny, cold_items=share).unknown_item_weight or 0.0 for share in (0.05, 0.2)
+    ]
+    assert weights[0] < weights[1]
+
+
+def test_nothing_is_added_in_silence_where_no_validation_decides(tiny: Tiny, world: World) -> None:
+    reporter = Lines()
+    fitted = world.calibrate(tiny, reporter=reporter, validation=False)
+    assert fitted.unknown_item_weight is None
+    assert [line.partition(",")[0] for line in reporter.lines] == [
+        "items with unknown ids are left as training made them"
+    ]
 
 
 def test_items_that_are_their_ids_alone_are_left_as_they_are(tiny: Tiny, world: World) -> None:
     bags = world.dataset.item_bags
-    rows = np.arange(bags.shape[0])
-    only_ids = sparse.csr_array(
-        (
-            np.ones(len(rows), np.float32),
-            bags.indices[bags.indptr[:-1]],
-            np.append(rows, len(rows)),
-        ),
-        shape=bags.shape,
-    )
+    n = bags.shape[0]
+    ids = bags.indices[bags.indptr[:-1]]
+    only_ids = sparse.csr_array((np.ones(n, np.float32), ids, np.arange(n + 1)), shape=bags.shape)
     plain = dataclasses.replace(
         world, dataset=dataclasses.replace(world.dataset, item_bags=only_ids)
     )
-    assert plain.calibrate(tiny) == 1.0
+    reporter = Lines()
+    assert plain.calibrate(tiny, reporter=reporter).unknown_item_weight is None
+    assert reporter.lines == []

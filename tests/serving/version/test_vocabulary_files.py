@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -121,6 +122,23 @@ def test_tokens_are_a_table_that_others_can_read(tmp_path: Path) -> None:
     table = pq.read_table(file)
     assert table.schema.types == [pa.string(), pa.int64(), pa.int64()]
     assert table.to_pydict() == {"token": ["b", "a"], "row": [2, 1], "count": [5, 9]}
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.7])
+def test_a_factor_of_features_is_refused_unless_it_does_nothing(
+    tmp_path: Path, factor: float
+) -> None:
+    """Versions were published for a while whose encoders multiplied by it."""
+    vocabulary = Vocabulary(spaces={"user.age": Hashed(first_row=0, buckets=2)}, n_rows=2)
+    write_vocabulary(vocabulary, tmp_path / "v")
+    path = tmp_path / "v" / "vocabulary.json"
+    body = json.loads(path.read_text(encoding="utf-8")) | {"unknown_item_scale": factor}
+    path.write_text(json.dumps(body), encoding="utf-8")
+    if factor == 1.0:
+        assert read_vocabulary(tmp_path / "v").n_rows == 2
+    else:
+        with pytest.raises(BundleError, match=r"a factor of 1\.7 .*; publish again"):
+            read_vocabulary(tmp_path / "v")
 
 
 def test_existing_vocabulary_is_not_written_over(tmp_path: Path) -> None:
