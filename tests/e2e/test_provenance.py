@@ -93,8 +93,9 @@ def test_index_of_a_small_corpus_finds_all_and_says_so(published: Published) -> 
     assert index["kind"] == published.config.index.kind
     for name, direction in index["directions"].items():
         assert direction["recall"] == 1.0
-        assert (direction["settings"] or {"num_leaves": None})["num_leaves"] is None
-        assert (direction["settings"] is None) == (index["kind"] == "exact")
+        assert [shell["num_leaves"] for shell in direction["shells"]] in ([], [None])
+        assert (direction["shells"] == []) == (index["kind"] == "exact")
+        assert direction["missed"] == ""
         assert not bundle.index(name).exists()
     assert published.results["rounds"][-1]["ann"] == []
 

@@ -191,16 +191,16 @@ def test_the_parquet_file_that_trained_is_a_candidates_input_as_it_is(
 def test_columns_keep_their_type_and_integers_their_digits(
     retriever: Retriever, models: Path
 ) -> None:
-    hits = retriever.retrieve("u2i", features={}, k=40).sort_values("price", ignore_index=True)
-    assert hits["price"].tolist() == list(range(5, 45))
-    assert str(hits["price"].dtype) == "int64"
-    assert str(hits["serial"].dtype) == "Int64"
-    assert hits["serial"].isna().tolist() == [row == 1 for row in range(40)]
-    assert hits["serial"].dropna().tolist() == [LARGE + row for row in range(40) if row != 1]
+    hits = retriever.retrieve("u2i", features={}, k=40).sort_values("item.price", ignore_index=True)
+    assert hits["item.price"].tolist() == list(range(5, 45))
+    assert str(hits["item.price"].dtype) == "int64"
+    assert str(hits["item.serial"].dtype) == "Int64"
+    assert hits["item.serial"].isna().tolist() == [row == 1 for row in range(40)]
+    assert hits["item.serial"].dropna().tolist() == [LARGE + row for row in range(40) if row != 1]
     shown = json.loads(json.dumps(plain_records(hits), default=lambda value: None))
-    assert [record["serial"] for record in shown][:3] == [LARGE, None, LARGE + 2]
+    assert [record["item.serial"] for record in shown][:3] == [LARGE, None, LARGE + 2]
     [items] = models.glob("versions/*/items.parquet")
-    schema = pq.read_schema(items)
+    schema = pq.read_schema(items).field("columns").type
     kinds = {name: str(schema.field(name).type) for name in ("price", "serial", "in print")}
     assert kinds == {"price": "int64", "serial": "int64", "in print": "bool"}
 
@@ -234,4 +234,4 @@ def test_features_are_known_by_their_name_and_tables_by_their_columns(
     explained = retriever.explain("u2i", source={"features": {}}, target={"id": "item 0 é"})
     assert {name.field for name in explained.target} >= {"item_id", "book_author", "codes"}
     similar = retriever.retrieve("i2i", features={"book_author": "001"}, k=2)
-    assert list(similar["Book-Author"])
+    assert list(similar["item.Book-Author"])

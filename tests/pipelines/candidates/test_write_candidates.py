@@ -176,9 +176,9 @@ def test_no_users_give_a_table_without_rows(models: Path, tmp_path: Path) -> Non
     ("columns", "changes", "kind", "message"),
     [
         ({"id": [1]}, {}, ConfigError, "expected a column 'user_id' of ids"),
-        ({"user_id": ["a"]}, {}, DataError, "column 'user_id': expected integers"),
+        ({"user_id": ["a"]}, {}, DataError, "column 'user_id': expected a 64-bit integer"),
         ({"user_id": [1.5]}, {}, DataError, "column 'user_id': expected integers"),
-        ({"user_id": [1], "age": ["x"]}, {}, DataError, "column 'age': expected numbers"),
+        ({"user_id": [1], "age": [[3.0]]}, {}, DataError, "column 'age': expected a 32-bit number"),
         ({"user_id": [1], "history": ["x"]}, {}, DataError, "'history': expected lists"),
         ({"user_id": [1]}, {"where": {"column": "x"}}, QueryError, "expected one of the keys"),
     ],

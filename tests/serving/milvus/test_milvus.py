@@ -29,7 +29,7 @@ USER, ITEM = 2**40 + 3, "item 3"
 SOURCES: dict[str, Any] = {"u2i": USER, "u2u": USER, "i2i": ITEM, "i2u": ITEM}
 FILTERS: tuple[dict[str, Any], ...] = (
     {"column": "genres", "in": ["x"]},
-    {"column": "genres", "range": {"lte": "x"}},
+    {"not": {"column": "item_id", "equals": "line\nbreak"}},  # not what Milvus can be asked
     {"not": {"column": "price", "range": {"lt": 0.5}}},
     {"or": [{"column": "title", "equals": "Title 7"}, {"column": "item_id", "in": ["item 9"]}]},
     {"and": [{"column": "price", "range": {"gt": 0}}, {"column": "genres", "equals": "y"}]},
