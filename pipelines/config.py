@@ -64,7 +64,8 @@ class InteractionsTable(FileFormat):
     Python's strptime, such as "%d/%m/%Y %H:%M"; or s, ms, us or ns, the unit of numbers, which then
     become seconds."""
     rating: str | None = None
-    """The column of ratings; with `positive_rating`, lower ratings are not positives."""
+    """The column of ratings; with `positive_rating`, lower ratings are not positives, but say what
+    a user knows."""
     positive_rating: float | None = None
     """The lowest rating that makes an interaction a positive."""
     weight: str | None = None
@@ -226,6 +227,10 @@ class EvaluationConfig:
     """How many users are sampled to validate an epoch."""
     test_users: PositiveInt = 100_000
     """How many users are sampled for the final figures; each is ranked against every item."""
+    leave_out: Literal["seen", "positives"] = "seen"
+    """What is not recommended to a user again. `seen`: all that the user knows from training,
+    positive or not, which serving leaves out with `exclude_seen`; `positives`: only the positives,
+    as published figures on positives alone have it."""
     cold_item_interactions: PositiveInt = 5
     """An item with fewer training interactions is a cold item."""
 

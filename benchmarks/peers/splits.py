@@ -14,7 +14,7 @@ from benchmarks.data import prepare_gowalla
 from benchmarks.final import read_final
 from benchmarks.peers.processes import ROOT
 from pipelines.config import RunConfig, load_config
-from pipelines.data.blocks import every_positive
+from pipelines.data.blocks import every_positive, left_out
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate
 from towers.features.vocabulary import Tokens
@@ -37,11 +37,14 @@ class Split:
 
     def evaluate(self, scorer: Scorer) -> Evaluation:
         """Measure a scorer on the test part, as `fm-recall run` measures its own."""
+        interactions, config = self.dataset.interactions, self.config.evaluation
+        users = np.arange(interactions.shape[0])
         return evaluate(
             scorer,
-            train=every_positive(self.dataset.interactions),
+            train=every_positive(interactions),
+            seen=left_out(interactions, users, what=config.leave_out),
             test=self.test,
-            config=self.config.evaluation,
+            config=config,
         )
 
     def write(self, folder: Path) -> None:

@@ -96,27 +96,28 @@ class CandidateTable:
         unwanted = latest = no_pairs()
         has_i2i = any(channel.name == "i2i" for channel in self._plan)
         if has_i2i or self._settings.exclude_seen:
-            seen, given = self._parts.seen.pairs("user", sources.rows), sources.histories
+            given = sources.histories
             if has_i2i:
-                latest = self._latest(sources, seen)
+                latest = self._latest(sources, self._parts.seen.chosen("user", sources.rows))
             if self._settings.exclude_seen:
+                seen = self._parts.seen.pairs("user", sources.rows)
                 both = np.append(seen[0], given[0]), np.append(seen[1], given[1])
                 keys = number_pairs(both)
                 unwanted = keys // STRIDE, keys % STRIDE
         return Users(rows=sources.rows, vectors=sources.vectors, unwanted=unwanted, latest=latest)
 
-    def _latest(self, sources: Sources, seen: Pairs) -> Pairs:
+    def _latest(self, sources: Sources, chosen: Pairs) -> Pairs:
         """The items that i2i starts from: see `CandidateSettings.latest`."""
         places, rows = sources.histories
         has_history = np.zeros(sources.size, dtype=np.bool_)
         has_history[places] = True
-        from_training = ~has_history[seen[0]]
+        from_training = ~has_history[chosen[0]]
         given = _last_of(places, rows, order=np.arange(len(rows)), count=self._settings.latest)
         if not from_training.any():
             return given
         if self._by_rarity is None:
             self._by_rarity = item_counts(self._parts)
-        known = seen[0][from_training], seen[1][from_training]
+        known = chosen[0][from_training], chosen[1][from_training]
         rarest = _last_of(*known, order=-self._by_rarity[known[1]], count=self._settings.latest)
         return np.append(given[0], rarest[0]), np.append(given[1], rarest[1])
 

@@ -40,7 +40,8 @@ def query(
     k: Annotated[int, typer.Option("-k", help="How many to retrieve.")] = 10,
     exclude: Annotated[str, typer.Option(help="Ids to leave out, separated by commas.")] = "",
     exclude_seen: Annotated[
-        bool, typer.Option("--exclude-seen", help="Leave out what the user has interacted with.")
+        bool,
+        typer.Option("--exclude-seen", help="Leave out what the user has seen, positive or not."),
     ] = False,
     show: Annotated[
         str, typer.Option(help="Columns of the target's table to show, separated by commas.")

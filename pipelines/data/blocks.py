@@ -7,7 +7,7 @@ they are held in memory, as one block, or stored on disk, in as many as keep eac
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,9 +33,13 @@ SCHEMA = pa.schema(
         "weight": pa.float32(),
         "part": pa.int8(),
         "timestamp": pa.float64(),
+        "is_positive": pa.bool_(),
     }
 )
-"""The columns of a stored block; the time is null where there is none."""
+"""The columns of a stored block; the time is null where there is none.
+
+Rows that are no positives are what users have judged otherwise: see `Interactions.seen_of`.
+"""
 
 SHAPE = "blocks.json"
 BLOCK_OF_USER = "block_of_user.npy"
@@ -51,6 +55,12 @@ class Block:
     """Rows of the users [n], ascending; also those without interactions."""
     matrix: sparse.csr_array
     """Weights of their positives [n, n_items] float32; a user's items from old to new."""
+    judged: sparse.csr_array | None = None
+    """What they know without a positive, [n, n_items] bool; None where there is no such item."""
+
+    def seen(self) -> sparse.csr_array:
+        """What each of them knows, [n, n_items] bool."""
+        return _seen(self.matrix, self.judged)
 
 
 class Interactions(Protocol):
@@ -64,6 +74,11 @@ class Interactions(Protocol):
     @property
     def has_times(self) -> bool:
         """Whether a user's items are in order of time, rather than in any order."""
+        ...
+
+    @property
+    def has_judged(self) -> bool:
+        """Whether users know items without a positive."""
         ...
 
     @property
@@ -94,6 +109,13 @@ class Interactions(Protocol):
         """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
         ...
 
+    def seen_of(self, users: Rows) -> sparse.csr_array:
+        """What some user rows know: the positives, and what they have judged otherwise.
+
+        As `of`, but bool.
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class HeldInteractions:
@@ -102,8 +124,15 @@ class HeldInteractions:
     matrix: sparse.csr_array
     """Weights [n_users, n_items] float32; a user's items from old to new."""
     has_times: bool = False
+    judged: sparse.csr_array | None = None
+    """What users know without a positive, [n_users, n_items] bool."""
 
     n_blocks = 1
+
+    @property
+    def has_judged(self) -> bool:
+        """Whether users know items without a positive."""
+        return self.judged is not None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,13 +158,20 @@ class HeldInteractions:
     def block(self, number: int) -> Block:
         """The one block, 0."""
         del number
-        return Block(np.arange(self.shape[0]), self.matrix)
+        return Block(np.arange(self.shape[0]), self.matrix, self.judged)
 
     def of(self, users: Rows) -> sparse.csr_array:
         """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
+        return self._rows(self.matrix, users)
+
+    def seen_of(self, users: Rows) -> sparse.csr_array:
+        """What some user rows know, positive or not; see `Interactions.seen_of`."""
+        return self._rows(_seen(self.matrix, self.judged), users)
+
+    def _rows(self, matrix: sparse.csr_array, users: Rows) -> sparse.csr_array:
         if len(users) == self.shape[0]:
-            return self.matrix
-        return _spread(self.matrix[users], users, n_users=self.shape[0])
+            return matrix
+        return _spread(matrix[users], users, n_users=self.shape[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +191,11 @@ class StoredInteractions:
     def has_times(self) -> bool:
         """Whether a user's items are in order of time, rather than in any order."""
         return bool(self._described["has_times"])
+
+    @property
+    def has_judged(self) -> bool:
+        """Whether users know items without a positive."""
+        return bool(self._described["has_judged"])
 
     @cached_property
     def user_counts(self) -> Rows:
@@ -179,27 +220,43 @@ class StoredInteractions:
     def rows(self) -> dict[str, NDArray[Any]]:
         """All positives by the columns of `SCHEMA`, a user's from old to new; held in memory."""
         blocks = [self._columns(number, SCHEMA.names) for number in range(self.n_blocks)]
-        return {name: np.concatenate([block[name] for block in blocks]) for name in SCHEMA.names}
+        return {
+            name: np.concatenate([block[name][block["is_positive"]] for block in blocks])
+            for name in SCHEMA.names
+        }
 
     def block(self, number: int) -> Block:
         """Read a block."""
         users = np.flatnonzero(self.block_of_user == number)
-        names = ["user_row", "item_row", "weight"]
-        rows, items, weights = self._columns(number, names).values()
-        sizes = np.bincount(rows, minlength=self.shape[0])[users]
-        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-        shape = (len(users), self.shape[1])
-        return Block(users, sparse.csr_array((weights, items, starts), shape=shape))
+        columns = self._columns(number, ["user_row", "item_row", "weight", "is_positive"])
+        positive = columns["is_positive"]
+
+        def matrix(kept: NDArray[np.bool_], values: NDArray[Any]) -> sparse.csr_array:
+            sizes = np.bincount(columns["user_row"][kept], minlength=self.shape[0])[users]
+            starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+            parts = (values[kept], columns["item_row"][kept], starts)
+            return sparse.csr_array(parts, shape=(len(users), self.shape[1]))
+
+        judged = None if positive.all() else matrix(~positive, ~positive)
+        return Block(users, matrix(positive, columns["weight"]), judged)
 
     def of(self, users: Rows) -> sparse.csr_array:
         """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
+        return self._gather(users, lambda block: block.matrix)
+
+    def seen_of(self, users: Rows) -> sparse.csr_array:
+        """What some user rows know, positive or not; see `Interactions.seen_of`."""
+        return self._gather(users, Block.seen)
+
+    def _gather(self, users: Rows, matrix: Callable[[Block], sparse.csr_array]) -> sparse.csr_array:
+        """Put together the rows of some users from the matrices of their blocks."""
         nothing = (np.empty(0, np.float32), np.empty(0, np.int32), np.zeros(1, np.int32))
         found = [sparse.csr_array(nothing, shape=(0, self.shape[1]))]
         order = [users[:0]]
         for number in np.unique(self.block_of_user[users]):
             block = self.block(int(number))
             chosen = np.flatnonzero(np.isin(block.users, users))
-            found.append(block.matrix[chosen])
+            found.append(matrix(block)[chosen])
             order.append(block.users[chosen])
         rows = np.concatenate(order)
         ascending = np.argsort(rows)
@@ -231,15 +288,18 @@ def write_block(path: Path, rows: pa.Table) -> None:
 def finish_blocks(
     folder: Path, *, block_of_user: NDArray[np.int32], n_items: int, n_blocks: int, has_times: bool
 ) -> None:
-    """Count what the blocks of a folder hold, and write what `StoredInteractions` needs beside."""
+    """Count the positives of stored blocks, and write what `StoredInteractions` needs beside."""
     n_users = len(block_of_user)
     user_counts = np.zeros((len(PARTS), n_users), dtype=np.int64)
     item_counts = np.zeros((len(PARTS), n_items), dtype=np.int64)
+    has_judged = False
     for number in range(n_blocks):
-        table = pq.read_table(block_file(folder, number), columns=["user_row", "item_row", "part"])
-        users, items, part = (column.to_numpy() for column in table.columns)
+        names = ["user_row", "item_row", "part", "is_positive"]
+        table = pq.read_table(block_file(folder, number), columns=names)
+        users, items, part, positive = (column.to_numpy() for column in table.columns)
+        has_judged |= not positive.all()
         for code in range(len(PARTS)):
-            chosen = part == code
+            chosen = positive & (part == code)
             user_counts[code] += np.bincount(users[chosen], minlength=n_users)
             item_counts[code] += np.bincount(items[chosen], minlength=n_items)
     np.save(folder / BLOCK_OF_USER, block_of_user)
@@ -250,6 +310,7 @@ def finish_blocks(
         "n_items": n_items,
         "n_blocks": n_blocks,
         "has_times": has_times,
+        "has_judged": has_judged,
     }
     (folder / SHAPE).write_text(json.dumps(described), encoding="utf-8")
 
@@ -271,6 +332,13 @@ def sample_users(interactions: Interactions, *, limit: int, seed: int) -> sparse
     return interactions.of(np.sort(drawn))
 
 
+def left_out(
+    interactions: Interactions, users: Rows, *, what: Literal["seen", "positives"]
+) -> sparse.csr_array:
+    """What is not to be recommended to some user rows: as `of`, or as `seen_of`."""
+    return interactions.seen_of(users) if what == "seen" else interactions.of(users)
+
+
 def all_blocks(interactions: Interactions, order: Sequence[int] | None = None) -> Iterator[Block]:
     """Read the blocks, one at a time, by default in the order of their numbers."""
     for number in range(interactions.n_blocks) if order is None else order:
@@ -281,6 +349,12 @@ def ids_of(table: pd.DataFrame, column: str) -> NDArray[Any]:
     """Take a table's ids as int64 or str objects."""
     values = table[column]
     return values.to_numpy(np.int64 if pd.api.types.is_integer_dtype(values.dtype) else object)
+
+
+def _seen(matrix: sparse.csr_array, judged: sparse.csr_array | None) -> sparse.csr_array:
+    """Join positives and what else is known, [n, n_items] bool."""
+    positives = matrix.astype(np.bool_)
+    return positives if judged is None else sparse.csr_array(positives + judged)
 
 
 def _spread(matrix: sparse.csr_array, rows: Rows, *, n_users: int) -> sparse.csr_array:

@@ -85,7 +85,8 @@ class Prepared:
         stored = self._stored(*parts)
         if stored.n_blocks > 1:
             return stored
-        return HeldInteractions(stored.block(0).matrix, has_times=stored.has_times)
+        block = stored.block(0)
+        return HeldInteractions(block.matrix, has_times=stored.has_times, judged=block.judged)
 
     def frame(self, *parts: Part) -> pd.DataFrame:
         """The positives of one or more parts as a table, in order of time where they have times.

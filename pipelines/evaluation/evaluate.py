@@ -84,13 +84,15 @@ def evaluate(
     train: scipy.sparse.csr_array,
     test: scipy.sparse.csr_array,
     config: EvaluationConfig,
+    seen: scipy.sparse.csr_array | None = None,
     item_counts: NDArray[np.int64] | None = None,
     batch_size: int = 256,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Rank the full corpus for every user with test items, and measure the lists.
 
-    A user's train items are masked; a test item among them cannot be found, and counts as missed.
+    The items that a user has seen are masked; a test item among them cannot be found, and counts as
+    missed.
 
     Args:
         scorer: gives the scores; an item of -inf is not recommended.
@@ -98,6 +100,8 @@ def evaluate(
             test items are looked at.
         test: [n_users, n_items]; nonzero where the user should be recommended the item.
         config: the cut-offs, the metric that decides, and what a cold item is.
+        seen: [n_users, n_items]; nonzero where the item is not recommended to the user; only the
+            train items by default.
         item_counts: the train positives of each item, [n_items]; counted in `train` by default.
         batch_size: how many users are scored at once, at most.
         advance: called with the number of users after each batch.
@@ -109,6 +113,7 @@ def evaluate(
     """
     _check(train, test, config=config)
     train, test = _positives(train), _positives(test)
+    seen = train if seen is None else _positives(seen)
     popularity = train.sum(axis=0) if item_counts is None else item_counts
     segments = _segments(train, test, popularity=popularity, config=config)
     alone = _segments_alone(test, popularity=popularity, config=config)
@@ -118,12 +123,12 @@ def evaluate(
     for start in range(0, len(users), batch_size):
         batch = users[start : start + batch_size]
         scores = _scores(scorer, batch, n_items=train.shape[1])
-        ranked = rank_items(scores, max(config.k), exclude=train[batch])
+        ranked = rank_items(scores, max(config.k), exclude=seen[batch])
         found = _found(ranked, test[batch])
         for segment in segments.values():
             segment.add(batch, ranked, found)
         for segment in alone.values():
-            ranked_alone = segment.rank_alone(scores, max(config.k), exclude=train[batch])
+            ranked_alone = segment.rank_alone(scores, max(config.k), exclude=seen[batch])
             segment.add(batch, ranked_alone, _found(ranked_alone, test[batch]))
         deciles.add(batch, ranked, found)
         if advance is not None:

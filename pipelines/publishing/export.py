@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import sparse
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import Block, all_blocks
@@ -139,13 +140,17 @@ def _write_tables(
     write_vocabulary(dataset.vocabulary, folder / "vocabulary")
     for side, table in tables.items():
         Embeddings.from_pandas(table, vectors[side]).write(folder / f"{side}s.parquet")
-    pairs = (_pairs(block) for block in all_blocks(dataset.interactions))
-    write_pairs(folder / "seen.parquet", pairs)
+    blocks = all_blocks(dataset.interactions)
+    write_pairs(folder / "seen.parquet", (_pairs(block, block.matrix) for block in blocks))
+    if dataset.interactions.has_judged:
+        blocks = all_blocks(dataset.interactions)
+        judged = (_pairs(block, block.judged) for block in blocks if block.judged is not None)
+        write_pairs(folder / "judged.parquet", judged)
 
 
-def _pairs(block: Block) -> Pairs:
-    """The users and items of a block's positives, by row."""
-    places, items = block.matrix.tocoo().coords
+def _pairs(block: Block, matrix: sparse.csr_array) -> Pairs:
+    """The users and items of the entries of a block's matrix, by row."""
+    places, items = matrix.tocoo().coords
     return block.users[places], items.astype(np.int64)
 
 

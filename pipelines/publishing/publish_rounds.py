@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import sample_users
+from pipelines.data.blocks import left_out, sample_users
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
@@ -137,6 +138,7 @@ class Rounds:
             return evaluate(
                 scorer,
                 train=self._known,
+                seen=self._seen,
                 item_counts=self._fits.final_data.interactions.item_counts,
                 test=self._test,
                 config=self.config.evaluation,
@@ -154,9 +156,19 @@ class Rounds:
 
     @cached_property
     def _known(self) -> sparse.csr_array:
-        """What these users have in training, [n_users, n_items]."""
-        users = np.flatnonzero(np.diff(self._test.indptr))
-        return self._fits.final_data.interactions.of(users)
+        """The positives of these users in training, [n_users, n_items]."""
+        return self._fits.final_data.interactions.of(self._asked)
+
+    @cached_property
+    def _seen(self) -> sparse.csr_array:
+        """What is not recommended to these users, [n_users, n_items]."""
+        what = self.config.evaluation.leave_out
+        return left_out(self._fits.final_data.interactions, self._asked, what=what)
+
+    @property
+    def _asked(self) -> NDArray[np.int64]:
+        """The rows of the users that are evaluated."""
+        return np.flatnonzero(np.diff(self._test.indptr))
 
     def _is_best(self, number: int) -> bool:
         """Whether no earlier round of this run has a better validation figure."""

@@ -16,6 +16,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipelines.data.blocks import left_out
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import LARGEST_BLOCK, evaluate
 from pipelines.progress import Reporter
@@ -95,6 +96,7 @@ def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> f
         found = evaluate(
             match_scorer(vectors),
             train=job.known,
+            seen=job.seen,
             test=test,
             config=settings,
             item_counts=dataset.interactions.item_counts,
@@ -119,7 +121,7 @@ def weight_for_share(model: TwoTower, job: Fit, *, share: float) -> float:
     cold = _cold_items(dataset, simulated=not is_enough, seed=job.config.seed)
     vectors = _vectors_without_ids(model, dataset, cold)
     users = _some_users(dataset.interactions.user_counts, seed=job.config.seed)
-    known = dataset.interactions.of(users)
+    known = left_out(dataset.interactions, users, what=job.config.evaluation.leave_out)
     is_cold = np.zeros(len(dataset.item_ids), dtype=np.bool_)
     is_cold[cold] = True
     gaps = []

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import RunConfig
+from pipelines.data.blocks import left_out
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
@@ -59,11 +61,21 @@ class Fit:
 
     @cached_property
     def known(self) -> sparse.csr_array:
-        """What the validation users have in training, [n_users, n_items]; others' rows empty."""
-        asked = np.empty(0, dtype=np.int64)
-        if self.validation is not None:
-            asked = np.flatnonzero(np.diff(self.validation.indptr))
-        return self.dataset.interactions.of(asked)
+        """The positives of the validation users, [n_users, n_items]; others' rows empty."""
+        return self.dataset.interactions.of(self._asked)
+
+    @cached_property
+    def seen(self) -> sparse.csr_array:
+        """What is not recommended to the validation users, likewise."""
+        what = self.config.evaluation.leave_out
+        return left_out(self.dataset.interactions, self._asked, what=what)
+
+    @property
+    def _asked(self) -> NDArray[np.int64]:
+        """The rows of the validation users."""
+        if self.validation is None:
+            return np.empty(0, dtype=np.int64)
+        return np.flatnonzero(np.diff(self.validation.indptr))
 
 
 @dataclass(kw_only=True)
@@ -201,6 +213,7 @@ def _validate(model: TwoTower, job: Fit) -> Record:
     result = evaluate(
         match_scorer(embed(model, job.dataset)),
         train=job.known,
+        seen=job.seen,
         item_counts=job.dataset.interactions.item_counts,
         test=job.validation,
         config=job.config.evaluation,

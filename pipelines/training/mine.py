@@ -57,9 +57,10 @@ def mine_fitted(
     index, queries = _index(vectors), vectors["user"]
     mined = _Mined(len(queries), ranks=ranks, seed=seed)
     for block in all_blocks(dataset.interactions):
+        seen = block.seen()
         for places in _batches(np.arange(len(block.users))):
             users = block.users[places]
-            query, item = block.matrix[places].tocoo().coords
+            query, item = seen[places].tocoo().coords
             found, _ = search_without(
                 index,
                 queries[users],

@@ -125,7 +125,7 @@ def _list_excluded(parts: Parts, direction: Direction, questions: Sequence[Quest
     """List the targets that each source must not be answered with.
 
     These are the ids to exclude, in i2i and u2u the source itself and, where `exclude_seen` is set,
-    what the source has in training or in the history given.
+    what the source has seen in training or has in the history given.
 
     Returns:
         The rows of sources among all those stacked, and the row of one such target for each.

@@ -59,7 +59,7 @@ class Parts:
     def seen(self) -> Seen:
         """The training positives."""
         shape = (len(self.users.vectors), len(self.items.vectors))
-        return Seen.read(self.bundle.seen, shape=shape)
+        return Seen.read(self.bundle.seen, shape=shape, judged=self.bundle.judged)
 
     @cached_property
     def schema(self) -> Schema:

@@ -93,8 +93,8 @@ class Retriever:
                 of item ids.
             k: how many; fewer come only where no more are left.
             exclude: ids of targets to leave out; unknown ones do no harm.
-            exclude_seen: in u2i, leave out the items that the user has in training or in the
-                history given; in i2u, the users that have the item.
+            exclude_seen: in u2i, leave out the items that the user has seen in training, positive
+                or not, or has in the history given; in i2u, the users that have seen the item.
             where: which targets may be found, by the columns of their table; see
                 `serving.search.filters`.
             min_score: leave out targets that score less.

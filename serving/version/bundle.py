@@ -55,6 +55,12 @@ class Bundle:
         return self.path / "seen.parquet"
 
     @property
+    def judged(self) -> Path | None:
+        """The pairs of users and items that are known without a positive, if there are some."""
+        path = self.path / "judged.parquet"
+        return path if path.exists() else None
+
+    @property
     def checkpoint(self) -> Path:
         """The folder of the checkpoint that training continues from."""
         return self.path / "checkpoint"

@@ -1,4 +1,4 @@
-"""Seen: which items each user has interacted with, and so which users each item has."""
+"""Seen: which items each user has chosen or judged, and so which users each item has."""
 
 from __future__ import annotations
 
@@ -30,41 +30,67 @@ class Seen:
     """Pairs of a user and an item, by row."""
 
     matrix: scipy.sparse.csr_array
-    """[n_users, n_items]; its stored entries are the pairs, a user's items from old to new."""
+    """[n_users, n_items]; its stored entries are what users have chosen, from old to new."""
+    judged: scipy.sparse.csr_array | None = None
+    """Likewise, what they know without having chosen it: what they have rated low."""
 
     @classmethod
-    def read(cls, path: Path, *, shape: tuple[int, int]) -> Seen:
-        """Read what `write` wrote, for so many users and items.
+    def read(cls, path: Path, *, shape: tuple[int, int], judged: Path | None = None) -> Seen:
+        """Read what `write_pairs` wrote, for so many users and items.
+
+        Args:
+            path: the pairs of what users have chosen.
+            shape: the number of users, and of items.
+            judged: the pairs of what else they know, if there are some.
 
         Raises:
-            BundleError: the file is not such a table.
+            BundleError: a file is not such a table.
         """
-        return cls(_group(path, shape=shape))
+        others = None if judged is None else _group(judged, shape=shape)
+        return cls(_group(path, shape=shape), others)
 
     def write(self, path: Path) -> None:
-        """Write Parquet, in order of the users; the items of one user stay in their order."""
+        """Write what users have chosen as Parquet, in order of the users, and of their items."""
         write_pairs(path, _blocks(self.matrix))
 
     def of(self, source: Side, row: int) -> Rows:
-        """The items that the user has, from old to new (the users that the item has).
+        """The items that the user has chosen, from old to new (the users who chose the item).
 
         Row -1 has none.
         """
-        return self.pairs(source, np.array([row]))[1]
+        return self.chosen(source, np.array([row]))[1]
 
-    def pairs(self, source: Side, rows: Rows) -> Pairs:
-        """What each of `rows` [n] has, as their places in `rows` and the rows of what they have.
+    def chosen(self, source: Side, rows: Rows) -> Pairs:
+        """What each of `rows` [n] has chosen, as places in `rows` and the rows of what was chosen.
 
         Rows that the pairs were not counted for, -1 among them, have nothing.
         """
-        matrix = self.matrix if source == "user" else self._by_item
-        places = np.flatnonzero((rows >= 0) & (rows < matrix.shape[0]))
-        found = matrix[rows[places]].tocoo().coords
-        return places[found[0]], found[1].astype(np.int64)
+        return _entries(self.matrix if source == "user" else self._by_item, rows)
+
+    def pairs(self, source: Side, rows: Rows) -> Pairs:
+        """What each of `rows` [n] has chosen or judged; otherwise as `chosen`, in any order."""
+        chosen = self.chosen(source, rows)
+        if self.judged is None:
+            return chosen
+        matrix = self.judged if source == "user" else self._judged_by_item
+        judged = _entries(matrix, rows)
+        return np.append(chosen[0], judged[0]), np.append(chosen[1], judged[1])
 
     @cached_property
     def _by_item(self) -> scipy.sparse.csr_array:
         return self.matrix.T.tocsr()
+
+    @cached_property
+    def _judged_by_item(self) -> scipy.sparse.csr_array:
+        nothing = scipy.sparse.csr_array(self.matrix.shape, dtype=np.bool_)
+        return (nothing if self.judged is None else self.judged).T.tocsr()
+
+
+def _entries(matrix: scipy.sparse.csr_array, rows: Rows) -> Pairs:
+    """The places in `rows` [n] and the columns of the entries of some rows, -1 for none."""
+    places = np.flatnonzero((rows >= 0) & (rows < matrix.shape[0]))
+    found = matrix[rows[places]].tocoo().coords
+    return places[found[0]], found[1].astype(np.int64)
 
 
 def write_pairs(path: Path, blocks: Iterable[Pairs]) -> None:

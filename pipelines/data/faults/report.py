@@ -73,7 +73,7 @@ class TableReport:
         """Say it, one fact a line."""
         facts = [
             (self.empty_lines, "empty lines"),
-            (self.positives.not_positive, "not positive: rating below positive_rating"),
+            (self.positives.not_positive, "not positive, but seen: rating below positive_rating"),
             (self.positives.merged, "repeats of a user and an item, merged into the earliest"),
             (
                 self.positives.in_training,

@@ -59,12 +59,12 @@ def _database(folder: Path) -> duckdb.DuckDBPyConnection:
 
 
 def find_places(settled: Sequence[Path], *, ranks: Sequence[int], scratch: Path) -> list[Place]:
-    """Find the interaction at each rank, counted from 0, in order of time.
+    """Find the positive at each rank, counted from 0, in order of time.
 
     The place of a rank that does not exist is `NOWHERE`. Time is cut into slices of one length, and
     only the rows of one slice are sorted.
     """
-    rows = "(SELECT timestamp, position FROM read_parquet(?) WHERE NOT is_test)"
+    rows = "(SELECT timestamp, position FROM read_parquet(?) WHERE NOT is_test AND is_positive)"
     names = list(map(str, settled))
     with connect(scratch) as database:
 

@@ -30,7 +30,7 @@ def checked_file(folder: Path, table: str, chunk: int) -> Path:
 
 
 def settled_file(folder: Path, block: int) -> Path:
-    """The path of the positives of a block, from all tables."""
+    """The path of the positives of a block, from all tables, and of what else users know."""
     return folder / f"settled-{block:06d}.parquet"
 
 

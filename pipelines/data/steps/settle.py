@@ -42,16 +42,19 @@ marked AS (
 ),
 numbered AS (
     SELECT *, row_number() OVER (
-        PARTITION BY is_test, user_row, item_row, is_positive AND NOT is_repeat
+        PARTITION BY is_test, user_row, item_row, is_positive, is_repeat
         ORDER BY timestamp, position
     ) AS number
     FROM marked
 )
-SELECT is_test, user_row, item_row, timestamp, position, weight, draw,
+SELECT is_test, user_row, item_row, timestamp, position, weight, draw, is_positive,
+    NOT is_test AS is_first,
     CASE WHEN is_positive THEN 'kept' ELSE 'not_positive' END AS fate
 FROM counted WHERE is_several IS NULL
 UNION ALL
-SELECT is_test, user_row, item_row, timestamp, position, weight, draw, CASE
+SELECT is_test, user_row, item_row, timestamp, position, weight, draw, is_positive,
+    NOT is_test AND number = 1 AS is_first,
+    CASE
     WHEN is_repeat THEN 'repeated'
     WHEN NOT is_positive THEN 'not_positive'
     WHEN number > 1 THEN 'merged'
@@ -60,7 +63,7 @@ END AS fate
 FROM numbered
 """
 """Decides on each row: of equal rows the first is kept, and of the positives of a user and an
-item the earliest.
+item the earliest. Of the others of a user and an item, the first says that the user knows it.
 
 The rows of a pair that occurs once, which most are, need no sorting.
 """
@@ -74,6 +77,14 @@ WHERE is_test AND fate = 'kept' AND EXISTS (
 """
 """A test row is left out if its user and item are among the training interactions."""
 
+
+STORED = """
+COPY (
+    SELECT * EXCLUDE (fate, is_first) FROM judged
+    WHERE fate = 'kept' OR fate = 'not_positive' AND is_first
+) TO $path (FORMAT parquet)
+"""
+"""Writes the positives, and what users have judged otherwise before the test."""
 
 FATES = """
 SELECT is_test, fate, count(*), min(user_row), max(user_row), min(item_row), max(item_row)
@@ -104,11 +115,7 @@ class SettleBlock:
             if any(fate == "repeated" for _, fate, *_ in fates):
                 self._write_repeated(database, number)
             with whole_file(settled_file(self.folder, number)) as beside:
-                database.execute(
-                    "COPY (SELECT * EXCLUDE fate FROM judged WHERE fate = 'kept') "
-                    "TO $path (FORMAT parquet)",
-                    {"path": str(beside)},
-                )
+                database.execute(STORED, {"path": str(beside)})
         counts: dict[str, dict[str, int]] = {name: {} for name in self.chunks}
         extremes = None
         for is_test, fate, count, *found in fates:

@@ -27,6 +27,7 @@ FROM read_parquet($settled)
 
 AT_RANDOM = f"""
 SELECT *, CASE
+    WHEN NOT is_positive THEN {TRAIN}
     WHEN is_test OR rank <= n_test THEN {TEST}
     WHEN rank <= n_test + least(round_even((n - n_test) * $validation, 0), n - n_test - 1)
         THEN {VALIDATION}
@@ -38,11 +39,12 @@ FROM (
         SELECT *, count(*) OVER user_ AS n,
             row_number() OVER (user_ ORDER BY draw, timestamp, position) AS rank
         FROM read_parquet($settled)
-        WINDOW user_ AS (PARTITION BY is_test, user_row)
+        WINDOW user_ AS (PARTITION BY is_test, is_positive, user_row)
     )
 )
 """
-"""The rows of a user with the smallest draws are held out; at least one stays in training."""
+"""The positives of a user with the smallest draws are held out; at least one stays in training, and
+what the user has judged otherwise is known from the start."""
 
 KNOWN = """EXISTS (
     FROM read_parquet($known) AS known
@@ -50,9 +52,11 @@ KNOWN = """EXISTS (
 )"""
 
 STORED = f"""
-SELECT user_row, item_row, weight, timestamp, is_moved,
+SELECT user_row, item_row, weight, timestamp, is_positive, is_moved,
     CASE WHEN is_moved THEN {TRAIN} ELSE part END AS part
-FROM (SELECT *, part <> {TRAIN} AND {{known}} AS is_moved FROM ({{parted}}) AS parted)
+FROM (
+    SELECT *, is_positive AND part <> {TRAIN} AND {{known}} AS is_moved FROM ({{parted}}) AS parted
+)
 ORDER BY user_row, timestamp, CASE WHEN is_moved THEN {TRAIN} ELSE part END, part, position
 """
 """Pairs that an earlier version was trained on are not held out. Rows are sorted by user, and by
@@ -71,7 +75,7 @@ class Cuts:
 
 @dataclass(frozen=True, kw_only=True)
 class StoreBlock:
-    """Decides on the part of each positive, and writes the block."""
+    """Decides on the part of each interaction, and writes the block."""
 
     split: Split
     cuts: Cuts

@@ -85,7 +85,7 @@ class Options(RequestModel):
     exclude_seen: bool = Field(
         False,
         strict=True,
-        description="u2i and i2u: leave out what the user has seen, or who has the item.",
+        description="u2i and i2u: leave out what the user has seen, or who has seen the item.",
     )
     where: Annotated[Filter | None, BeforeValidator(check_filter_size)] = Field(
         None, description="Which targets may be found, by the columns of their table."

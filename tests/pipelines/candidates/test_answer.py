@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import scipy.sparse
 
 from pipelines.candidates import sources as candidate_sources
 from pipelines.candidates.answer import AudienceTable, CandidateTable
 from pipelines.candidates.settings import load_settings
 from serving.version.embeddings import Embeddings
+from serving.version.seen import Seen
 from tests.pipelines.candidates.candidates_support import World, best
 
 FIRST = 2**60
@@ -76,6 +78,24 @@ def test_k_is_honoured_whatever_is_left_out() -> None:
         assert sorted([*found, *world.has(user)]) == list(range(50))
     frame, _ = candidates(world, users, k=50, exclude_seen=False)
     assert (frame.groupby("user_id").size() == 50).all()
+
+
+def test_what_was_judged_is_left_out_and_nothing_starts_from_it() -> None:
+    world = World.random()
+    judged = np.zeros(world.seen.matrix.shape, dtype=np.bool_)
+    judged[2] = np.arange(50) % 3 == 0
+    judged[2, world.has(2)] = False
+    table = world.users_table([2])
+    before, _ = candidates(world, table, k=50, channels=[{"name": "i2i", "quota": 50}])
+    seen = Seen(world.seen.matrix, scipy.sparse.csr_array(judged))
+    after, _ = candidates(
+        dataclasses.replace(world, seen=seen), table, k=50, channels=[{"name": "i2i", "quota": 50}]
+    )
+    judged_ids = set(world.items.ids.take(np.flatnonzero(judged[2])))
+    kept = before[~before["item_id"].isin(judged_ids)]
+    assert after["item_id"].tolist() == kept["item_id"].tolist()
+    np.testing.assert_allclose(after["score"], kept["score"], rtol=1e-5)
+    assert len(kept) == len(before) - judged.sum()
 
 
 def test_channels_come_in_order_with_their_own_scores() -> None:

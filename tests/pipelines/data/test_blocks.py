@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from pipelines.data.blocks import (
     block_file,
     every_positive,
     finish_blocks,
+    left_out,
     sample_users,
     write_block,
 )
@@ -40,14 +41,22 @@ pairs = st.lists(
 )
 
 
-def store(folder: Path, triples: Triples, block_of_user: list[int], *, n_blocks: int) -> None:
-    """Write blocks whose weights are the places of the pairs in the list."""
+def store(
+    folder: Path,
+    triples: Triples,
+    block_of_user: list[int],
+    *,
+    n_blocks: int,
+    judged: Container[int] = (),
+) -> None:
+    """Write blocks whose weights are the places of the pairs; some items are judged only."""
     folder.mkdir(exist_ok=True)
     for number in range(n_blocks):
         mine = [(*t, w) for w, t in enumerate(triples, 1) if block_of_user[t[0]] == number]
         mine.sort(key=lambda row: row[0])
         user, item, part, weight = zip(*mine, strict=True) if mine else ((), (), (), ())
-        columns = (user, item, weight, part, [None] * len(user))
+        positive = [i not in judged for i in item]
+        columns = (user, item, weight, part, [None] * len(user), positive)
         arrays = [
             pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)
         ]
@@ -61,16 +70,30 @@ def store(folder: Path, triples: Triples, block_of_user: list[int], *, n_blocks:
     )
 
 
-def held(triples: Triples, parts: tuple[Part, ...]) -> HeldInteractions:
+def held(
+    triples: Triples, parts: tuple[Part, ...], *, judged: Container[int] = ()
+) -> HeldInteractions:
     """The same in memory."""
+    seen = _matrix(triples, parts, range(N_ITEMS))
+    known = np.array([[item in judged for item in range(N_ITEMS)]])
+    return HeldInteractions(
+        _matrix(triples, parts, [item for item in range(N_ITEMS) if item not in judged]),
+        has_times=True,
+        judged=sparse.csr_array((seen.toarray() > 0) & known) if judged else None,
+    )
+
+
+def _matrix(
+    triples: Triples, parts: tuple[Part, ...], items_of: Container[int]
+) -> sparse.csr_array:
     codes = [PARTS.index(part) for part in parts]
     kept = [(u, i, w) for w, (u, i, code) in enumerate(triples, 1) if code in codes]
+    kept = [row for row in kept if row[1] in items_of]
     kept.sort(key=lambda row: row[0])
     starts = np.searchsorted([u for u, _, _ in kept], np.arange(N_USERS + 1))
     weights = np.array([w for _, _, w in kept], dtype=np.float32)
     items = np.array([i for _, i, _ in kept], dtype=np.int64)
-    matrix = sparse.csr_array((weights, items, starts), shape=(N_USERS, N_ITEMS))
-    return HeldInteractions(matrix, has_times=True)
+    return sparse.csr_array((weights, items, starts), shape=(N_USERS, N_ITEMS))
 
 
 def entries(matrix: sparse.csr_array) -> list[tuple[list[int], list[float]]]:
@@ -84,6 +107,7 @@ def entries(matrix: sparse.csr_array) -> list[tuple[list[int], list[float]]]:
     block_of_user=st.lists(st.integers(0, 2), min_size=N_USERS, max_size=N_USERS),
     asked=st.sets(st.integers(0, N_USERS - 1)),
     parts=st.sampled_from(CASES),
+    judged=st.sampled_from([(), (0, 3)]),
 )
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stored_interactions_are_those_in_memory(
@@ -92,15 +116,21 @@ def test_stored_interactions_are_those_in_memory(
     block_of_user: list[int],
     asked: set[int],
     parts: tuple[Part, ...],
+    judged: tuple[int, ...],
 ) -> None:
-    store(tmp_path, triples, block_of_user, n_blocks=3)
-    stored, expected = StoredInteractions(tmp_path, parts), held(triples, parts)
+    store(tmp_path, triples, block_of_user, n_blocks=3, judged=judged)
+    stored = StoredInteractions(tmp_path, parts)
+    expected = held(triples, parts, judged=judged)
     assert (stored.shape, stored.has_times) == (expected.shape, True)
     np.testing.assert_array_equal(stored.user_counts, expected.user_counts)
     np.testing.assert_array_equal(stored.item_counts, expected.item_counts)
     users = np.array(sorted(asked), dtype=np.int64)
     assert entries(stored.of(users)) == entries(expected.of(users))
     assert entries(every_positive(stored)) == entries(expected.matrix)
+    known = _matrix(triples, parts, range(N_ITEMS)).toarray()[users] > 0
+    for interactions in (stored, expected):
+        assert (interactions.seen_of(users).toarray()[users] == known).all()
+        assert (left_out(interactions, users, what="positives") != expected.of(users)).nnz == 0
     found = []
     for number, block in enumerate(all_blocks(stored)):
         assert set(stored.block_of_user[block.users]) <= {number}

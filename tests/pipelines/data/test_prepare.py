@@ -160,13 +160,15 @@ def test_quarantine_sets_faults_aside_and_accounts_for_every_row(
     }
     prepared = make(make_config(data))
     assert pairs(prepared) == [(1, 1), (2, 3)]
+    seen = prepared.interactions("train", "validation", "test").seen_of(np.arange(2))
+    assert seen.toarray().tolist() == [[True, False, False], [False, True, True]]
     assert prepared.items["item_id"].tolist() == [1, 2, 3]  # an item that nobody liked is an item
     rejected = pd.read_csv(tmp_path / "rejects" / "interactions.csv", dtype=str)
     assert rejected["row"].tolist() == ["9", "3", "7", "8"]
     assert list(prepared.lines) == [
         "interactions: 8 rows read, 2 kept",
         "  1 empty lines",
-        "  1 not positive: rating below positive_rating",
+        "  1 not positive, but seen: rating below positive_rating",
         "  1 repeats of a user and an item, merged into the earliest",
         "  1 rejected: wrong number of fields",
         "  1 rejected: null user_id",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from pipelines.config import load_config
 from pipelines.data.blocks import every_positive
@@ -25,6 +26,7 @@ from pipelines.training.fit import FitState
 from serving.retrieval.retriever import Retriever
 from serving.version.embeddings import Embeddings
 from serving.version.store import Store
+from towers.features.schema import SIDES
 
 pytestmark = pytest.mark.slow
 
@@ -146,6 +148,46 @@ def test_the_round_that_validates_best_is_current(published: Published) -> None:
     best = [max(epoch["recall@5"] for epoch in found["epochs"]) for found in results["rounds"]]
     expected = 2 if best[1] >= best[0] else 1
     assert results["current_version"] == Store(out).current() == expected
+
+
+@pytest.mark.usefixtures("no_graphs")
+@pytest.mark.parametrize("leave_out", ["seen", "positives"])
+def test_what_was_rated_low_is_seen_and_left_out_of_figures_if_asked(
+    tiny: Tiny, tmp_path: Path, leave_out: str
+) -> None:
+    out, given = tmp_path / "models", tiny.tables["interactions"]
+    rated = given.assign(stars=np.where(np.arange(len(given)) % 3, 5, 1))
+    config = tiny.config(
+        data={"interactions": {"rating": "stars", "positive_rating": 4.0}},
+        training={"epochs": 1, "rounds": 0},
+        evaluation={"leave_out": leave_out},
+    )
+    results = run(config, out, frames=dict(tiny.tables) | {"interactions": rated})
+    retriever = Retriever.open(out)
+    seen, ids = retriever.parts.seen, {side: retriever.catalogue(side).find for side in SIDES}
+    n_train = results["data"]["counts"]["train"] + results["data"]["counts"]["validation"]
+    assert seen.matrix.nnz == n_train
+    last = rated["time"].max() + 1
+    users, items = (ids[side](rated[f"{side}_id"].to_numpy()) for side in SIDES)
+    chosen = np.zeros(seen.matrix.shape, dtype=np.int64)
+    chosen[users, items] = np.where(rated["stars"] > 3, rated["time"], last)
+    has = seen.matrix.toarray()
+    cut = chosen[has].max()
+    test = (chosen > cut) & (chosen < last)
+    low = np.zeros_like(has)
+    is_low = (rated["stars"] < 3) & (rated["time"] < cut)
+    low[users[is_low], items[is_low]] = True
+    assert seen.judged is not None
+    assert (seen.judged.toarray() == low).all()
+    vectors = {side: retriever.catalogue(side).vectors for side in SIDES}
+    expected = evaluate(
+        (vectors["user"] @ vectors["item"].T).__getitem__,
+        train=seen.matrix,
+        test=sparse.csr_array(test),
+        seen=sparse.csr_array(has | low if leave_out == "seen" else has),
+        config=config.evaluation,
+    )
+    assert results["rounds"][0]["evaluation"] == expected.to_dict()
 
 
 @pytest.mark.usefixtures("no_graphs")

@@ -39,6 +39,7 @@ def stored(folder: Path, *, n_blocks: int) -> Dataset:
         columns = {"user_row": chosen[rows.coords[0]], "item_row": rows.coords[1]}
         columns |= {"weight": rows.data, "part": np.zeros(rows.nnz, dtype=np.int8)}
         columns["timestamp"] = pa.nulls(rows.nnz, pa.float64())
+        columns["is_positive"] = np.ones(rows.nnz, dtype=np.bool_)
         write_block(block_file(folder, number), pa.table(columns))
     finish_blocks(
         folder, block_of_user=block_of_user, n_items=N_ITEMS, n_blocks=n_blocks, has_times=False

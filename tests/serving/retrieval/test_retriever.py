@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse
 import tensorflow as tf
 
 from serving.retrieval.retriever import Retriever
+from serving.version.seen import Seen
 from towers.errors import BundleError, QueryError
 
 ROW = 3
@@ -89,6 +91,21 @@ def test_exclusions_leave_room_for_others(request: pytest.FixtureRequest, kind: 
 def test_seen_targets_are_left_out_both_ways(world: Any, exact: Retriever) -> None:
     user_ids, item_ids = (world.sides[side].ids.to_numpy() for side in ("user", "item"))
     has = world.seen.matrix.toarray()
+    found = ids(exact.retrieve("u2i", id=USER, k=1000, exclude_seen=True))
+    assert set(found) == set(item_ids[~has[ROW]])
+    found = ids(exact.retrieve("i2u", id=ITEM, k=1000, exclude_seen=True))
+    assert set(found) == set(user_ids[~has[:, ROW]])
+
+
+def test_what_was_judged_is_left_out_both_ways(
+    world: Any, exact: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_ids, item_ids = (world.sides[side].ids.to_numpy() for side in ("user", "item"))
+    judged = np.zeros(world.seen.matrix.shape, dtype=np.bool_)
+    judged[ROW, 3:9] = judged[5:20, ROW] = True
+    has = world.seen.matrix.toarray() | judged
+    seen = Seen(world.seen.matrix, scipy.sparse.csr_array(judged))
+    monkeypatch.setitem(vars(exact.parts), "seen", seen)
     found = ids(exact.retrieve("u2i", id=USER, k=1000, exclude_seen=True))
     assert set(found) == set(item_ids[~has[ROW]])
     found = ids(exact.retrieve("i2u", id=ITEM, k=1000, exclude_seen=True))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from serving.version import seen as module
 from serving.version.seen import COLUMNS, Seen, write_pairs
 from towers.errors import BundleError
+from towers.features.schema import SIDES
 
 PAIRS = np.array([[0, 1, 1], [0, 0, 0], [1, 0, 1]])
 BLOCKS = st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8))))
@@ -23,6 +24,17 @@ def test_what_was_written_is_read_both_ways(tmp_path: Path) -> None:
     seen = Seen.read(tmp_path / "seen.parquet", shape=(3, 3))
     assert [seen.of("user", row).tolist() for row in (0, 1, 2, -1)] == [[1, 2], [], [0, 2], []]
     assert [seen.of("item", row).tolist() for row in (0, 1, 2, -1)] == [[2], [0], [0, 2], []]
+
+
+def test_what_is_judged_is_seen_but_not_chosen(tmp_path: Path) -> None:
+    Seen(scipy.sparse.csr_array(PAIRS)).write(tmp_path / "seen.parquet")
+    write_pairs(tmp_path / "judged.parquet", [(np.array([2, 0]), np.array([1, 0]))])
+    seen = Seen.read(tmp_path / "seen.parquet", shape=(3, 3), judged=tmp_path / "judged.parquet")
+    assert [seen.of("user", row).tolist() for row in range(3)] == [[1, 2], [], [0, 2]]
+    rows = np.array([2, -1, 0])
+    pairs = {source: list(zip(*seen.pairs(source, rows), strict=True)) for source in SIDES}
+    assert sorted(pairs["user"]) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1), (2, 2)]
+    assert sorted(pairs["item"]) == [(0, 0), (0, 2), (2, 0), (2, 2)]
 
 
 def test_items_stay_in_the_order_of_each_user(tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ def test_the_place_of_a_rank_is_that_in_the_sorted_rows(
     for number, times in enumerate(shards):
         rows = [(time, 100 * number + row, False) for row, time in enumerate(times)]
         frame = pd.DataFrame([*rows, (0.5, 7, True)], columns=["timestamp", "position", "is_test"])
+        frame["is_positive"] = True
+        judged = pd.DataFrame([(0.5, 8, False, False)], columns=frame.columns)
+        frame = pd.concat([frame, judged], ignore_index=True)
         paths.append(folder / f"{number}.parquet")
         frame.astype({"timestamp": "float64", "position": "int64"}).to_parquet(paths[-1])
         places += [row[:2] for row in rows]

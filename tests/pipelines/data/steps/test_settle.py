@@ -74,13 +74,15 @@ def settle(folder: Path, tables: dict[str, list[Row]], *, cut: int = 2) -> list[
     return [step(number) for number in range(2)]
 
 
-def kept(folder: Path, *, is_test: bool = False) -> set[tuple[str, int, int]]:
+def kept(
+    folder: Path, *, is_test: bool = False, positive: bool = True
+) -> set[tuple[str, int, int]]:
     """The user, the item and the position of each row that is left."""
     return {
         (USERS[row["user_row"]], row["item_row"], row["position"])
         for number in range(2)
         for row in pq.read_table(settled_file(folder, number)).to_pylist()
-        if row["is_test"] == is_test
+        if row["is_test"] == is_test and row["is_positive"] == positive
     }
 
 
@@ -101,6 +103,7 @@ def test_rows_of_a_user_are_settled_over_all_chunks(tmp_path: Path) -> None:
     assert second["counts"] == {"interactions": counts}
     assert second["extremes"] == [1, 2, 1, 2]
     assert kept(tmp_path) == {("a", 2, 2), ("c", 1, 4), ("a", 1, 5), ("b", 1, 6)}
+    assert kept(tmp_path, positive=False) == {("b", 1, 1)}
     positions, codes = read_faults(tmp_path, "interactions")
     assert (positions.tolist(), codes.tolist()) == ([3], [4])
 
@@ -141,11 +144,24 @@ def test_every_row_is_kept_or_counted(
     pairs = {row[:2] for row in train}
     held, test_counts = expected(test, pairs)
     assert kept(folder) == train
+    assert kept(folder, positive=False) == judged(interactions)
+    assert kept(folder, is_test=True, positive=False) == set()
     assert kept(folder, is_test=True) == held
     for name, counts in (("interactions", train_counts), ("test", test_counts)):
         found = [outcome["counts"][name] for outcome in outcomes]
         fates = {fate for counted in found for fate in counted}
         assert {fate: sum(c.get(fate, 0) for c in found) for fate in fates} == counts
+
+
+def judged(rows: list[Row]) -> set[tuple[str, int, int]]:
+    """The first row of each user and item that is no positive and repeats no other."""
+    seen: set[tuple[str, int, float]] = set()
+    found: dict[tuple[str, int], list[tuple[float, int]]] = {}
+    for position, (user, item, time, is_positive) in enumerate(rows):
+        if not is_positive and (user, item, time) not in seen:
+            found.setdefault((user, item), []).append((time, position))
+        seen.add((user, item, time))
+    return {(*pair, min(places)[1]) for pair, places in found.items()}
 
 
 def expected(

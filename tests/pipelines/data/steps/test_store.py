@@ -27,6 +27,7 @@ SCHEMA = pa.schema(
         "position": pa.int64(),
         "weight": pa.float32(),
         "draw": pa.uint64(),
+        "is_positive": pa.bool_(),
     }
 )
 Row = tuple[bool, int, int, float | None, int, float, int | None]
@@ -37,8 +38,11 @@ FRACTIONS = st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9])
 def store(
     folder: Path, rows: list[Row], *, split: Split, cuts: Cuts | None = None, n_known: int = 0
 ) -> list[tuple[Any, ...]]:
-    """Store a block of settled rows; user, item, weight and part of each, in their order."""
-    found = [dict(zip(SCHEMA.names, row, strict=True)) for row in rows]
+    """Store a block of settled rows; user, item, weight and part of each, in their order.
+
+    Rows of weight 0 are what is judged, and others positives.
+    """
+    found = [dict(zip(SCHEMA.names, (*row, row[5] > 0.0), strict=True)) for row in rows]
     write_rows(settled_file(folder, 7), pa.Table.from_pylist(found, schema=SCHEMA))
     (folder / "blocks").mkdir()
     step = StoreBlock(
@@ -89,6 +93,22 @@ def test_a_block_is_written_by_user_from_old_to_new(tmp_path: Path, n: int) -> N
     expected = [(0, 5, 2.0, TRAIN), (1, 6, 4.0, TEST), (1, 70_000, 3.0, TRAIN)]
     expected += [(1, 5, 1.0, VALIDATION)]
     assert found == (expected if n else [])
+
+
+@pytest.mark.parametrize("by_time", [True, False])
+def test_what_is_judged_is_known_from_its_time_on(tmp_path: Path, by_time: bool) -> None:
+    """At random, which has no times, from the start; and it moves the parts of no positive."""
+    rows: list[Row] = [
+        (False, 0, item, float(item), item, float(item % 2), 99 - item) for item in range(8)
+    ]
+    split = Split(by_time=by_time, test=0.5, validation=0.5)
+    cuts = Cuts(validation=(2.0, 2), test=(6.0, 6))
+    found = store(tmp_path, rows, split=split, cuts=cuts)
+    judged = [part for _, _, weight, part in found if not weight]
+    assert judged == ([TRAIN, VALIDATION, VALIDATION, TEST] if by_time else [TRAIN] * 4)
+    chosen = [part for _, _, weight, part in found if weight]
+    expected = [TRAIN, VALIDATION, VALIDATION, TEST] if by_time else [TRAIN, VALIDATION, TEST, TEST]
+    assert chosen == expected
 
 
 def test_what_moves_to_training_stands_where_its_time_is(tmp_path: Path) -> None:
