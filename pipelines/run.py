@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ from pipelines.progress import Reporter
 from pipelines.publishing.publish_rounds import Rounds
 from pipelines.results import Results
 from pipelines.training.parent import continued, read_parent
+from serving.retrieval.fresh.journal import FOLDER
+from serving.retrieval.fresh.note_changes import note_changes
 from serving.version.store import Store
-from towers.errors import ConfigError
+from serving.version.tables_read import TABLES_READ, TablesRead
+from towers.errors import BundleError, ConfigError
 
 FRAMES = ("interactions", "users", "items", "test")
 """The tables that the Python API takes as DataFrames."""
@@ -31,6 +35,17 @@ QUARANTINE = "quarantine"
 """The folder in the models directory for rows that were set aside."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """How the versions of a run come to be served."""
+
+    journals: Sequence[Path] | TablesRead | None = None
+    """The folders in which servers keep fresh users and items; default: `journal` in the models
+    directory. The versions published supersede what these hold when the tables are read. Of
+    DataFrames, what `note_changes` said just before they were read; without it, their versions
+    supersede nothing."""
+
+
 def run(
     config: RunConfig,
     out: str | Path,
@@ -40,6 +55,7 @@ def run(
     from_version: int | None = None,
     engine: str | None = None,
     master: str | None = None,
+    release: Release | None = None,
 ) -> Results:
     """Read, split, fit, mine, refit, evaluate, export and publish below the folder `out`.
 
@@ -59,6 +75,7 @@ def run(
         engine: where the tables are read, checked and split: `memory`, `disk`, or `spark` with the
             cluster of `master`. Default: on disk where there are many interactions in Parquet.
         master: the URL of a Spark cluster, or local[n].
+        release: what is said of the servers of `out`.
 
     Raises:
         BundleError: the version to continue from is missing or damaged.
@@ -88,6 +105,8 @@ def run(
             with reporter.stage("load prepared tables"):
                 prepared = Prepared.load(kept)
         else:
+            noted = _note((release or Release()).journals, frames, out=out, reporter=reporter)
+            _keep(noted, folder.path / TABLES_READ)
             prepared = prepare(
                 config,
                 kept,
@@ -103,6 +122,44 @@ def run(
         results = rounds.run()
         folder.remove()
     return results
+
+
+def _note(
+    journals: Sequence[Path] | TablesRead | None,
+    frames: Mapping[str, pd.DataFrame] | None,
+    *,
+    out: Path,
+    reporter: Reporter,
+) -> TablesRead | None:
+    """Note what the journals hold before the tables are read; None where that is not known.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    if isinstance(journals, TablesRead) or frames is not None:
+        return journals if isinstance(journals, TablesRead) else None
+    for folder in journals or ():
+        if not folder.is_dir():
+            raise ConfigError(
+                f"--journal: expected the folder in which a server keeps fresh users and items, "
+                f"received {folder}, which is none; check the path"
+            )
+    try:
+        return note_changes([out / FOLDER] if journals is None else journals)
+    except BundleError as error:
+        reporter.say(
+            f"{error}; so what was put into it counts in the versions of this run, also where "
+            "the tables are newer"
+        )
+        return None
+
+
+def _keep(tables_read: TablesRead | None, path: Path) -> None:
+    """Keep it until the versions are published, however often the run is interrupted."""
+    if tables_read is None:
+        path.unlink(missing_ok=True)
+    else:
+        tables_read.write(path)
 
 
 def _say_unfinished(out: Path, job: Job, reporter: Reporter) -> None:

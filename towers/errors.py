@@ -39,5 +39,13 @@ class TrainingError(RecallError):
     """A training run that cannot go on."""
 
 
+class ReadOnlyError(RecallError):
+    """A change of what is only to be read."""
+
+
+class StorageError(RecallError):
+    """What could not be written: the disk is full, or it fails."""
+
+
 class IndexUnavailableError(RecallError):
     """An index on another machine that is not there, or does not answer in time."""

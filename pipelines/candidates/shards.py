@@ -5,11 +5,12 @@
       candidates/part-00000.parquet   the answers of the first `shard_size` rows of the input, ...
       audiences/part-00000.parquet    the same for items
       rejected/candidates-00000.parquet   the rows of that shard that have no answer, if any
+      .records/candidates-00000.json  that shard's counts and checksums
       manifest.json                   the job, and each shard with its counts and checksum; last
 
 A shard is written under another name, or in a staging folder if another process writes it, and
-renamed when it is finished, so one that is there is whole. Each says in its footer which job wrote
-it. See `pipelines.job_folder` for who may write here.
+renamed when it is finished; its record is written last. A shard that has no record, or is not what
+its record says, is written again. See `pipelines.job_folder` for who may write here.
 """
 
 from __future__ import annotations
@@ -32,14 +33,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.candidates.answer import Answered
-from pipelines.job_folder import Job, JobFolder, fingerprint, to_text
+from pipelines.job_folder import Job, JobFolder, to_text
 from serving.atomic import PARTIAL, move_file, replace_file, write_text_atomic
 from serving.version.manifest import FileRecord
-from towers.errors import DataError
 
-MANIFEST, REJECTED = "manifest.json", "rejected"
-FOOTER = b"fm-recall"
-"""The key of the record in the metadata of a shard: its counts, and the job that wrote it."""
+MANIFEST, REJECTED, RECORDS = "manifest.json", "rejected", ".records"
+REJECTED_FILES = "rejected_files"
+"""The key, in the record of a shard, of the file of its rejected rows."""
 
 COMPRESSION: Mapping[str, Any] = {"compression": "zstd", "compression_level": 1}
 REPEATING = ("user_id", "rank", "channel", "version")
@@ -55,11 +55,6 @@ class Output:
     root: Path
     job: Job
 
-    @property
-    def digest(self) -> str:
-        """The sha256 (hex) of the job."""
-        return fingerprint(self.job)
-
     def path(self, table: str, shard: int) -> Path:
         """The path of a finished shard of a table."""
         return self.root / table / f"part-{shard:05d}.parquet"
@@ -68,46 +63,49 @@ class Output:
         """The path of the rows of a shard that have no answer, if there are any."""
         return self.root / REJECTED / f"{table}-{shard:05d}.parquet"
 
-    def read(self, table: str, shard: int) -> Record | None:
-        """The record of a finished shard, with its checksum; None if it is missing or damaged.
+    def record_path(self, table: str, shard: int) -> Path:
+        """The path of the record of a shard: its counts, and the checksums of its files."""
+        return self.root / RECORDS / f"{table}-{shard:05d}.json"
 
-        Raises:
-            DataError: another job wrote it.
+    def read(self, table: str, shard: int) -> Record | None:
+        """The record of a finished shard; None if it is missing, or its files are damaged.
+
+        The files are held against the checksums that were taken when they were written.
         """
-        path = self.path(table, shard)
+        record = self._published.get(self._name(self.path(table, shard)))
         try:
-            with pq.ParquetFile(path) as file:
-                said: Record = json.loads((file.metadata.metadata or {})[FOOTER])
-        except (OSError, pa.ArrowException, KeyError, ValueError):
-            return None
-        if said.pop("job") != self.digest:
-            raise DataError(
-                f"{path}: expected a shard of this job, received another's; start over with "
-                "--again, or write to another folder"
+            if record is None:
+                record = json.loads(self.record_path(table, shard).read_text(encoding="utf-8"))
+            files = [record, *record.get(REJECTED_FILES, [])]
+            is_whole = all(
+                file == file | self._describe(self.root / file["file"]) for file in files
             )
-        file_record = FileRecord.of(path)
-        name = path.relative_to(self.root).as_posix()
-        record = {"file": name, **said, **dataclasses.asdict(file_record)}
-        return record if self._published.get(name, record) == record else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if is_whole else None
 
     @contextmanager
     def writing(self, table: str, shard: int, *, schema: pa.Schema) -> Iterator[ShardWriter]:
-        """Write a shard; it has its name when the block ends without error."""
-        path = self.path(table, shard)
+        """Write a shard; it counts when the block ends without error."""
+        path, rejected = self.path(table, shard), self.rejected_path(table, shard)
         path.parent.mkdir(exist_ok=True)
         self._unpublish()
+        self.record_path(table, shard).unlink(missing_ok=True)
+        rejected.unlink(missing_ok=True)
         with replace_file(path) as partial:
             columns = [name for name in REPEATING if name in schema.names]
             with pq.ParquetWriter(partial, schema, use_dictionary=columns, **COMPRESSION) as file:
                 writer = ShardWriter(file)
                 yield writer
-                said = writer.record() | {"job": self.digest}
-                file.add_key_value_metadata({FOOTER: json.dumps(said)})
-            if writer.rejected:
-                rejected = self.rejected_path(table, shard)
-                rejected.parent.mkdir(exist_ok=True)
-                with replace_file(rejected) as partial_rejected:
-                    pq.write_table(pa.concat_tables(writer.rejected), partial_rejected)
+        record = self._describe(path) | writer.record()
+        if writer.rejected:
+            rejected.parent.mkdir(exist_ok=True)
+            with replace_file(rejected) as partial_rejected:
+                pq.write_table(pa.concat_tables(writer.rejected), partial_rejected)
+            record[REJECTED_FILES] = [self._describe(rejected)]
+        recorded = self.record_path(table, shard)
+        recorded.parent.mkdir(exist_ok=True)
+        write_text_atomic(recorded, to_text(record))
 
     @contextmanager
     def staging(self) -> Iterator[Output]:
@@ -128,7 +126,9 @@ class Output:
         rejected = staged.rejected_path(table, shard)
         if rejected.exists():
             _move(rejected, self.rejected_path(table, shard))
-        _move(staged.path(table, shard), self.path(table, shard))  # last: with it, all is there
+        _move(staged.path(table, shard), self.path(table, shard))
+        # last: with it, all is there
+        _move(staged.record_path(table, shard), self.record_path(table, shard))
 
     def finish(self, shards: Mapping[str, list[Record]]) -> None:
         """Write the manifest, which names all shards, unless it is there already."""
@@ -144,6 +144,14 @@ class Output:
             },
         }
         write_text_atomic(self.root / MANIFEST, to_text(body))
+
+    def _describe(self, path: Path) -> Record:
+        """The name, the checksum and the size of a file."""
+        return {"file": self._name(path), **dataclasses.asdict(FileRecord.of(path))}
+
+    def _name(self, path: Path) -> str:
+        """The name of a file, relative to the folder."""
+        return path.relative_to(self.root).as_posix()
 
     @cached_property
     def _published(self) -> dict[str, Record]:
@@ -205,7 +213,7 @@ def open_output(root: Path, job: Job, *, again: bool) -> Iterator[Output]:
         ConfigError: the folder holds something else or another job's rows, or another process
             writes to it.
     """
-    names = (MANIFEST, "candidates", "audiences", REJECTED)
+    names = (MANIFEST, RECORDS, "candidates", "audiences", REJECTED)
     folder = JobFolder(path=root, job=job, results="*/part-*", names=names)
     with folder.claim(again=again):
         yield Output(root, folder.job)

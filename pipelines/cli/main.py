@@ -13,7 +13,7 @@ from pipelines.cli.query import explain, query
 from pipelines.cli.serve import serve
 from pipelines.cli.train import demo, run, tune
 from pipelines.cli.versions import rollback, versions
-from towers.errors import EngineError, RecallError
+from towers.errors import EngineError, RecallError, StorageError
 
 app = typer.Typer(
     name="fm-recall",
@@ -35,7 +35,7 @@ def main() -> None:
     try:
         app()
     except RecallError as error:
-        is_system = isinstance(error, EngineError)
+        is_system = isinstance(error, (EngineError, StorageError))
         sys.exit(fail(str(error), code=FAILED if is_system else BAD_INPUT))
     except OSError as error:
         sys.exit(fail(f"{error.filename or 'system'}: {error.strerror}", code=FAILED))

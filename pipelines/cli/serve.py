@@ -45,6 +45,14 @@ def serve(
             help="The folder that keeps fresh users and items; default: MODELS/journal.",
         ),
     ] = None,
+    read_only: Annotated[
+        bool,
+        typer.Option(
+            "--read-only",
+            help="Refuse changes, and never write to the journal; what another server writes to it "
+            "is read.",
+        ),
+    ] = False,
     index: Annotated[
         str, typer.Option(help="Where to search: own (the version's), or milvus with --uri.")
     ] = "own",
@@ -72,6 +80,7 @@ def serve(
             "max_body_bytes": max_body_mb * MIB,
             "timeout_s": timeout,
             "poll_s": poll,
+            "read_only": read_only,
         },
         where="serve",
     )

@@ -40,6 +40,13 @@ def run(
             help="Spark: the cluster's URL, or local[2]; default: as Spark is configured."
         ),
     ] = None,
+    journal: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The folder in which a server keeps fresh users and items, where it is not "
+            "OUT/journal; once for each. The tables supersede what it holds when they are read."
+        ),
+    ] = None,
 ) -> None:
     """Read, split, fit, mine, refit, evaluate, export, check and publish.
 
@@ -48,6 +55,7 @@ def run(
     from pipelines.cli.display import show_next, show_results
     from pipelines.config import load_config
     from pipelines.progress import Reporter
+    from pipelines.run import Release
     from pipelines.run import run as run_job
 
     console = Console()
@@ -59,6 +67,7 @@ def run(
             from_version=None if from_version is None else _parse_version(out, from_version),
             engine=engine,
             master=master,
+            release=Release(journals=journal),
         )
     show_results(console, results)
     show_next(console, out, program=_program())

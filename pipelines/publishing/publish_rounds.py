@@ -31,6 +31,7 @@ from pipelines.training.refit_on_all import RoundFits
 from serving.atomic import move_file, write_text_atomic
 from serving.version.manifest import Provenance
 from serving.version.store import Store
+from serving.version.tables_read import TABLES_READ, TablesRead
 
 RESULTS = "results.json"
 """The file in a run's work folder that keeps the finished rounds."""
@@ -192,13 +193,21 @@ class Rounds:
             mined=None if mined is None else mined.provenance(),
             index=exported.index.to_dict(),
             metrics=rounds[-1]["evaluation"],
+            tables_read=None if self._tables_read is None else self._tables_read.time,
         )
+
+    @cached_property
+    def _tables_read(self) -> TablesRead | None:
+        """When the tables were read, and what the servers' journals held then."""
+        return TablesRead.read(self.work / TABLES_READ)
 
     def _write_results(self, folder: Path) -> None:
         """Write the figures and the report of all rounds so far."""
         text = json.dumps(self._results, indent=2, allow_nan=False)
         (folder / "metrics.json").write_text(text, encoding="utf-8")
         write_report(folder / "report.html", self._results)
+        if self._tables_read is not None:
+            self._tables_read.write(folder / TABLES_READ)
         write_text_atomic(self.work / PUBLISHING, text)
 
     def _load(self) -> Results:

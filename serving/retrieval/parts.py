@@ -17,6 +17,7 @@ from serving.version.index_record import IndexRecord
 from serving.version.manifest import MANIFEST
 from serving.version.saved_models.tower import Tower
 from serving.version.seen import Seen
+from serving.version.tables_read import TablesRead
 from serving.version.vocabulary_files import read_vocabulary
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import QueryError, UnknownIdError
@@ -65,6 +66,11 @@ class Parts:
     def schema(self) -> Schema:
         """The features that the towers read."""
         return self.bundle.manifest.schema
+
+    @cached_property
+    def tables_read(self) -> TablesRead | None:
+        """Which changes had been made when the tables were read; None where that is not known."""
+        return TablesRead.read(self.bundle.tables_read)
 
     def null_values(self, side: Side) -> frozenset[str]:
         """The texts that meant a missing value in the table of a side."""

@@ -10,7 +10,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from towers.errors import IndexUnavailableError, QueryError, RecallError, UnknownIdError
+from towers.errors import (
+    IndexUnavailableError,
+    QueryError,
+    ReadOnlyError,
+    RecallError,
+    StorageError,
+    UnknownIdError,
+)
 
 
 class ServerError(RecallError):
@@ -58,6 +65,7 @@ _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
     (UnknownIdError, Status(404, grpc.StatusCode.NOT_FOUND)),
     (QueryError, _INVALID),
     (RequestValidationError, _INVALID),
+    (ReadOnlyError, Status(403, grpc.StatusCode.PERMISSION_DENIED)),
     (NotFoundError, Status(404, grpc.StatusCode.NOT_FOUND)),
     (ConflictError, Status(409, grpc.StatusCode.FAILED_PRECONDITION)),
     (TooLargeError, Status(413, grpc.StatusCode.INVALID_ARGUMENT)),
@@ -65,6 +73,7 @@ _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
     (ClientDisconnect, Status(499, grpc.StatusCode.CANCELLED)),
     (IndexUnavailableError, Status(503, grpc.StatusCode.UNAVAILABLE)),
     (UnavailableError, Status(503, grpc.StatusCode.UNAVAILABLE)),
+    (StorageError, Status(507, grpc.StatusCode.RESOURCE_EXHAUSTED)),
     (DeadlineError, Status(504, grpc.StatusCode.DEADLINE_EXCEEDED)),
 )
 LONGEST_MESSAGE = 1000

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import uvloop
 
-from serving.retrieval.fresh.journal import Journal
+from serving.retrieval.fresh.journal import FILE, FOLDER, OLD, Journal
 from serving.retrieval.parts import OpenIndex
 from serving.server.listeners import GrpcListener, RestListener, bracketed
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
+from towers.errors import BundleError
 
 LOG = logging.getLogger(__name__)
-
-JOURNAL = "journal"
-"""Where changes are kept in the models directory, unless they are kept elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +61,20 @@ async def serve(
     Args:
         models: the models directory.
         settings: addresses and limits.
-        journal: the folder that keeps changes; by default `journal` in the models directory if
-            that can be written; if it cannot, changes are refused.
+        journal: the folder that keeps changes; by default `journal` in the models directory.
         index: opens indexes that are not in a bundle.
         ready: told where the server listens, once it does. A version may still be loading.
 
     Raises:
         ConfigError: the server cannot listen on a port.
-        BundleError: another server uses the journal, or it is damaged.
+        BundleError: another server uses the journal, it is damaged, or it cannot be written
+            though `settings` do not say that the server only reads.
     """
     with ExitStack() as held:
         rest = RestListener(settings)
         held.callback(rest.close)
         grpc = GrpcListener(settings)
-        kept = _open_journal(models, journal)
+        kept = _open_journal(journal or models / FOLDER, read_only=settings.read_only)
         if kept is not None:
             held.enter_context(kept)
         stop = _stop_signal()
@@ -104,12 +102,17 @@ def _stop_signal() -> asyncio.Event:
     return stop
 
 
-def _open_journal(models: Path, folder: Path | None) -> Journal | None:
-    """Open the journal; None where its usual place cannot be written."""
-    if folder is not None:
-        return Journal(folder)
-    try:
-        return Journal(models / JOURNAL)
-    except OSError as error:
-        LOG.warning("no journal, so changes are refused", extra={"error": str(error)})
-        return None
+def _open_journal(folder: Path, *, read_only: bool) -> Journal | None:
+    """Open the journal; None where it is only to be read, and there is none.
+
+    Raises:
+        BundleError: as `Journal`; or it is only to be read, and of an earlier release.
+    """
+    if not read_only or (folder / FILE).exists():
+        return Journal(folder, read_only=read_only)
+    if (folder / OLD).exists():
+        raise BundleError(
+            f"{folder / OLD}: expected a journal of this release, received one of an earlier; "
+            "serve once without --read-only, which converts it"
+        )
+    return None

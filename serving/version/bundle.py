@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.version.manifest import MANIFEST, FileRecord, Manifest, is_plain, list_files
+from serving.version.tables_read import TABLES_READ
 from towers.errors import BundleError
 
 
@@ -59,6 +60,11 @@ class Bundle:
         """The pairs of users and items that are known without a positive, if there are some."""
         path = self.path / "judged.parquet"
         return path if path.exists() else None
+
+    @property
+    def tables_read(self) -> Path:
+        """When the tables were read, as JSON; see `serving.version.tables_read`."""
+        return self.path / TABLES_READ
 
     @property
     def checkpoint(self) -> Path:

@@ -18,10 +18,11 @@ from towers.errors import BundleError, ConfigError
 from towers.features.schema import Features, Schema, Side
 from towers.typed import STRICT, parse
 
-FORMAT = 2
+FORMAT = 3
 """The layout of a bundle that this release writes, and the newest that it reads.
 
-Since 2, the records of `users.parquet` and `items.parquet` are nested, beside the vectors."""
+Since 2, the records of `users.parquet` and `items.parquet` are nested, beside the vectors. Since 3,
+the manifest says when the tables were read."""
 
 MANIFEST = "manifest.json"
 """The name of the manifest in a bundle; the last file written."""
@@ -55,6 +56,9 @@ class Provenance:
     """Kind and settings of the index of each direction, with the recall that it reached."""
     metrics: dict[str, Any]
     """The evaluation's figures."""
+    tables_read: str | None = None
+    """When the tables were read: ISO 8601, UTC; None where that is not known. What had been changed
+    of fresh users and items by then is in `tables_read.json`."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(Provenance):

@@ -16,9 +16,13 @@ from pipelines.data.blocks import PARTS
 from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.results import Results
-from pipelines.run import run
+from pipelines.run import Release, run
+from serving.retrieval.fresh.entry import list_drafts
+from serving.retrieval.fresh.journal import Journal
+from serving.retrieval.fresh.replay import Replayed
 from serving.retrieval.retriever import Retriever
 from serving.version.store import Store
+from serving.version.tables_read import TablesRead
 from towers.errors import ConfigError, DataError, TrainingError
 
 pytestmark = pytest.mark.slow
@@ -57,6 +61,42 @@ def prepare_only(config: RunConfig, out: Path, **frames: Any) -> list[str]:
     with pytest.raises(KeyboardInterrupt):
         run(config, out, reporter=reporter, **frames)
     return reporter.lines
+
+
+def test_what_is_put_in_while_a_run_trains_counts_in_its_versions(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """However often it is interrupted after the tables were read."""
+    out, path = tmp_path / "models", tmp_path / "elsewhere"
+    config = load_config(tiny.write(tmp_path, training=QUICK))
+    with Journal(out / "journal") as journal, Journal(path) as other:
+
+        def put(journal: Journal, number: int) -> None:
+            record = {"item_id": f"item {number} é", "title": "Put in"}
+            journal.append([list_drafts("item", id_column="item_id", upsert=[record])])
+
+        def put_and_stop() -> None:
+            put(journal, 2)
+            stop()
+
+        put(journal, 1)
+        put(other, 1)
+        interrupted = Calling("round 0: fit", put_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, out, reporter=interrupted)
+        put(journal, 3)
+        run(config, out)
+        assert Store(out).open().manifest.tables_read is not None
+        assert journal.replay(Retriever.open(out)) == Replayed(seq=3, upserted=2, superseded=1)
+        assert other.replay(Retriever.open(out)) == Replayed(seq=1, upserted=1)
+
+        prepare_only(config, out, release=Release(journals=[path]))
+        (kept,) = out.glob(".run-*/tables_read.json")
+        read = TablesRead.read(kept)
+        assert read is not None
+        assert read.changes == {entry.fingerprint for entry in other.entries()}
+    with pytest.raises(ConfigError, match="--journal: expected the folder"):
+        prepare_only(config, tmp_path / "new", release=Release(journals=[tmp_path / "none"]))
 
 
 def test_ids_alone_are_enough(tiny: Tiny, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from serving.retrieval.fresh.entry import Entry
-from towers.errors import BundleError, QueryError
+from towers.errors import BundleError, QueryError, StorageError
 
 SCHEMA = (
     "CREATE TABLE entries (seq INTEGER PRIMARY KEY, time TEXT NOT NULL, side TEXT NOT NULL, "
@@ -34,6 +34,12 @@ SCHEMA = (
 COLUMNS = "seq, time, side, id, record"
 """The columns of `entries` that the checksum is of."""
 
+PROBE = "PRAGMA user_version = 0"
+"""Writes the first page again as it is, by way of a rollback journal in the folder."""
+
+BUSY_S = 30.0
+"""How long one process waits until another has written."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,9 +47,9 @@ def create(path: Path, entries: Sequence[Entry]) -> None:
     """Make a database, whole and on disk before this returns; `path` must not exist.
 
     Raises:
-        BundleError: the disk does not take it.
+        StorageError: the disk does not take it.
     """
-    with _refused_by_disk(path), closing(_connect(path)) as database, database:
+    with _refused_by_disk(path), closing(connect(path)) as database, database:
         database.execute("BEGIN IMMEDIATE")
         for statement in SCHEMA:
             database.execute(statement)
@@ -51,24 +57,30 @@ def create(path: Path, entries: Sequence[Entry]) -> None:
         _insert(database, entries)
 
 
-def open_checked(path: Path) -> sqlite3.Connection:
+def open_checked(path: Path, *, writes: bool = True) -> sqlite3.Connection:
     """Open a database after all of it has been read and held against its checksums.
 
     A transaction that the server was writing when it stopped is undone, with a warning.
 
+    Args:
+        path: the database.
+        writes: whether it will be written to; if not, another process may write meanwhile.
+
     Raises:
-        BundleError: it is damaged.
+        BundleError: it is damaged, or cannot be written to though it is to be.
     """
-    if path.with_name(f"{path.name}-journal").exists():
+    if writes and path.with_name(f"{path.name}-journal").exists():
         logger.warning(
             "%s: the server stopped while it wrote a change, so the change is left out; nobody "
             "was told that it was made",
             path,
         )
     try:
-        database = _connect(path)
+        database = connect(path)
         try:
             _check(database)
+            if writes:
+                _probe(path, database)
         except BaseException:
             database.close()
             raise
@@ -83,15 +95,21 @@ def open_checked(path: Path) -> sqlite3.Connection:
 def write(path: Path, database: sqlite3.Connection, entries: Sequence[Entry]) -> None:
     """Put entries in the place of earlier ones for the same ids: all of them, or none.
 
-    They are on disk when this returns.
+    They are on disk when this returns. What is on disk though SQLite reports an error, which comes
+    where only the last step of waiting for the disk fails, counts as written.
 
     Raises:
         QueryError: an id or a record is not plain JSON, or is an integer of more than 64 bits.
-        BundleError: the disk does not take them.
+        StorageError: the disk does not take them.
     """
-    with _refused_by_disk(path), database:
-        database.execute("BEGIN IMMEDIATE")
-        _insert(database, entries)
+    try:
+        with _refused_by_disk(path), database:
+            database.execute("BEGIN IMMEDIATE")
+            _insert(database, entries)
+    except StorageError as error:
+        if not _has(database, entries):
+            raise
+        logger.warning("%s: written, though the disk reported an error: %s", path, error)
 
 
 def read(database: sqlite3.Connection, *, after: int = 0) -> list[Entry]:
@@ -115,9 +133,13 @@ def last_seq(database: sqlite3.Connection) -> int:
     return int(seq)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open a database that waits for the disk before a transaction ends."""
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a database that waits for the disk before a transaction ends.
+
+    Raises:
+        sqlite3.Error: that cannot be done.
+    """
+    database = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = DELETE")
         database.execute("PRAGMA synchronous = EXTRA")
@@ -134,6 +156,12 @@ def _check(database: sqlite3.Connection) -> None:
         sqlite3.Error: SQLite cannot read it.
         ValueError, TypeError: it is not what was written.
     """
+    with database:  # one transaction, so that all of it is of one moment
+        database.execute("BEGIN")
+        _check_entries(database)
+
+
+def _check_entries(database: sqlite3.Connection) -> None:
     (problem,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if problem != "ok":
         raise ValueError(" ".join(str(problem).split()))
@@ -147,6 +175,36 @@ def _check(database: sqlite3.Connection) -> None:
         count, total = count + 1, total + crc32
     if database.execute("SELECT entries, crc32 FROM total").fetchall() != [(count, total)]:
         raise ValueError("it has other entries than were written")
+
+
+def _probe(path: Path, database: sqlite3.Connection) -> None:
+    """See whether the database can be written to, by writing what is there already.
+
+    A full disk is logged only: changes are refused while it lasts, and questions are answered.
+
+    Raises:
+        BundleError: it cannot.
+    """
+    try:
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute(PROBE)
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            logger.error("%s: the disk is full, so changes are refused until there is room", path)
+            return
+        raise BundleError(
+            f"{path}: expected a file that can be written, but: {error}; make it and its folder "
+            "writable, keep the journal in another folder, or serve to read only"
+        ) from None
+
+
+def _has(database: sqlite3.Connection, entries: Sequence[Entry]) -> bool:
+    """Whether entries are in the database; False where that cannot be read."""
+    try:
+        return bool(entries) and last_seq(database) == entries[-1].seq
+    except sqlite3.Error:
+        return False
 
 
 def _insert(database: sqlite3.Connection, entries: Sequence[Entry]) -> None:
@@ -168,7 +226,7 @@ def _refused_by_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise BundleError(
+        raise StorageError(
             f"{path}: could not be written ({error}), so nothing has changed; see whether the disk "
             "is full"
         ) from None

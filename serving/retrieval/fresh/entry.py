@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import blake2b
 from typing import Any
 
 from towers.features.schema import Side
@@ -30,7 +32,14 @@ class Entry(Draft):
     seq: int
     """The number of the change: from 1, and larger than that of every change before it."""
     time: datetime
-    """When it was written, with its time zone."""
+    """When it was written, with its time zone, by the server's clock; it is there to be read, and
+    decides nothing."""
+
+    @property
+    def fingerprint(self) -> str:
+        """64 bits (hex) that tell this entry from every other, in this journal or another."""
+        said = [self.seq, self.time.isoformat(), self.side, self.id, self.record]
+        return blake2b(json.dumps(said).encode(), digest_size=8).hexdigest()
 
 
 def list_drafts(

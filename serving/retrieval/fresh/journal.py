@@ -8,6 +8,7 @@ in `docs/decisions` says how it is kept safe.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
@@ -21,12 +22,14 @@ from serving.retrieval.fresh import database
 from serving.retrieval.fresh.entry import Draft, Entry
 from serving.retrieval.fresh.json_lines import read_json_lines
 from serving.retrieval.fresh.replay import Replayed, replay
-from towers.errors import BundleError
+from towers.errors import BundleError, ReadOnlyError
 
 if TYPE_CHECKING:  # a retriever needs TensorFlow, the journal itself does not
     from serving.retrieval.retriever import Retriever
 
 FILE, LOCK = "fresh.sqlite", ".lock"
+FOLDER = "journal"
+"""Where changes are kept in a models directory, unless they are kept elsewhere."""
 OLD, CONVERTED = "fresh.jsonl", "fresh.jsonl.converted"
 """The journal of earlier releases, and its name once it has been converted."""
 
@@ -40,16 +43,32 @@ class Journal:
     them all, remove the folder while no server runs. Any thread may call it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         """Open the journal in `folder`, made if need be, and keep other servers out of it.
 
+        Args:
+            folder: the folder.
+            read_only: never write, and let another server write meanwhile; the journal must exist.
+
         Raises:
-            BundleError: another server has it open, or it is damaged.
+            BundleError: another server has it open, it is damaged, or it cannot be written.
+            StorageError: the disk is full, so that it cannot be made.
         """
-        self.path = folder / FILE
+        self.path, self.read_only = folder / FILE, read_only
         self._lock = Lock()
-        folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
+            if read_only:
+                found = database.open_checked(self.path, writes=False)
+            else:
+                found = self._open_to_write(folder, stack)
+            self._database = stack.enter_context(closing(found))
+            if not read_only and (folder / OLD).exists():
+                self._put_aside(folder / OLD)
+            self._held = stack.pop_all()
+
+    def _open_to_write(self, folder: Path, stack: ExitStack) -> sqlite3.Connection:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
             if not stack.enter_context(locked(folder / LOCK, wait=False)):
                 raise BundleError(
                     f"{folder}: expected that no other server keeps its journal here, but one "
@@ -57,10 +76,13 @@ class Journal:
                 )
             if not self.path.exists():
                 _create(folder)
-            self._database = stack.enter_context(closing(database.open_checked(self.path)))
-            if (folder / OLD).exists():
-                self._put_aside(folder / OLD)
-            self._held = stack.pop_all()
+            return database.open_checked(self.path)
+        except OSError as error:
+            raise BundleError(
+                f"{folder}: expected a folder that fresh users and items can be written to, but: "
+                f"{error.strerror}; make it writable, keep the journal in another folder, or serve "
+                "to read only"
+            ) from None
 
     def __enter__(self) -> Self:
         return self
@@ -82,8 +104,11 @@ class Journal:
 
         Raises:
             QueryError: a record is not plain JSON; nothing was written.
-            BundleError: the disk does not take it; nothing was written.
+            ReadOnlyError: the journal is not to be written.
+            StorageError: the disk does not take it; nothing was written.
         """
+        if self.read_only:
+            raise ReadOnlyError("journal: expected no changes, since the server only reads")
         now = datetime.now(UTC)
         drafts = list(chain.from_iterable(requests))
         with self._lock:

@@ -28,10 +28,11 @@ def read_json_lines(path: Path) -> list[Entry]:
     """Read the entries that count: the last one of each id, in the order of their numbers.
 
     A line without an end is torn: the server stopped while it wrote the line, and nobody was told
-    that the change was made. It is left out with a warning.
+    that the change was made. It is left out with a warning. A line that is whole but for a wrong
+    last byte is not torn.
 
     Raises:
-        BundleError: a line that has an end is damaged.
+        BundleError: a line is damaged.
     """
     last: dict[tuple[str, int | str], Entry] = {}
     for entry in _entries(path):
@@ -46,7 +47,7 @@ def _entries(path: Path) -> Iterator[Entry]:
             try:
                 yield from _parse(line)
             except (ValueError, KeyError, TypeError) as error:
-                if line.endswith(b"\n"):
+                if line.endswith(b"\n") or _is_whole(line[:-1] + b"\n"):
                     raise BundleError(
                         f"{path}: line {number}: damaged: {error}; restore the file from a copy, "
                         "or remove the line and with it the changes that it holds"
@@ -57,6 +58,15 @@ def _entries(path: Path) -> Iterator[Entry]:
                     path,
                     number,
                 )
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is as it was written."""
+    try:
+        _parse(line)
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def _parse(line: bytes) -> list[Entry]:

@@ -2,8 +2,8 @@
 
 - A delete counts in every version that has the id, until the id is upserted again.
 - An upsert counts in every version that was published without the id. In one that was published
-  with it, it counts only if it came after the version was created: training has seen what came
-  before. The version's own towers encode it.
+  with it, it counts unless the journal held it when the tables of the version were read: what the
+  tables say of the id is then the newer. The version's own towers encode it.
 - What does not fit the version (an unknown column, another type) is left out of it, logged and
   counted. It stays in the journal, for the next version or a rollback.
 """
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from serving.retrieval.fresh.entry import Entry, Record
@@ -38,7 +37,7 @@ class Replayed:
     upserted: int = 0
     deleted: int = 0
     superseded: int = 0
-    """Upserts that training has seen, and deletes of what the version does not have."""
+    """Upserts older than the version's tables, and deletes of what the version does not have."""
     skipped: int = 0
     """Entries that do not fit the version."""
 
@@ -64,7 +63,8 @@ def replay(retriever: Retriever, entries: Sequence[Entry], *, after: int = 0) ->
 
 def _replay(retriever: Retriever, side: Side, entries: Sequence[Entry]) -> dict[str, int]:
     """Apply some entries of one side; answers the numbers of `Replayed` but for `seq`."""
-    created = datetime.fromisoformat(retriever.bundle.manifest.created)
+    read = retriever.parts.tables_read
+    older = frozenset[str]() if read is None else read.changes
     catalogue = retriever.catalogue(side)
     fit = [entry for entry in entries if isinstance(entry.id, type(catalogue.missing_id))]
     ids = [entry.id for entry in fit]
@@ -74,9 +74,9 @@ def _replay(retriever: Retriever, side: Side, entries: Sequence[Entry]) -> dict[
     fresh = [
         entry
         for entry, known in zip(fit, had, strict=True)
-        if entry.record is not None and (entry.time >= created or not known)
+        if entry.record is not None and not (known and older and entry.fingerprint in older)
     ]
-    refused = _upsert(retriever, side, [entry.record or {} for entry in fresh])
+    refused = put_fitting(retriever, side, [entry.record or {} for entry in fresh])
     n_skipped = len(entries) - len(fit) + len(refused)
     if n_skipped:
         logger.warning(
@@ -94,7 +94,7 @@ def _replay(retriever: Retriever, side: Side, entries: Sequence[Entry]) -> dict[
     }
 
 
-def _upsert(retriever: Retriever, side: Side, records: Sequence[Record]) -> list[str]:
+def put_fitting(retriever: Retriever, side: Side, records: Sequence[Record]) -> list[str]:
     """Put in the records that fit the version; answers what is wrong with each of the others.
 
     They are tried together and, where that fails, in halves.
@@ -106,4 +106,5 @@ def _upsert(retriever: Retriever, side: Side, records: Sequence[Record]) -> list
         if len(records) == 1:
             return [str(error)]
     middle = len(records) // 2
-    return _upsert(retriever, side, records[:middle]) + _upsert(retriever, side, records[middle:])
+    halves = records[:middle], records[middle:]
+    return [fault for half in halves for fault in put_fitting(retriever, side, half)]

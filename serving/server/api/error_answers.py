@@ -47,11 +47,13 @@ class ErrorBody:
 
 _DESCRIPTIONS: dict[int | str, str] = {
     400: "The request cannot be answered; the message says why.",
+    403: "The server only reads.",
     404: "There is no such id.",
     413: "The body, or what it asks for, is larger than the server allows.",
     429: "Too many requests wait. Try again after `Retry-After` seconds.",
     503: "No version is loaded, or the server is shutting down.",
     504: "There was no answer in time.",
+    507: "The server's disk takes no change; nothing has changed.",
     "default": "Any other error.",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {

@@ -60,6 +60,12 @@ class Ids(RequestModel):
     ids: Many[Id] = Field(min_length=1)
 
 
+LEFT_OUT = (
+    "Of what was sent, what is on disk but does not fit the version that answers now, which came "
+    "while the change was written."
+)
+
+
 @dataclass(frozen=True)
 class Upserted:
     """What was put in; the next answer can have it."""
@@ -67,6 +73,7 @@ class Upserted:
     version: Annotated[int, Field(description="The version that answers with it.")]
     inserted: Annotated[int, Field(description="Ids that were not there.")]
     replaced: Annotated[int, Field(description="Ids that were there.")]
+    left_out: Annotated[int, Field(description=LEFT_OUT)] = 0
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Deleted:
     version: Annotated[int, Field(description="The version that answers without it.")]
     deleted: Annotated[int, Field(description="Ids that were there.")]
     unknown: Annotated[int, Field(description="Ids that were not there.")]
+    left_out: Annotated[int, Field(description=LEFT_OUT)] = 0
 
 
 @dataclass(frozen=True)
@@ -156,13 +164,13 @@ async def _put(core: ServerCore, side: Side, records: Sequence[dict[str, Any]]) 
     _check_size(core, side, len(records))
     check_lists(records)
     changed = await core.change(side, upsert=records)
-    return Upserted(changed.version, changed.inserted, changed.replaced)
+    return Upserted(changed.version, changed.inserted, changed.replaced, changed.left_out)
 
 
 async def _delete(core: ServerCore, side: Side, ids: Sequence[int | str]) -> Deleted:
     _check_size(core, side, len(ids))
     changed = await core.change(side, delete=ids)
-    return Deleted(changed.version, changed.deleted, changed.unknown)
+    return Deleted(changed.version, changed.deleted, changed.unknown, changed.left_out)
 
 
 def _check_size(core: ServerCore, side: Side, n: int) -> None:

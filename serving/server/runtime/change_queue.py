@@ -7,20 +7,28 @@ wait are written in the next transaction.
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from serving.retrieval.changes import Change
-from serving.retrieval.fresh.entry import Id, Record, list_drafts
+from serving.retrieval.fresh.entry import Draft, Entry, Id, Record, list_drafts
 from serving.retrieval.fresh.journal import Journal
+from serving.retrieval.fresh.replay import replay
 from serving.retrieval.retriever import Retriever
 from serving.server.errors import OverloadedError, UnavailableError
 from serving.server.runtime.batcher import Batcher
 from serving.server.runtime.served_version import Served
+from towers.errors import ReadOnlyError, StorageError
 from towers.features.schema import Side
+
+LOG = logging.getLogger(__name__)
 
 MOST_WAITING = 64
 """The most changes that wait to be written or applied."""
@@ -38,6 +46,9 @@ class Changed:
     deleted: int
     """Ids that were taken out; `unknown` were not there."""
     unknown: int
+    left_out: int = 0
+    """Of what was asked for, what is on disk and counts in the versions that it fits, but not in
+    this one: it came between the check and the disk, and has other columns or ids."""
 
 
 class ChangeQueue:
@@ -48,24 +59,42 @@ class ChangeQueue:
     """
 
     def __init__(
-        self, journal: Journal | None, *, batcher: Batcher, current: Callable[[], Served]
+        self,
+        journal: Journal | None,
+        *,
+        batcher: Batcher,
+        current: Callable[[], Served],
+        read_only: bool = False,
     ) -> None:
-        """Apply changes to what `current` answers, on the thread of `batcher`."""
+        """Apply changes to what `current` answers, on the thread of `batcher`.
+
+        With `read_only` there are none but those that another server has written to the journal.
+        """
         self._journal, self._batcher, self._current = journal, batcher, current
+        self._read_only = read_only
         self._disk = Batcher(max_batch=MOST_WAITING, max_queue=MOST_WAITING, timeout_s=None)
         self._running: set[asyncio.Task[Changed]] = set()
-        self._replayed = 0
+        self._replayed: WeakKeyDictionary[Retriever, int] = WeakKeyDictionary()
+        """The last entry that was applied to each version that is loaded."""
 
     async def make(self, side: Side, *, upsert: Sequence[Record], delete: Sequence[Id]) -> Changed:
         """Check a change, write it, and apply it.
 
-        Once it is written it is applied, even where the client does not wait for the answer.
+        Once it is written it is applied, even where the client does not wait for the answer, and
+        never answered as refused, whatever version answers by then.
 
         Raises:
             QueryError: it does not fit the version that answers.
             OverloadedError: too many wait.
+            ReadOnlyError: the journal is not to be written.
+            StorageError: the disk does not take it; nothing has changed.
             UnavailableError: no version is loaded, or there is no journal.
         """
+        if self._read_only:
+            raise ReadOnlyError(
+                "expected no changes, since this server only reads; send them to "
+                "the one that writes"
+            )
         if self._journal is None:
             raise UnavailableError(
                 "journal: expected a folder to keep changes in, but the server has none; start it "
@@ -91,16 +120,43 @@ class ChangeQueue:
         )
         # Those that were written together go on in the order in which they were written, and the
         # batcher keeps that order: each version gets the changes as the journal has them.
-        await self._disk.run(journal.append, drafts)
-        return await self._batcher.alone(lambda: self._apply(served, change))
+        try:
+            seq = await self._disk.run(journal.append, drafts)
+        except StorageError as error:
+            LOG.error("journal not written", extra={"error": str(error)})  # names the file
+            raise StorageError(
+                "journal: the server's disk does not take the change, so nothing has changed; "
+                "ask again once it has room"
+            ) from None
+        try:
+            return await self._batcher.alone(lambda: self._apply(served, change, drafts, seq))
+        except Exception:
+            LOG.exception("a change that is on disk does not count in the version that answers")
+            return Changed(self._current().version, 0, 0, 0, 0, left_out=len(drafts))
 
-    def _apply(self, checked_by: Served, change: Change) -> Changed:
-        """Apply a change to the version that answers now; on the batcher's thread."""
+    def _apply(
+        self, checked_by: Served, change: Change, drafts: Sequence[Draft], seq: int
+    ) -> Changed:
+        """Apply a change that is on disk to the version that answers; on the batcher's thread."""
         served = self._current()
-        if served is not checked_by:
-            change = served.retriever.change(
-                change.side, upsert=change.records, delete=change.removed
-            )
+        if served is checked_by:
+            return self._apply_checked(served, change)
+        now = datetime.now(UTC)
+        entries = [
+            Entry(seq=number, time=now, side=draft.side, id=draft.id, record=draft.record)
+            for number, draft in enumerate(drafts, seq - len(drafts) + 1)
+        ]
+        done = replay(served.retriever, entries)
+        return Changed(
+            served.version,
+            inserted=done.upserted,
+            replaced=0,
+            deleted=done.deleted,
+            unknown=done.superseded,
+            left_out=done.skipped,
+        )
+
+    def _apply_checked(self, served: Served, change: Change) -> Changed:
         catalogue = served.retriever.catalogue(change.side)
         put = [record[catalogue.id_column] for record in change.records]
         removed = list(dict.fromkeys(change.removed))
@@ -117,7 +173,7 @@ class ChangeQueue:
 
     def replay(self, retriever: Retriever) -> None:
         """Apply what the journal has to a version that is being prepared."""
-        self._replayed = 0
+        self._replayed.pop(retriever, None)
         self.catch_up(retriever)
 
     def catch_up(self, retriever: Retriever) -> None:
@@ -127,7 +183,17 @@ class ChangeQueue:
         later.
         """
         if self._journal is not None:
-            self._replayed = self._journal.replay(retriever, after=self._replayed).seq
+            after = self._replayed.get(retriever, 0)
+            self._replayed[retriever] = self._journal.replay(retriever, after=after).seq
+
+    async def follow(self) -> None:
+        """Apply what another server has written, where this one only reads the journal."""
+        if self._read_only and self._journal is not None:
+            served = self._current()
+            try:
+                await self._batcher.alone(partial(self.catch_up, served.retriever))
+            except sqlite3.Error as error:
+                LOG.error("journal not read", extra={"error": str(error)})
 
     async def close(self) -> None:
         """Finish what has begun."""

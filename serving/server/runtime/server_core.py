@@ -91,7 +91,12 @@ class ServerCore:
             timeout_s=settings.timeout_s,
             observe=self.metrics.computed,
         )
-        self._changes = ChangeQueue(self._journal, batcher=self._batcher, current=self.current)
+        self._changes = ChangeQueue(
+            self._journal,
+            batcher=self._batcher,
+            current=self.current,
+            read_only=settings.read_only,
+        )
         self._loader = Loader(
             self.models,
             replay=self._changes.replay,
@@ -287,6 +292,8 @@ class ServerCore:
         while True:
             await self._look()
             self._settled.set()
+            if self.is_ready:
+                await self._changes.follow()
             await asyncio.sleep(self.settings.poll_s)
 
     async def _look(self) -> None:

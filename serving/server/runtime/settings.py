@@ -24,6 +24,8 @@ class ServerSettings:
     """REST: the retrieval API and TF Serving's; 0 takes a free one."""
     grpc_port: Port = 8500
     """TF Serving's gRPC; 0 takes a free one."""
+    read_only: bool = False
+    """Whether changes are refused; the journal is then read, and never written."""
     max_k: PositiveInt = 1000
     """The largest number of results a source."""
     max_batch: PositiveInt = 1024

@@ -45,6 +45,29 @@ def test_a_finished_job_is_left_as_it_is_and_a_lost_shard_is_written_again(
     assert written == {shards[place].name for place in (2, 3, 5)}
 
 
+def test_a_shard_that_was_damaged_before_the_job_ended_is_written_again(
+    models: Path, users: Path, tmp_path: Path
+) -> None:
+    """Nothing says so but the checksums that were taken when it was written."""
+    out = tmp_path / "out"
+    job = CandidateJob(models=models, users=users, out=out, settings=settings())
+    totals, before = write_candidates(job), rows_of(out)
+    (rejected,) = (out / "rejected").iterdir()
+    rows = rejected.read_bytes()
+    (out / "manifest.json").unlink()  # the job was killed just before
+    whole, *_, lost = sorted((out / "candidates").iterdir())
+    damaged = [rejected, *sorted((out / "candidates").iterdir())[2:4]]
+    for path in damaged:
+        content = path.read_bytes()
+        path.write_bytes(content[:60] + bytes([content[60] ^ 1]) + content[61:])
+    (out / ".records" / f"candidates-{lost.stem.removeprefix('part-')}.json").write_text("{")
+    time_of_whole = whole.stat().st_mtime_ns
+    assert write_candidates(job) == totals
+    assert rows_of(out) == before
+    assert rejected.read_bytes() == rows
+    assert whole.stat().st_mtime_ns == time_of_whole
+
+
 def test_another_job_is_refused_unless_it_starts_over(
     models: Path, users: Path, tmp_path: Path
 ) -> None:
@@ -96,7 +119,7 @@ def test_what_a_killed_process_left_is_removed(models: Path, users: Path, tmp_pa
     out = tmp_path / "out"
     job = CandidateJob(models=models, users=users, out=out, settings=settings())
     write_candidates(job)
-    for path in [*out.glob("candidates/part-*"), out / "manifest.json"]:
+    for path in [*out.glob("candidates/part-*"), *out.glob(".records/*"), out / "manifest.json"]:
         path.unlink()
     (out / "candidates" / ".part-00000.parquet.abc.partial").write_text("half")
     (out / ".job.json.abc.partial").write_text("half")
@@ -106,7 +129,7 @@ def test_what_a_killed_process_left_is_removed(models: Path, users: Path, tmp_pa
     write_candidates(dataclasses.replace(job, users=known))
     assert len(read(out)) == 12
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
-        *(".lock", "job.json", "manifest.json", "part-00000.parquet"),
+        *(".lock", "candidates-00000.json", "job.json", "manifest.json", "part-00000.parquet"),
     ]
 
 

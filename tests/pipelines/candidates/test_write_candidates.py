@@ -68,7 +68,7 @@ def test_manifest_names_every_shard_and_what_was_asked(
     rejected = read(out, "rejected").to_dict("records")
     assert rejected == [{"row": 33, "id": "5", "reason": "unknown, and no features given"}]
     assert sorted(path.name for path in out.iterdir()) == [
-        *(".lock", "candidates", "job.json", "manifest.json", "rejected"),
+        *(".lock", ".records", "candidates", "job.json", "manifest.json", "rejected"),
     ]
 
 

@@ -14,10 +14,12 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from serving.retrieval.fresh.entry import list_drafts
+from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.retriever import Retriever
 from serving.server.process import Addresses, serve
 from serving.server.runtime.settings import ServerSettings
-from towers.errors import ConfigError
+from towers.errors import BundleError, ConfigError
 
 pytestmark = pytest.mark.slow
 
@@ -149,19 +151,33 @@ def test_two_servers_do_not_share_a_grpc_port(published: Path) -> None:
     with_server(published, client, grpc_port=ports[0])
 
 
-def test_a_directory_that_cannot_be_written_is_served_without_a_journal(
-    published: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_journal_that_cannot_be_written_stops_the_start_unless_the_server_only_reads(
+    shifted: Shifted, tmp_path: Path
 ) -> None:
-    def refuse(folder: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(folder))
-
     async def client(rest: httpx.AsyncClient, health: HealthStub) -> None:
         await until_ready(rest)
         answer = await rest.post("/v1/items", json={"items": [{"item_id": "fresh"}]})
-        assert answer.status_code == 503, answer.text
+        assert answer.status_code == 403, answer.text
 
-    monkeypatch.setattr("serving.server.process.Journal", refuse)
-    with_server(published, client)
+    shifted(tmp_path, 0)
+    (tmp_path / "journal").touch()  # no folder can be made there
+    with pytest.raises(BundleError, match=r"can be written to, but: .*; make it writable"):
+        with_server(tmp_path, client)
+    with_server(tmp_path, client, read_only=True)
+
+
+def test_deletes_of_a_journal_that_is_only_read_count(shifted: Shifted, tmp_path: Path) -> None:
+    async def client(rest: httpx.AsyncClient, health: HealthStub) -> None:
+        await until_ready(rest)
+        assert (await rest.get("/v1/items/item%203")).status_code == 404
+        assert (await rest.get("/v1/items/item%204")).status_code == 200
+
+    shifted(tmp_path, 0)
+    with Journal(tmp_path / "journal") as journal:
+        journal.append([list_drafts("item", id_column="item_id", delete=["item 3"])])
+    before = {path: path.read_bytes() for path in (tmp_path / "journal").iterdir()}
+    with_server(tmp_path, client, read_only=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "journal").iterdir()} == before
 
 
 def test_an_ipv6_address_is_served(published: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,25 @@ def test_a_rollback_journal_that_is_cut_off_never_loses_what_was_answered(
             except BundleError:
                 refused += 1
     assert min(opened, refused) > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.sampled_from(range(len(SIZES))),
+    where=st.integers(min_value=0),
+    flip=st.integers(1, 255),
+)
+def test_a_rollback_journal_with_a_changed_byte_never_loses_what_was_answered(
+    killed: Folders, tmp_path_factory: pytest.TempPathFactory, size: int, where: int, flip: int
+) -> None:
+    folder = killed[sorted(killed)[size % len(killed)]]
+    changed = copied(folder, tmp_path_factory.mktemp("changed") / "journal")
+    raw = bytearray((changed / HOT).read_bytes())
+    if raw:
+        raw[where % len(raw)] ^= flip
+    (changed / HOT).write_bytes(raw)
+    with suppress(BundleError):
+        assert ids(changed) in (["before"], ["before", "a", "b"])
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from serving.retrieval.fresh import database
 from serving.retrieval.fresh.entry import list_drafts
 from serving.retrieval.fresh.journal import FILE, Journal
 from tests.serving.retrieval.fresh.journal_support import limited_file_size
-from towers.errors import BundleError, QueryError
+from towers.errors import BundleError, QueryError, ReadOnlyError, StorageError
 
 Open = Callable[[], Journal]
 
@@ -170,7 +172,7 @@ def test_a_full_disk_changes_nothing(open_journal: Open) -> None:
     for limit in (0, 600, size, size + 5000):
         with (
             limited_file_size(limit),
-            pytest.raises(BundleError, match=r"could not be written .*nothing has changed"),
+            pytest.raises(StorageError, match=r"could not be written .*nothing has changed"),
         ):
             put(journal, item("b", text="x" * 50_000))
         assert [entry.id for entry in journal.entries()] == ["a"]
@@ -181,11 +183,92 @@ def test_a_full_disk_changes_nothing(open_journal: Open) -> None:
 def test_a_disk_that_is_full_at_the_start_is_named(tmp_path: Path) -> None:
     with (
         limited_file_size(5000),
-        pytest.raises(BundleError, match=r"fresh\.sqlite\.new: could not be written"),
+        pytest.raises(StorageError, match=r"fresh\.sqlite\.new: could not be written"),
     ):
         Journal(tmp_path)
     with Journal(tmp_path) as journal:
         assert put(journal, item("a")) == 1
+
+
+def test_a_disk_that_is_full_when_the_server_starts_again_keeps_it_from_writing_only(
+    open_journal: Open, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(open_journal(), item("a"))
+    connect = database.connect
+
+    def full(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        (size,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {size}")
+        return connection
+
+    monkeypatch.setattr(database, "connect", full)
+    monkeypatch.setattr(database, "PROBE", "CREATE TABLE more AS SELECT zeroblob(100000)")
+    journal = open_journal()
+    assert "the disk is full, so changes are refused" in caplog.text
+    with pytest.raises(StorageError, match="database or disk is full"):
+        put(journal, item("b", text="x" * 50_000))
+    assert [entry.id for entry in journal.entries()] == ["a"]
+
+
+def test_what_is_on_disk_though_the_disk_reports_an_error_counts_as_written(
+    open_journal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step of a commit waits for the name of the rollback journal to be gone on disk."""
+    journal = open_journal()
+
+    class Failing:
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self.execute = connection.execute
+            self._connection = connection
+
+        def __enter__(self) -> None:
+            self._connection.__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            self._connection.__exit__(*error)
+            raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(journal, "_database", Failing(journal._database))
+    assert put(journal, item("a")) == 1
+    monkeypatch.undo()
+    assert [entry.id for entry in open_journal().entries()] == ["a"]
+
+
+@pytest.mark.parametrize("what", ["folder", "parent"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, what: str) -> None:
+    """Where a file is in the way; for root, permissions are not."""
+    path = tmp_path / "journal"
+    path.touch()
+    with pytest.raises(BundleError, match=r"can be written to, but: .* serve to read only"):
+        Journal(path if what == "folder" else path / "journal")
+
+
+def test_a_database_that_cannot_be_written_is_refused(
+    open_journal: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(open_journal(), item("a"))
+    connect = database.connect
+
+    def only_to_read(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA query_only = 1")
+        return connection
+
+    monkeypatch.setattr(database, "connect", only_to_read)
+    with pytest.raises(BundleError, match="expected a file that can be written, but"):
+        open_journal()
+
+
+def test_one_that_only_reads_follows_the_one_that_writes(open_journal: Open) -> None:
+    journal = open_journal()
+    put(journal, item("a"))
+    with Journal(journal.path.parent, read_only=True) as reader:
+        assert reader.entries() == journal.entries()
+        put(journal, item("b"))
+        assert [entry.id for entry in reader.entries(after=1)] == ["b"]
+        with pytest.raises(ReadOnlyError):
+            put(reader, item("c"))
 
 
 @pytest.mark.parametrize("value", [float("nan"), b"bytes", {1, 2}, "\ud800"])

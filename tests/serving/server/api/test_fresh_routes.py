@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.serving.retrieval.fresh.journal_support import limited_file_size
 from tests.serving.server.api_support import Api, running_api
 
 NEW = {"item_id": "new/1 ü", "genres": ["x"], "price": 3.0, "title": "New"}
@@ -41,15 +42,25 @@ def message(response: Any, status: int) -> str:
 def test_a_fresh_item_is_found_at_once_and_gone_when_deleted(api: Api) -> None:
     before = ranked(api, "u2i", {"features": {}})
     response = api.post("/v1/items", {"items": [NEW]})
-    assert response.json() == {"version": 1, "inserted": 1, "replaced": 0}
+    assert response.json() == {"version": 1, "inserted": 1, "replaced": 0, "left_out": 0}
     after = ranked(api, "u2i", {"features": {}})
     assert set(after) - set(before) == {NEW["item_id"]}
     assert {id: after[id] for id in before} == pytest.approx(before, abs=1e-5)
     assert NEW["item_id"] in ranked(api, "i2i", {"id": "item 1"})
     assert len(ranked(api, "i2i", {"id": NEW["item_id"]})) == len(before)
-    assert api.request("DELETE", PATH).json() == {"version": 1, "deleted": 1, "unknown": 0}
+    assert api.request("DELETE", PATH).json() == {
+        "version": 1,
+        "deleted": 1,
+        "unknown": 0,
+        "left_out": 0,
+    }
     assert ranked(api, "u2i", {"features": {}}) == pytest.approx(before, abs=1e-5)
-    assert api.request("DELETE", PATH).json() == {"version": 1, "deleted": 0, "unknown": 1}
+    assert api.request("DELETE", PATH).json() == {
+        "version": 1,
+        "deleted": 0,
+        "unknown": 1,
+        "left_out": 0,
+    }
     assert "has no item" in message(api.post("/v1/retrieve/i2i", {"id": NEW["item_id"]}), 404)
 
 
@@ -64,7 +75,7 @@ def test_a_fresh_user_is_found_by_items_and_users(api: Api) -> None:
         ranked(api, "u2i", {"features": features}), abs=1e-5
     )
     answer = api.post("/v1/users/delete", {"ids": [5, 5, 6, 2**40]}).json()
-    assert answer == {"version": 1, "deleted": 2, "unknown": 1}
+    assert answer == {"version": 1, "deleted": 2, "unknown": 1, "left_out": 0}
     assert set(before) - set(ranked(api, "i2u", {"id": "item 1"})) == {2**40}
 
 
@@ -74,7 +85,7 @@ def test_a_record_takes_the_place_of_the_one_before(api: Api) -> None:
     assert [count["replaced"] for count in counts] == [0, 1]
     assert api.get(PATH).json()["columns"] == cheap
     known = api.post("/v1/items", {"items": [{"item_id": "item 3"}, {"item_id": "b"}]}).json()
-    assert known == {"version": 1, "inserted": 1, "replaced": 1}
+    assert known == {"version": 1, "inserted": 1, "replaced": 1, "left_out": 0}
     assert api.get("/v1/items/item 3").json()["columns"] == {
         "item_id": "item 3",
         "genres": None,
@@ -172,3 +183,16 @@ def test_an_id_called_delete_can_be_deleted(api: Api) -> None:
     api.post("/v1/items", {"items": [{"item_id": "delete"}]})
     assert api.get("/v1/items/delete").json()["id"] == "delete"
     assert api.request("DELETE", "/v1/items/delete").json()["deleted"] == 1
+
+
+def test_a_full_disk_is_said_and_questions_are_answered(
+    published: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_api(published, journal=tmp_path) as api:
+        with limited_file_size(600):
+            response = api.post("/v1/items", {"items": [NEW]})
+            assert "nothing has changed; ask again once it has room" in message(response, 507)
+            assert str(tmp_path) not in response.text
+            assert str(tmp_path) in caplog.records[-1].error  # type: ignore[attr-defined]
+            assert api.post("/v1/retrieve/u2i", {"features": {}, "k": 3}).status_code == 200
+        assert api.post("/v1/items", {"items": [NEW]}).json()["inserted"] == 1

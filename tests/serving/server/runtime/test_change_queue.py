@@ -13,11 +13,12 @@ import pytest
 from serving.retrieval.fresh.entry import Draft
 from serving.retrieval.fresh.journal import Journal
 from serving.server.runtime.change_queue import Changed
+from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
-from towers.errors import BundleError
+from towers.errors import QueryError, ReadOnlyError, StorageError
 
 if TYPE_CHECKING:
-    from tests.serving.server.conftest import Running
+    from tests.serving.server.conftest import Running, Shifted
 
 Ids = list[list[int | str]]
 
@@ -40,7 +41,7 @@ class Disk:
         self.begun.set()
         assert self.go.wait(20)
         if set(self._full) & set(ids):
-            raise BundleError("the disk is full")
+            raise StorageError("/srv/models/journal/fresh.sqlite: the disk is full")
         return self._append(requests)
 
 
@@ -114,5 +115,74 @@ def test_a_change_that_cannot_be_written_fails_alone(during: Made) -> None:
     changes = [{"upsert": [fresh(name)]} for name in names]
     answers, asked, known = during(changes, full=["huge"])
     assert asked[:2] == [["first"], names]
-    assert [type(answer) for answer in answers] == [Changed, Changed, BundleError, Changed]
+    assert [type(answer) for answer in answers] == [Changed, Changed, StorageError, Changed]
+    assert "nothing has changed" in str(answers[2])
+    assert "/srv" not in str(answers[2])
     assert known == [["first", "a", "b", "c"], ["first", "a", "b", "c"]]
+
+
+@pytest.mark.parametrize("fails", ["to fit", "to be applied"])
+def test_what_is_on_disk_is_never_answered_as_refused(
+    running: Running, shifted: Shifted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """A version that it does not fit comes between the check and the disk."""
+
+    def refusing(change: Callable[..., Any]) -> Callable[..., Any]:
+        def refuse(side: Any, **given: Any) -> Any:
+            if fails == "to be applied":
+                raise MemoryError
+            if given.get("upsert"):
+                raise QueryError("unknown columns")
+            return change(side, **given)
+
+        return refuse
+
+    async def test() -> None:
+        shifted(tmp_path / "models", 0)
+        with Journal(tmp_path / "journal") as journal:
+            disk = Disk(journal)
+            monkeypatch.setattr(journal, "append", disk.append)
+            async with running(tmp_path / "models", journal=journal) as core:
+                change = asyncio.create_task(core.change("item", upsert=[fresh("a"), fresh("b")]))
+                await asyncio.to_thread(disk.begun.wait, 20)
+                monkeypatch.setattr(Served, "open", opening())
+                shifted(tmp_path / "models", 1)
+                async with asyncio.timeout(20):
+                    while core.current().version != 2:
+                        await asyncio.sleep(0.01)
+                disk.go.set()
+                answer = await change
+            assert answer == Changed(2, inserted=0, replaced=0, deleted=0, unknown=0, left_out=2)
+            assert [entry.id for entry in journal.entries()] == ["a", "b"]
+
+    def opening() -> Any:
+        opened = Served.open
+
+        def open_it(*given: Any, **settings: Any) -> Served:
+            served = opened(*given, **settings)
+            monkeypatch.setattr(served.retriever, "change", refusing(served.retriever.change))
+            return served
+
+        return open_it
+
+    asyncio.run(test())
+
+
+def test_a_server_that_only_reads_follows_the_journal(
+    running: Running, published: Path, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        with Journal(tmp_path) as journal, Journal(tmp_path, read_only=True) as reader:
+            async with (
+                running(journal=journal) as core,
+                running(journal=reader, read_only=True) as other,
+            ):
+                await core.change("item", upsert=[fresh("a")])
+                catalogue = other.current().retriever.catalogue("item")
+                async with asyncio.timeout(20):
+                    while catalogue.rows(["a"])[0] < 0:
+                        await asyncio.sleep(0.01)
+                with pytest.raises(ReadOnlyError, match="only reads"):
+                    await other.change("item", delete=["a"])
+
+    asyncio.run(test())
