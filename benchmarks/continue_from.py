@@ -30,7 +30,7 @@ from pipelines.data.dataset import assemble_dataset
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.results import Results, served_round
-from pipelines.run import run
+from pipelines.run import Release, run
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.parent import read_parent
 from serving.version.store import Store
@@ -71,7 +71,10 @@ def measure(config: RunConfig, frames: Mapping[str, pd.DataFrame], *, folder: Pa
     version = parent["current_version"]
     if version is None:
         raise TrainingError("the parent's run left no version to be served")
-    continued, continued_s = _timed(config, folder / "models", frames=frames, from_version=version)
+    release = Release(promote="always")
+    continued, continued_s = _timed(
+        config, folder / "models", frames=frames, from_version=version, release=release
+    )
     start, start_s = _timed(config, folder / "from-start", frames=frames)
     segments = _parent_today(config, prepared, store=Store(folder / "models"), version=version)
     return [

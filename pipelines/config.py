@@ -231,6 +231,10 @@ class EvaluationConfig:
     """What is not recommended to a user again. `seen`: all that the user knows from training,
     positive or not, which serving leaves out with `exclude_seen`; `positives`: only the positives,
     as published figures on positives alone have it."""
+    promotion_margin: Literal["noise"] | Fraction = "noise"
+    """How much worse than the current version a new one may be on the same held-out interactions
+    and yet take its place. `noise`: two standard errors of the difference between the two over the
+    users; a number: that share of the current one's figure."""
     cold_item_interactions: PositiveInt = 5
     """An item with fewer training interactions is a cold item."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 
 class AnnSetting(TypedDict):
@@ -41,6 +41,31 @@ class Round(TypedDict):
     """How long the vectors of users and of items are, without coordinate 0 where it is constant."""
 
 
+Rule = Literal["not-worse", "always"]
+"""What makes a version current: `not-worse`, that it is not worse than the one that is; `always`,
+whatever a comparison would say."""
+
+
+class Promotion(TypedDict, total=False):
+    """Whether a version may become current; `pipelines.publishing.promote` decides."""
+
+    version: int
+    """The version that is to become current."""
+    promoted: bool
+    why: str
+    """A clause, such as that it is better by so much."""
+    compared_with: int | None
+    """The version that was current; None where the two were not compared."""
+    metric: str
+    users: int
+    """The users that both ranked for, with test interactions that neither was trained on."""
+    new: float
+    """The figure of the new version; `current` is that of the other."""
+    current: float
+    margin: float
+    """How much worse counts as not worse."""
+
+
 class Data(TypedDict):
     """What was read and how it was split."""
 
@@ -73,6 +98,8 @@ class Results(TypedDict):
     rounds: list[Round]
     current_version: int | None
     """The version that the run left to be served, if any."""
+    promotion: NotRequired[Promotion]
+    """Of the last round that validated best of the run: whether its version may become current."""
     baseline: dict[str, Any]
     """`Evaluation.to_dict()` of the popularity baseline."""
     content_baseline: NotRequired[dict[str, Any]]

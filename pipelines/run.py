@@ -17,7 +17,7 @@ from pipelines.data.prepare import Prepared, prepare
 from pipelines.job_folder import N_SHOWN, Job, JobFolder, find_unfinished, fingerprint
 from pipelines.progress import Reporter
 from pipelines.publishing.publish_rounds import Rounds
-from pipelines.results import Results
+from pipelines.results import Results, Rule
 from pipelines.training.parent import continued, read_parent
 from serving.retrieval.fresh.journal import FOLDER
 from serving.retrieval.fresh.note_changes import note_changes
@@ -44,6 +44,8 @@ class Release:
     directory. The versions published supersede what these hold when the tables are read. Of
     DataFrames, what `note_changes` said just before they were read; without it, their versions
     supersede nothing."""
+    promote: Rule = "not-worse"
+    """What makes a version of the run current."""
 
 
 def run(
@@ -117,7 +119,13 @@ def run(
                 reporter=reporter,
             )
         rounds = Rounds(
-            config, prepared, store=Store(out), work=folder.path, reporter=reporter, parent=parent
+            config,
+            prepared,
+            store=Store(out),
+            work=folder.path,
+            reporter=reporter,
+            parent=parent,
+            promote=(release or Release()).promote,
         )
         results = rounds.run()
         folder.remove()

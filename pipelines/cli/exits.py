@@ -10,6 +10,7 @@ from rich.console import Console
 
 FAILED = 1
 BAD_INPUT = 2
+NOT_PROMOTED = 3
 INTERRUPTED = 130
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.console import Console
 
-from pipelines.cli.exits import resumable
+from pipelines.cli.exits import NOT_PROMOTED, fail, resumable
+from pipelines.results import Rule
 from towers.errors import ConfigError
 
 
@@ -47,10 +48,19 @@ def run(
             "OUT/journal; once for each. The tables supersede what it holds when they are read."
         ),
     ] = None,
+    promote: Annotated[
+        str,
+        typer.Option(
+            help="Whether what is published becomes current: not-worse, if it is not worse than "
+            "the current version; or always."
+        ),
+    ] = "not-worse",
 ) -> None:
     """Read, split, fit, mine, refit, evaluate, export, check and publish.
 
-    Interrupted, the same command goes on from the last finished epoch or stage.
+    What is published becomes current unless it is worse than the version that is, on the same
+    held-out interactions; the exit code is 3 then. Interrupted, the same command goes on from the
+    last finished epoch or stage.
     """
     from pipelines.cli.display import show_next, show_results
     from pipelines.config import load_config
@@ -67,10 +77,14 @@ def run(
             from_version=None if from_version is None else _parse_version(out, from_version),
             engine=engine,
             master=master,
-            release=Release(journals=journal),
+            release=Release(journals=journal, promote=_parse_rule(promote)),
         )
     show_results(console, results)
     show_next(console, out, program=_program())
+    promotion = results.get("promotion")
+    if promotion and results["current_version"] is None:
+        text = f"published, but not current: {promotion['why']}"
+        raise typer.Exit(fail(text, code=NOT_PROMOTED))
 
 
 def tune(
@@ -145,6 +159,18 @@ def demo(
 def _program() -> str:
     """How this command was called, where its name alone would not find it."""
     return "fm-recall" if shutil.which("fm-recall") else sys.argv[0]
+
+
+def _parse_rule(text: str) -> Rule:
+    """Read what makes a version current.
+
+    Raises:
+        ConfigError: it is none of the rules.
+    """
+    rules = get_args(Rule)
+    if text not in rules:
+        raise ConfigError(f"--promote: expected one of {list(rules)}, received {text!r}")
+    return cast("Rule", text)
 
 
 def _parse_version(models: Path, text: str) -> int:

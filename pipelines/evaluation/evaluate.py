@@ -12,7 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from pipelines.config import EvaluationConfig
-from pipelines.evaluation.metrics import Flags, Rows
+from pipelines.evaluation.metrics import Flags, Floats, Rows, per_user
 from pipelines.evaluation.ranking import rank_items
 from pipelines.evaluation.segments import Decile, DecileTally, Segment, SegmentTally
 from pipelines.results import metric_names
@@ -138,6 +138,47 @@ def evaluate(
         deciles=deciles.result(),
         decile_k=deciles.k,
     )
+
+
+def user_figures(
+    scorer: Scorer,
+    *,
+    test: scipy.sparse.csr_array,
+    seen: scipy.sparse.csr_array,
+    metric: str,
+    batch_size: int = 256,
+) -> Floats:
+    """Measure one metric for each user with test items, in the order of their rows.
+
+    Args:
+        scorer: gives the scores.
+        test: [n_users, n_items]; as `evaluate` takes it.
+        seen: likewise.
+        metric: such as `recall@20`, one that is a mean over users.
+        batch_size: how many users are scored at once, at most.
+
+    Raises:
+        TrainingError: as `evaluate`.
+    """
+    test, seen, k = _positives(test), _positives(seen), int(metric.partition("@")[2])
+    popularity: Rows = np.zeros(test.shape[1], dtype=np.int64)
+    users = np.flatnonzero(np.diff(test.indptr))
+    batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(test.shape[1], 1)))
+    figures: list[Floats] = []
+    for start in range(0, len(users), batch_size):
+        batch = users[start : start + batch_size]
+        scores = _scores(scorer, batch, n_items=test.shape[1])
+        ranked = rank_items(scores, k, exclude=seen[batch])
+        wanted = test[batch]
+        found = per_user(
+            ranked,
+            _found(ranked, wanted),
+            n_relevant=np.diff(wanted.indptr).astype(np.int64),
+            popularity=popularity,
+            k=k,
+        )
+        figures.append(found[metric])
+    return np.concatenate(figures)
 
 
 def _check(

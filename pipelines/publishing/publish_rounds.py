@@ -22,14 +22,17 @@ from pipelines.progress import Reporter
 from pipelines.publishing.check_bundle import check_bundle
 from pipelines.publishing.export import Exported, export_bundle
 from pipelines.publishing.length_spread import spread_lines
+from pipelines.publishing.promote import Gate, HeldOut
 from pipelines.reporting.report import write_report
-from pipelines.results import Data, Results, Round, flatten
+from pipelines.results import Data, Results, Round, Rule, flatten
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fitted, sampling_report
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
 from serving.atomic import move_file, write_text_atomic
+from serving.version.bundle import HELD_OUT
 from serving.version.manifest import Provenance
+from serving.version.seen import write_pairs
 from serving.version.store import Store
 from serving.version.tables_read import TABLES_READ, TablesRead
 
@@ -52,8 +55,10 @@ class Rounds:
         work: Path,
         reporter: Reporter,
         parent: Parent | None = None,
+        promote: Rule = "not-worse",
     ) -> None:
         """Take the data, the store to publish to, and the folder that keeps a run's state."""
+        self._gate = Gate(config, prepared, store=store, rule=promote)
         self.config, self.prepared, self.store = config, prepared, store
         self.work, self.reporter, self.parent = work, reporter, parent
         self._fits = RoundFits(
@@ -113,22 +118,39 @@ class Rounds:
             )
             self._results["timings"] = self._earlier + self.reporter.timings
             if self._is_best(number):
-                self._results["current_version"] = version
+                self._promote(version, match_scorer(vectors))
             self._write_results(staged)
             self.store.publish(staged, self._provenance(fitted, exported), check=check_bundle)
         self._finish_round(self._results)
 
+    def _promote(self, version: int, scorer: Scorer) -> None:
+        """Decide whether a version is to become current."""
+        held_out = HeldOut(dataset=self._fits.final_data, test=self._test, seen=self._seen)
+        own = [finished["version"] for finished in self._results["rounds"]]
+        with self.reporter.stage(f"compare version {version} with the current one"):
+            promotion = self._gate.judge(scorer, held_out, own=own)
+        self._results["promotion"] = promotion | {"version": version}
+        if promotion["promoted"]:
+            self._results["current_version"] = version
+
     def _finish_round(self, results: Results) -> None:
         """Make the version just published current if it is the best, and keep the results."""
         version = results["rounds"][-1]["version"]
-        current = results["current_version"]
+        current, promotion = results["current_version"], results.get("promotion")
+        switch = f"to switch: fm-recall rollback {self.store.root} --to {version}"
         if current == version:
             self.store.activate(version)
-            self.reporter.say(f"  version {version} is published and current")
-        else:
+            why = f": {promotion['why']}" if promotion and promotion.get("compared_with") else ""
+            self.reporter.say(f"  version {version} is published and current{why}")
+        elif promotion and promotion["version"] == version:
             self.reporter.say(
-                f"  version {version} is published, but version {current} validates better and "
-                f"stays current; to switch: fm-recall rollback {self.store.root} --to {version}"
+                f"  version {version} is published, but not current: {promotion['why']}; {switch}"
+            )
+        else:
+            better = results["promotion"]["version"]
+            self.reporter.say(
+                f"  version {version} is published, but not current: version {better} validates "
+                f"better; {switch}"
             )
         move_file(self.work / PUBLISHING, self.work / RESULTS)
 
@@ -208,6 +230,9 @@ class Rounds:
         write_report(folder / "report.html", self._results)
         if self._tables_read is not None:
             self._tables_read.write(folder / TABLES_READ)
+        if self._test.nnz:
+            users, items = (part.astype(np.int64) for part in self._test.tocoo().coords)
+            write_pairs(folder / HELD_OUT, [(users, items)])
         write_text_atomic(self.work / PUBLISHING, text)
 
     def _load(self) -> Results:

@@ -54,8 +54,17 @@ class Parent:
         return TwoTower(features, margin=0.0, hardest=1, l2=0.0)
 
 
-def read_parent(store: Store, version: int, *, config: RunConfig) -> Parent:
+def read_parent(
+    store: Store, version: int, *, config: RunConfig, as_served: bool = False
+) -> Parent:
     """Read a published version that a run with these settings can continue from.
+
+    Args:
+        store: the models directory.
+        version: the version.
+        config: the settings.
+        as_served: whether items of unknown ids keep the first-order weight that they are served
+            with, which is no start for items whose ids are known from now on.
 
     Raises:
         BundleError: there is no such version, it is damaged, or it has no checkpoint.
@@ -66,9 +75,10 @@ def read_parent(store: Store, version: int, *, config: RunConfig) -> Parent:
     vocabulary = read_vocabulary(bundle.vocabulary)
     features = _read_features(bundle, n_rows=vocabulary.n_rows, config=config)
     weights = features.w.numpy()
-    if (feature := config.schema.item_id_feature) is not None:
+    feature = config.schema.item_id_feature
+    if feature is not None and not as_served:
         space = vocabulary.tokens(space_of(feature, side="item", schema=config.schema))
-        weights[space.oov_row] = 0.0  # calibrated: no start for items whose ids are known from now
+        weights[space.oov_row] = 0.0
     return Parent(
         version=version,
         vocabulary=vocabulary,

@@ -9,6 +9,8 @@ from serving.version.manifest import MANIFEST, FileRecord, Manifest, is_plain, l
 from serving.version.tables_read import TABLES_READ
 from towers.errors import BundleError
 
+HELD_OUT = "held_out.parquet"
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -60,6 +62,11 @@ class Bundle:
         """The pairs of users and items that are known without a positive, if there are some."""
         path = self.path / "judged.parquet"
         return path if path.exists() else None
+
+    @property
+    def held_out(self) -> Path:
+        """The interactions that it was measured by, and not trained on, as Parquet; if any."""
+        return self.path / HELD_OUT
 
     @property
     def tables_read(self) -> Path:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 USER, ITEM = str(2**40), "item 3 é"
 COMMANDS = {
-    "run": ["config", "--out", "--from", "--engine", "--master"],
+    "run": ["config", "--out", "--from", "--engine", "--master", "--promote", "--journal"],
     "tune": ["config", "--out", "--trials", "--minutes", "--only", "--dims"],
     "demo": ["--out", "--serve", "--port"],
     "query": [
