@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from pipelines import config
+from pipelines import behaviours, config
 from pipelines.cli.main import app
 from towers.features import schema
 
@@ -19,6 +19,7 @@ SECTIONS: dict[str, type[Any]] = {
     "(top level)": config.RunConfig,
     "[data]": config.DataConfig,
     "[data.interactions]": config.InteractionsTable,
+    "[data.behaviours.NAME]": behaviours.Behaviour,
     "[data.users], [data.items]": config.EntityTable,
     "[split]": config.SplitConfig,
     "[model]": config.ModelConfig,

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from pipelines.behaviours import Behaviour, resolve
 from pipelines.results import metric_names
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
@@ -68,10 +69,17 @@ class InteractionsTable(FileFormat):
     a user knows."""
     positive_rating: float | None = None
     """The lowest rating that makes an interaction a positive."""
+    event: str | None = None
+    """The column that names what the user did; `data.behaviours` says what each name means."""
     weight: str | None = None
     """The column of weights of the positives in the loss; positive numbers."""
 
     def __post_init__(self) -> None:
+        if self.event is not None and self.rating is not None:
+            raise ConfigError(
+                "data.interactions: expected event or rating, received both; write what a rating "
+                "means into the column of events"
+            )
         if (self.rating is None) != (self.positive_rating is None):
             raise ConfigError(
                 "data.interactions: rating and positive_rating belong together, but only one is "
@@ -99,6 +107,19 @@ class DataConfig:
     """One row an item; needed where item features read columns."""
     on_bad_rows: Literal["fail", "quarantine"] = "fail"
     """`fail`: stop and show the first rows at fault; `quarantine`: set them aside and go on."""
+    behaviours: dict[str, Behaviour] = dataclasses.field(default_factory=dict)
+    """What the events mean, by the names in `interactions.event`; events of other names are left
+    out. With ratings their names are `liked`, a target, and `disliked`."""
+
+    def __post_init__(self) -> None:
+        _ = self.kinds
+
+    @property
+    def kinds(self) -> dict[str, Behaviour]:
+        """All behaviours by name; the code of one is its place."""
+        table = self.interactions
+        has_event, has_rating = table.event is not None, table.rating is not None
+        return resolve(self.behaviours, has_event=has_event, has_rating=has_rating)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -147,6 +168,11 @@ class NegativesConfig:
     """Items drawn for each query from what the previous version retrieved for its user."""
     mined_ranks: tuple[PositiveInt, PositiveInt] = (50, 500)
     """First and last rank (1 = best) of the previous version's retrieval to draw from."""
+    explicit: NonNegativeInt = 16
+    """Items drawn for each query from those that its user has turned down: explicit negatives, of
+    behaviours with role = "negative"."""
+    explicit_share: Fraction = 0.1
+    """The share of explicit negatives in the loss of a positive whose user has some."""
     hardest: PositiveInt | None = None
     """The loss counts only this many of a query's negatives, those with the highest scores.
     Default: 15 times as many as a user's own items are to be expected in the shared sample, and
@@ -298,6 +324,12 @@ class RunConfig:
     """What the SavedModels return."""
 
     def __post_init__(self) -> None:
+        test = self.split.test
+        if test is not None and test.event is not None and self.data.interactions.event is None:
+            raise ConfigError(
+                "split.test.event: expected a column of events in data.interactions too, received "
+                "none; name it in data.interactions.event"
+            )
         # what cannot work is refused here, not after the data was read and a model fitted
         check_input_names(self.schema.input_names("user"))
         check_input_names(self.schema.input_names("item"))

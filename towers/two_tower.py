@@ -34,6 +34,9 @@ BATCH_SPEC: dict[str, tf.TensorSpec] = {
     "shared_item": tf.TensorSpec([None], tf.int32),
     "shared_source": tf.TensorSpec([None], tf.int8),
     "mined_item": tf.TensorSpec([None, None], tf.int32),
+    # items that the query's user has turned down, -1 for none, and weights; at least one column
+    "explicit_item": tf.TensorSpec([None, None], tf.int32),
+    "explicit_weight": tf.TensorSpec([None, None], tf.float32),
     # (query, position in shared_item) of shared negatives that are one of the user's positives
     "known": tf.TensorSpec([None, 2], tf.int32),
 }
@@ -42,12 +45,21 @@ BATCH_SPEC: dict[str, tf.TensorSpec] = {
 class TwoTower(tfrs.Model):
     """Learns the feature table so that positives lie a margin above the hardest negatives."""
 
-    def __init__(self, features: FeatureTable, *, margin: float, hardest: int, l2: float) -> None:
+    def __init__(
+        self,
+        features: FeatureTable,
+        *,
+        margin: float,
+        hardest: int,
+        l2: float,
+        explicit_share: float = 0.0,
+    ) -> None:
         """Keep the table, and build both towers over it."""
         super().__init__()
         self.features = features
         self.user_tower, self.item_tower = UserTower(), ItemTower()
         self._margin, self._hardest, self._l2 = margin, hardest, l2
+        self._explicit_share = explicit_share
         self._means = {
             name: keras.metrics.Mean(name)
             for name in (
@@ -63,13 +75,20 @@ class TwoTower(tfrs.Model):
 
     def without_optimizer(self) -> TwoTower:
         """The same parameters in a model that is not trained, without what an optimizer keeps."""
-        return TwoTower(self.features, margin=self._margin, hardest=self._hardest, l2=self._l2)
+        return TwoTower(
+            self.features,
+            margin=self._margin,
+            hardest=self._hardest,
+            l2=self._l2,
+            explicit_share=self._explicit_share,
+        )
 
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Compute the loss of one batch, and update the metrics of what was sampled.
 
         The weighted mean over the positives of the mean hinge against the query's hardest
-        negatives, plus l2 times the mean squared norm of the batch's vectors.
+        negatives, plus l2 times the mean squared norm of the batch's vectors. Of a query whose user
+        has turned items down, these have `explicit_share` of the hinge.
         """
         w, v = self.features(inputs["rows"])
         queries, items = self._vectors(inputs, w, v)
@@ -83,6 +102,8 @@ class TwoTower(tfrs.Model):
             positive, tf.gather(negative, positive_query), counts=counts, margin=self._margin
         )
         hinge, weight = mean_over(violations, counts), inputs["positive_weight"]
+        if self._explicit_share:
+            hinge = self._with_explicit(hinge, positive, inputs, queries, items)
         loss = tf.math.divide_no_nan(tf.reduce_sum(hinge * weight), tf.reduce_sum(weight))
         violators = tf.cast(violations > 0, violations.dtype)
         self._means["violators"].update_state(mean_over(violators, counts))
@@ -116,6 +137,26 @@ class TwoTower(tfrs.Model):
         self._report(inputs, columns, counts)
         hardest = tf.gather(scores, columns, batch_dims=1)
         return tf.where(counts, hardest, tf.zeros_like(hardest)), counts
+
+    def _with_explicit(
+        self,
+        hinge: tf.Tensor,
+        positive: tf.Tensor,
+        inputs: Batch,
+        queries: tf.Tensor,
+        items: tf.Tensor,
+    ) -> tf.Tensor:
+        """Give the query's explicit negatives their share of the hinge of each positive."""
+        explicit, query = inputs["explicit_item"], inputs["positive_query"]
+        own = tf.gather(items, tf.maximum(explicit, 0))
+        scores = tf.gather(tf.einsum("bd,bmd->bm", queries, own), query)
+        counts = tf.gather(explicit >= 0, query)
+        weights = tf.where(counts, tf.gather(inputs["explicit_weight"], query), 0.0)
+        violations = margin_violations(positive, scores, counts=counts, margin=self._margin)
+        total = tf.reduce_sum(weights, axis=1)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(violations * weights, axis=1), total)
+        share = tf.where(total > 0.0, self._explicit_share, 0.0)
+        return hinge + share * (mean - hinge)
 
     def _report(self, inputs: Batch, columns: tf.Tensor, counts: tf.Tensor) -> None:
         """Update the means of what was sampled, and of what the loss saw of it."""

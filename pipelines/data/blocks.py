@@ -6,9 +6,10 @@ they are held in memory, as one block, or stored on disk, in as many as keep eac
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,7 +21,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy import sparse
 
-Rows = NDArray[np.int64]
+from pipelines.behaviours import Behaviour, Behaviours
+from pipelines.data.events import Block, Events, Rows
+
 Part = Literal["train", "validation", "test"]
 
 PARTS: tuple[Part, Part, Part] = ("train", "validation", "test")
@@ -33,34 +36,19 @@ SCHEMA = pa.schema(
         "weight": pa.float32(),
         "part": pa.int8(),
         "timestamp": pa.float64(),
+        "behaviour": pa.int8(),
         "is_positive": pa.bool_(),
     }
 )
 """The columns of a stored block; the time is null where there is none.
 
-Rows that are no positives are what users have judged otherwise: see `Interactions.seen_of`.
+Rows that are no positives are what else users did: of each behaviour with an item the first.
 """
 
 SHAPE = "blocks.json"
 BLOCK_OF_USER = "block_of_user.npy"
 USER_COUNTS = "user_counts.npy"
 ITEM_COUNTS = "item_counts.npy"
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """Some users, and all that they interacted with."""
-
-    users: Rows
-    """Rows of the users [n], ascending; also those without interactions."""
-    matrix: sparse.csr_array
-    """Weights of their positives [n, n_items] float32; a user's items from old to new."""
-    judged: sparse.csr_array | None = None
-    """What they know without a positive, [n, n_items] bool; None where there is no such item."""
-
-    def seen(self) -> sparse.csr_array:
-        """What each of them knows, [n, n_items] bool."""
-        return _seen(self.matrix, self.judged)
 
 
 class Interactions(Protocol):
@@ -77,8 +65,8 @@ class Interactions(Protocol):
         ...
 
     @property
-    def has_judged(self) -> bool:
-        """Whether users know items without a positive."""
+    def has_events(self) -> bool:
+        """Whether users have done something else than positives."""
         ...
 
     @property
@@ -124,15 +112,17 @@ class HeldInteractions:
     matrix: sparse.csr_array
     """Weights [n_users, n_items] float32; a user's items from old to new."""
     has_times: bool = False
-    judged: sparse.csr_array | None = None
-    """What users know without a positive, [n_users, n_items] bool."""
+    events: Events | None = None
+    """What users did, positives included; None where that is nothing else."""
+    behaviours: Behaviours = field(default_factory=dict)
+    """What the codes of events mean."""
 
     n_blocks = 1
 
     @property
-    def has_judged(self) -> bool:
-        """Whether users know items without a positive."""
-        return self.judged is not None
+    def has_events(self) -> bool:
+        """Whether users have done something else than positives."""
+        return self.events is not None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -158,7 +148,7 @@ class HeldInteractions:
     def block(self, number: int) -> Block:
         """The one block, 0."""
         del number
-        return Block(np.arange(self.shape[0]), self.matrix, self.judged)
+        return self._block
 
     def of(self, users: Rows) -> sparse.csr_array:
         """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
@@ -166,7 +156,11 @@ class HeldInteractions:
 
     def seen_of(self, users: Rows) -> sparse.csr_array:
         """What some user rows know, positive or not; see `Interactions.seen_of`."""
-        return self._rows(_seen(self.matrix, self.judged), users)
+        return self._rows(self._block.seen(), users)
+
+    @cached_property
+    def _block(self) -> Block:
+        return Block(np.arange(self.shape[0]), self.matrix, self.events, self.behaviours)
 
     def _rows(self, matrix: sparse.csr_array, users: Rows) -> sparse.csr_array:
         if len(users) == self.shape[0]:
@@ -193,9 +187,15 @@ class StoredInteractions:
         return bool(self._described["has_times"])
 
     @property
-    def has_judged(self) -> bool:
-        """Whether users know items without a positive."""
-        return bool(self._described["has_judged"])
+    def has_events(self) -> bool:
+        """Whether users have done something else than positives."""
+        return bool(self._described["has_events"])
+
+    @cached_property
+    def behaviours(self) -> Behaviours:
+        """What the codes of events mean."""
+        described = self._described["behaviours"]
+        return {name: Behaviour(**settings) for name, settings in described.items()}
 
     @cached_property
     def user_counts(self) -> Rows:
@@ -228,17 +228,17 @@ class StoredInteractions:
     def block(self, number: int) -> Block:
         """Read a block."""
         users = np.flatnonzero(self.block_of_user == number)
-        columns = self._columns(number, ["user_row", "item_row", "weight", "is_positive"])
-        positive = columns["is_positive"]
-
-        def matrix(kept: NDArray[np.bool_], values: NDArray[Any]) -> sparse.csr_array:
-            sizes = np.bincount(columns["user_row"][kept], minlength=self.shape[0])[users]
-            starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-            parts = (values[kept], columns["item_row"][kept], starts)
-            return sparse.csr_array(parts, shape=(len(users), self.shape[1]))
-
-        judged = None if positive.all() else matrix(~positive, ~positive)
-        return Block(users, matrix(positive, columns["weight"]), judged)
+        columns = self._columns(number, SCHEMA.names)
+        events = Events(
+            users=np.searchsorted(users, columns["user_row"]),
+            items=columns["item_row"].astype(np.int64),
+            times=columns["timestamp"].astype(np.float64),
+            weights=columns["weight"],
+            behaviours=columns["behaviour"],
+            positive=columns["is_positive"],
+        )
+        matrix = events.matrix(events.positive, shape=(len(users), self.shape[1]))
+        return Block(users, matrix, events if self.has_events else None, self.behaviours)
 
     def of(self, users: Rows) -> sparse.csr_array:
         """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
@@ -286,18 +286,24 @@ def write_block(path: Path, rows: pa.Table) -> None:
 
 
 def finish_blocks(
-    folder: Path, *, block_of_user: NDArray[np.int32], n_items: int, n_blocks: int, has_times: bool
+    folder: Path,
+    *,
+    block_of_user: NDArray[np.int32],
+    n_items: int,
+    n_blocks: int,
+    has_times: bool,
+    behaviours: Behaviours,
 ) -> None:
     """Count the positives of stored blocks, and write what `StoredInteractions` needs beside."""
     n_users = len(block_of_user)
     user_counts = np.zeros((len(PARTS), n_users), dtype=np.int64)
     item_counts = np.zeros((len(PARTS), n_items), dtype=np.int64)
-    has_judged = False
+    has_events = False
     for number in range(n_blocks):
         names = ["user_row", "item_row", "part", "is_positive"]
         table = pq.read_table(block_file(folder, number), columns=names)
         users, items, part, positive = (column.to_numpy() for column in table.columns)
-        has_judged |= not positive.all()
+        has_events |= not positive.all()
         for code in range(len(PARTS)):
             chosen = positive & (part == code)
             user_counts[code] += np.bincount(users[chosen], minlength=n_users)
@@ -310,7 +316,8 @@ def finish_blocks(
         "n_items": n_items,
         "n_blocks": n_blocks,
         "has_times": has_times,
-        "has_judged": has_judged,
+        "has_events": has_events,
+        "behaviours": {name: dataclasses.asdict(one) for name, one in behaviours.items()},
     }
     (folder / SHAPE).write_text(json.dumps(described), encoding="utf-8")
 
@@ -349,12 +356,6 @@ def ids_of(table: pd.DataFrame, column: str) -> NDArray[Any]:
     """Take a table's ids as int64 or str objects."""
     values = table[column]
     return values.to_numpy(np.int64 if pd.api.types.is_integer_dtype(values.dtype) else object)
-
-
-def _seen(matrix: sparse.csr_array, judged: sparse.csr_array | None) -> sparse.csr_array:
-    """Join positives and what else is known, [n, n_items] bool."""
-    positives = matrix.astype(np.bool_)
-    return positives if judged is None else sparse.csr_array(positives + judged)
 
 
 def _spread(matrix: sparse.csr_array, rows: Rows, *, n_users: int) -> sparse.csr_array:

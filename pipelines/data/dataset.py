@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import Block, Interactions, ids_of
+from pipelines.data.blocks import Interactions, ids_of
+from pipelines.data.events import Block
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
 from towers.features.packer import input_dtypes, pack

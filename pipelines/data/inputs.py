@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pipelines.behaviours import Behaviours
 from pipelines.config import EntityTable, FileFormat, InteractionsTable, RunConfig
 from pipelines.data.columns.ids import IdColumn, IdKind, decide_id_kind
 from pipelines.data.entities import CheckedEntities, check_entities, require_columns
@@ -32,6 +33,8 @@ class Inputs:
     """The interactions and, where they have a table of their own, the test, by name."""
     entities: Mapping[Side, Source]
     """The tables of users and items that are given."""
+    behaviours: Behaviours
+    """What users do, by name."""
 
     @classmethod
     def open(
@@ -61,11 +64,13 @@ class Inputs:
                 name: Chunks(
                     source=sources[name],
                     table=table,
+                    behaviours=config.data.kinds,
                     chunk_rows=chunk_rows or max(sources[name].n_rows, 1),
                 )
                 for name, table in described.items()
                 if isinstance(table, InteractionsTable)
             },
+            behaviours=config.data.kinds,
             entities={side: sources[f"{side}s"] for side in SIDES if f"{side}s" in sources},
         )
         inputs._require_columns()

@@ -26,7 +26,7 @@ from pipelines.data.blocks import (
 from pipelines.data.engines import Plan
 from pipelines.data.entities import entities_from_ids
 from pipelines.data.faults.rejects import Faults, settle_rejects
-from pipelines.data.faults.report import report_table
+from pipelines.data.faults.report import CheckedRows, describe_behaviours, report_table
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.inputs import Frames, Inputs
 from pipelines.data.sources.arrow import to_arrow
@@ -37,7 +37,7 @@ from pipelines.data.steps.hashing import blocks_of, hash_ids
 from pipelines.data.steps.job import Job, Settled
 from pipelines.progress import Reporter
 from serving.atomic import move_directory
-from towers.errors import DataError
+from towers.errors import ConfigError, DataError
 from towers.features.schema import SIDES, Side
 
 BLOCKS = "blocks"
@@ -86,7 +86,12 @@ class Prepared:
         if stored.n_blocks > 1:
             return stored
         block = stored.block(0)
-        return HeldInteractions(block.matrix, has_times=stored.has_times, judged=block.judged)
+        return HeldInteractions(
+            block.matrix,
+            has_times=stored.has_times,
+            events=block.events,
+            behaviours=stored.behaviours,
+        )
 
     def frame(self, *parts: Part) -> pd.DataFrame:
         """The positives of one or more parts as a table, in order of time where they have times.
@@ -157,7 +162,7 @@ def prepare(
             for line in checked.lines:
                 reporter.say(f"  {line}")
             with reporter.stage("split"):
-                lines = _divide(job, checked, beside / BLOCKS, trained_on)
+                lines = _divide(inputs, job, checked, beside / BLOCKS, trained_on)
         _write_tables(checked.tables, [*checked.lines, *lines], beside)
         shutil.rmtree(work)
         move_directory(beside, folder)
@@ -198,7 +203,8 @@ def _check(
     entities = inputs.check_entities(id_kinds)
     tables = {side: found.rows for side, found in entities.items()}
     keys = Keys(id_kinds=id_kinds, known_ids=job.write_ids(tables))
-    reasons = job.check(keys)
+    checked = job.check(keys)
+    _refuse_absent(inputs, checked[INTERACTIONS])
     numbered = {
         side: entities_from_ids(
             job.first_seen(keys.column(side)), id_column=inputs.schema.id_column(side)
@@ -207,8 +213,8 @@ def _check(
         if side not in tables
     }
     tables = {side: (tables | numbered)[side] for side in SIDES}
-    settled = job.settle(keys, reasons, ids=job.write_ids(numbered))
-    faults = job.faults(reasons)
+    settled = job.settle(keys, checked, ids=job.write_ids(numbered))
+    faults = job.faults(checked)
     all_faults = [*(found.faults for found in entities.values()), *faults.values()]
     files = settle_rejects(
         all_faults,
@@ -221,13 +227,38 @@ def _check(
         for found in entities.values()
     ]
     reports += [
-        report_table(faults[name], kept=counts.kept, files=files, positives=counts)
+        report_table(
+            faults[name],
+            kept=counts.kept,
+            files=files,
+            positives=counts,
+            notes=describe_behaviours(inputs.behaviours, checked[name]),
+        )
         for name, counts in settled.counts.items()
     ]
     return _Checked(
         tables=tables,
         lines=[*(line for report in reports for line in report.lines()), *id_notes],
         n_kept={name: counts.kept for name, counts in settled.counts.items()},
+    )
+
+
+def _refuse_absent(inputs: Inputs, checked: CheckedRows) -> None:
+    """Refuse behaviours that no good row has.
+
+    Raises:
+        ConfigError: with the names that there are.
+    """
+    chunks = inputs.interactions[INTERACTIONS]
+    absent = [name for name, count in checked.behaviours.items() if not count]
+    found = {n: count for n, count in checked.behaviours.items() if count} | dict(checked.others)
+    if chunks.table.event is None or not absent or not found:
+        return
+    shown = ", ".join(f"{name!r} ({count:,})" for name, count in found.items())
+    raise ConfigError(
+        f"data.behaviours: expected rows of {chunks.source.where} whose {chunks.table.event} is "
+        f"{' or '.join(map(repr, absent))}, received none; the column has {shown}; correct the "
+        "names, or remove those that do not occur"
     )
 
 
@@ -253,7 +284,9 @@ def _refuse(
         )
 
 
-def _divide(job: Job, checked: _Checked, blocks: Path, trained_on: TrainedOn | None) -> list[str]:
+def _divide(
+    inputs: Inputs, job: Job, checked: _Checked, blocks: Path, trained_on: TrainedOn | None
+) -> list[str]:
     """Divide the positives into parts, and write them by block; says what was not held out."""
     cuts = job.cut(checked.n_kept[INTERACTIONS])
     ids = checked.ids()
@@ -270,6 +303,7 @@ def _divide(job: Job, checked: _Checked, blocks: Path, trained_on: TrainedOn | N
         n_items=len(ids["item"]),
         n_blocks=job.n_blocks,
         has_times=job.has_times,
+        behaviours=inputs.behaviours,
     )
     return [trained_on.message(n_moved)] if trained_on is not None and n_moved else []
 

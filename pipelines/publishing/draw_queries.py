@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import Block
 from pipelines.data.dataset import Dataset
+from pipelines.data.events import Block
 from pipelines.training.embed import Vectors, embed_users
 from towers.directions import Direction
 from towers.features.schema import Side

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import Block, all_blocks
+from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
+from pipelines.data.events import Block
 from pipelines.progress import Reporter
 from pipelines.publishing.draw_queries import draw_queries
 from pipelines.publishing.index_direction import IndexedDirection, describe, index_direction
@@ -142,7 +143,7 @@ def _write_tables(
         Embeddings.from_pandas(table, vectors[side]).write(folder / f"{side}s.parquet")
     blocks = all_blocks(dataset.interactions)
     write_pairs(folder / "seen.parquet", (_pairs(block, block.matrix) for block in blocks))
-    if dataset.interactions.has_judged:
+    if dataset.interactions.has_events:
         blocks = all_blocks(dataset.interactions)
         judged = (_pairs(block, block.judged) for block in blocks if block.judged is not None)
         write_pairs(folder / "judged.parquet", judged)

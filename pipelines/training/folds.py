@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import TrainingConfig
-from pipelines.data.blocks import Block, all_blocks
+from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
+from pipelines.data.events import Block
 from serving.search.index import contains
 from towers.features.schema import Side
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
@@ -159,10 +160,14 @@ class FoldBatches:
         kept = is_positive & self._kept(item, rng)
         shared, source = self.sampler.draw(rng)
         mined = self._mined(users, shared, rng)
-        codes, items = pd.factorize(np.concatenate([item[kept], shared, mined[mined >= 0]]))
+        explicit, explicit_weight = self._explicit(block.turned_down, places, rng)
+        codes, items = pd.factorize(
+            np.concatenate([item[kept], shared, mined[mined >= 0], explicit[explicit >= 0]])
+        )
         n_positive = int(kept.sum())
-        mined_item = np.full(mined.shape, -1, dtype=np.int32)
-        mined_item[mined >= 0] = codes[n_positive + len(shared) :]
+        own = codes[n_positive + len(shared) :]
+        mined_item, own = _filled(mined, own)
+        explicit_item, _ = _filled(explicit, own)
         is_context = folds[entry] < fold[query] if self._only_past else ~is_positive
         is_past = is_context & self._remembers(len(users), rng)[query]
         bags = self._bags(users, query[is_past], item[is_past], items, rng=rng)
@@ -175,6 +180,8 @@ class FoldBatches:
             "shared_item": codes[n_positive : n_positive + len(shared)].astype(np.int32),
             "shared_source": source,
             "mined_item": mined_item,
+            "explicit_item": explicit_item,
+            "explicit_weight": explicit_weight,
             "known": _positions_in(shared, query, item),
         }
 
@@ -197,6 +204,27 @@ class FoldBatches:
             return np.full((len(users), 1), -1, dtype=np.int64)
         drawn = self.mined.draw(users, rng, count=count)
         return np.where(contains(shared, drawn), -1, drawn)
+
+    def _explicit(
+        self,
+        turned_down: sparse.csr_array | None,
+        places: NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Draw items that the users at some places of a block have turned down, with weights.
+
+        An item may come more than once; -1 where a user has none.
+        """
+        count = self.config.negatives.explicit
+        if turned_down is None or not count or not self.config.negatives.explicit_share:
+            nothing = np.full((len(places), 1), -1, dtype=np.int64)
+            return nothing, np.zeros(nothing.shape, dtype=np.float32)
+        starts = turned_down.indptr[places].astype(np.int64)[:, np.newaxis]
+        sizes = turned_down.indptr[places + 1].astype(np.int64)[:, np.newaxis] - starts
+        entry = starts + (rng.random((len(places), count)) * sizes).astype(np.int64)
+        items = np.append(turned_down.indices, -1).astype(np.int64)[entry]
+        weights = np.append(turned_down.data, 0.0).astype(np.float32)[entry]
+        return np.where(sizes > 0, items, -1), np.where(sizes > 0, weights, np.float32(0.0))
 
     def _bags(
         self,
@@ -306,6 +334,16 @@ def _expand(
     position = np.repeat(np.arange(len(rows)), sizes)
     offset = np.arange(len(position)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return position, np.repeat(starts, sizes) + offset
+
+
+def _filled(
+    items: NDArray[np.int64], codes: NDArray[np.intp]
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Put the first codes in place of item rows that are not -1, and give the codes left over."""
+    found = np.full(items.shape, -1, dtype=np.int32)
+    n = int(np.count_nonzero(items >= 0))
+    found[items >= 0] = codes[:n]
+    return found, codes[n:]
 
 
 def _positions_in(

@@ -6,6 +6,7 @@ import math
 
 import tf_keras as keras
 
+from pipelines.behaviours import with_role
 from pipelines.config import RunConfig
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
@@ -39,7 +40,14 @@ def build_model(
         initialize(features, batches.dataset, config=config)
     else:
         _inherit(features, batches.dataset, config=config, parent=parent)
-    model = TwoTower(features, margin=training.margin, hardest=batches.hardest, l2=training.l2)
+    has_explicit = with_role(config.data.kinds, "negative").any()
+    model = TwoTower(
+        features,
+        margin=training.margin,
+        hardest=batches.hardest,
+        l2=training.l2,
+        explicit_share=training.negatives.explicit_share if has_explicit else 0.0,
+    )
     steps = batches.n_batches * training.epochs
     # Adam moves each entry by about the rate, and so a vector of k entries by sqrt(k) times it
     rate = training.learning_rate * math.sqrt(REFERENCE_DIM / config.model.embedding_dim)

@@ -41,6 +41,8 @@ def make_batch(seed: int) -> Arrays:
         "shared_item": shared.astype(np.int32),
         "shared_source": np.zeros(len(shared), np.int8),
         "mined_item": np.full((N_QUERIES, 1), -1, np.int32),
+        "explicit_item": np.full((N_QUERIES, 1), -1, np.int32),
+        "explicit_weight": np.zeros((N_QUERIES, 1), np.float32),
         "known": np.empty((0, 2), np.int32),
     }
 

@@ -21,10 +21,12 @@ N_ROWS, DIM = 12, 3
 N_QUERIES, N_ITEMS, N_SHARED = 4, 7, 5
 
 
-def make_model(*, hardest: int = 3, margin: float = 1.0, l2: float = 0.0) -> TwoTower:
+def make_model(
+    *, hardest: int = 3, margin: float = 1.0, l2: float = 0.0, explicit_share: float = 0.0
+) -> TwoTower:
     features = FeatureTable(N_ROWS, embedding_dim=DIM, init_scale=0.7, seed=3)
     features.w.assign(np.linspace(-1.0, 1.0, N_ROWS))
-    return TwoTower(features, margin=margin, hardest=hardest, l2=l2)
+    return TwoTower(features, margin=margin, hardest=hardest, l2=l2, explicit_share=explicit_share)
 
 
 def entries(rng: np.random.Generator, n: int, n_rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -54,6 +56,8 @@ def make_batch(seed: int) -> Arrays:
         "shared_item": rng.permutation(N_ITEMS)[:N_SHARED].astype(np.int32),
         "shared_source": np.array([0, 1, 0, 0, 1], dtype=np.int8),
         "mined_item": rng.integers(-1, N_ITEMS, (N_QUERIES, 2)).astype(np.int32),
+        "explicit_item": np.array([[1, -1, 3], [-1, -1, -1], [5, 5, -1], [0, 2, 4]])[:N_QUERIES],
+        "explicit_weight": rng.uniform(0.5, 2.0, (N_QUERIES, 3)).astype(np.float32),
         "known": np.array([[0, 1], [0, 4], [2, 0], [2, 2], [2, 3]], dtype=np.int32),
     }
 
@@ -93,8 +97,18 @@ def naive_loss(batch: Arrays, w: Any, v: Any, *, model: dict[str, Any]) -> Any:
         scores = sorted((score(query, item) for item in negatives), key=float, reverse=True)
         scores = scores[: model["hardest"]]
         hinges = [tf.nn.relu(model["margin"] - score(query, positive) + s) for s in scores]
-        if hinges:
-            total += float(weight) * tf.add_n(hinges) / len(hinges)
+        hinge = tf.add_n(hinges) / len(hinges) if hinges else tf.constant(0.0, tf.float64)
+        given = zip(batch["explicit_item"][query], batch["explicit_weight"][query], strict=True)
+        turned_down = [(item, float(x)) for item, x in given if item >= 0]
+        share = model.get("explicit_share", 0.0)
+        if turned_down and share:
+            gaps = [
+                x * tf.nn.relu(model["margin"] - score(query, positive) + score(query, item))
+                for item, x in turned_down
+            ]
+            mean = tf.add_n(gaps) / sum(x for _, x in turned_down)
+            hinge = (1.0 - share) * hinge + share * mean
+        total += float(weight) * hinge
     total /= batch["positive_weight"].sum(dtype=np.float64)
     norms = tf.reduce_mean(tf.reduce_sum(users**2, axis=1))
     norms += tf.reduce_mean(quality**2 + tf.reduce_sum(pool**2, axis=1))
@@ -114,6 +128,7 @@ def densify(gradient: tf.IndexedSlices) -> NDArray[Any]:
         {"hardest": 1, "margin": 1.0, "l2": 0.0},
         {"hardest": 3, "margin": 0.5, "l2": 0.1},
         {"hardest": 99, "margin": 2.0, "l2": 0.0},
+        {"hardest": 3, "margin": 1.0, "l2": 0.0, "explicit_share": 0.3},
     ],
 )
 def test_the_loss_and_its_gradients_are_those_of_the_definition(
@@ -188,6 +203,8 @@ def scored_batch() -> tuple[TwoTower, Arrays]:
         "shared_item": np.array([b, c, d]),
         "shared_source": np.array([Source.UNIFORM, Source.POPULARITY, Source.UNIFORM]),
         "mined_item": np.array([[e, -1], [-1, -1]]),
+        "explicit_item": np.array([[a], [f]]),  # without a share
+        "explicit_weight": np.ones((2, 1)),
         "known": np.array([[0, 1], [1, 2]]),
     }
     return model, batch

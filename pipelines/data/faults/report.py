@@ -6,8 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.data.faults.rejects import Faults, explain_rejects
+from pipelines.behaviours import CHOSEN, DISLIKED, LIKED, Behaviours, with_role
+from pipelines.data.faults.rejects import Faults, Reason, explain_rejects
 from towers.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedRows:
+    """The outcome of the check of each row of a table by itself."""
+
+    reasons: tuple[Reason, ...]
+    """The reasons for which rows may be rejected, in the order of the checks."""
+    behaviours: Mapping[str, int]
+    """How many good rows there are of each behaviour."""
+    n_others: int
+    """How many rows have another name."""
+    others: Mapping[str, int]
+    """Some of these names, with how often they come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +55,9 @@ class PositiveCounts:
         if self.kept == 0:
             problem = (
                 f"{where}: expected at least one positive interaction, received none; of the rows "
-                f"without a fault, {self.not_positive:,} have a rating below positive_rating and "
-                f"{self.in_training:,} repeat a training interaction; check the table and "
-                "positive_rating"
+                f"without a fault, {self.not_positive:,} have a rating below positive_rating, or "
+                f"another behaviour than a target, and {self.in_training:,} repeat a training "
+                "interaction; check the table, positive_rating and data.behaviours"
             )
             rejected = explain_rejects(faults)
             raise DataError("\n".join([problem, *(["rejected:", *rejected] if rejected else [])]))
@@ -73,7 +88,10 @@ class TableReport:
         """Say it, one fact a line."""
         facts = [
             (self.empty_lines, "empty lines"),
-            (self.positives.not_positive, "not positive, but seen: rating below positive_rating"),
+            (
+                self.positives.not_positive,
+                "not positive, but kept: rating below positive_rating, or another behaviour",
+            ),
             (self.positives.merged, "repeats of a user and an item, merged into the earliest"),
             (
                 self.positives.in_training,
@@ -85,6 +103,21 @@ class TableReport:
         lines += [f"  {note}" for note in self.notes]
         lines += [f"  {count:,} {fact}" for count, fact in facts if count]
         return lines + ([f"  rejected rows are in {self.quarantine}"] if self.quarantine else [])
+
+
+def describe_behaviours(behaviours: Behaviours, checked: CheckedRows) -> list[str]:
+    """Say how many rows have which behaviour, where that is more than a rating says."""
+    if set(behaviours) <= {CHOSEN, LIKED, DISLIKED} and not with_role(behaviours, "negative").any():
+        return []
+    roles = {
+        name: "" if one.role == "other" else f" ({one.role})" for name, one in behaviours.items()
+    }
+    counts = [f"{name} {n:,}{roles[name]}" for name, n in checked.behaviours.items() if n]
+    lines = [f"behaviours: {', '.join(counts)}"]
+    if checked.n_others:
+        names = ", ".join(f"{name!r} ({count:,})" for name, count in checked.others.items())
+        lines.append(f"{checked.n_others:,} left out, which data.behaviours does not name: {names}")
+    return lines
 
 
 def report_table(

@@ -22,6 +22,9 @@ from pipelines.data.steps.parse import parse_interactions
 from pipelines.spark.tasks import Outcome
 from towers.features.schema import SIDES, Side
 
+MOST_NAMES = 20
+"""How many names of other behaviours a chunk gives, those that come most often."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
@@ -56,10 +59,11 @@ class CheckChunk:
     folder: Path
 
     def __call__(self, number: int) -> Outcome:
-        """Check a chunk; says its number of rows, and what rows may be rejected for."""
+        """Check a chunk; says its rows, what they may be rejected for, and their behaviours."""
         parsed = parse_interactions(
             self.chunks.read(number),
             self.chunks.table,
+            behaviours=self.chunks.behaviours,
             id_kinds=self.keys.id_kinds,
             known_ids={side: read_ids(path) for side, path in self.keys.known_ids.items()},
             times=self.times,
@@ -74,7 +78,9 @@ class CheckChunk:
             positions=start + rejects.positions,
             codes=rejects.codes[rejects.positions],
         )
-        good = np.flatnonzero(rejects.good)
+        codes = parsed.rows["behaviour"].to_numpy()
+        good = np.flatnonzero(rejects.good & (codes >= 0))
+        counts = np.bincount(codes[good], minlength=len(self.chunks.behaviours))
         rows = parsed.rows if len(good) == len(parsed.rows) else parsed.rows.iloc[good]
         users = hash_ids(rows["user_id"])
         columns: dict[str, Any] = {str(name): rows[name].to_numpy() for name in rows}
@@ -88,7 +94,13 @@ class CheckChunk:
             n_blocks=self.n_blocks,
             schema=self.schema,
         )
-        return {"rows": len(parsed.rows), "reasons": rejects.reasons}
+        return {
+            "rows": len(parsed.rows),
+            "reasons": rejects.reasons,
+            "behaviours": dict(zip(self.chunks.behaviours, counts.tolist(), strict=True)),
+            "n_others": int(parsed.others.sum()),
+            "others": parsed.others.head(MOST_NAMES).to_dict(),
+        }
 
     @property
     def schema(self) -> pa.Schema:
@@ -97,7 +109,8 @@ class CheckChunk:
             "position": pa.int64(),
             "timestamp": pa.float64(),
             "weight": pa.float32(),
-            "is_positive": pa.bool_(),
+            "behaviour": pa.int8(),
+            "is_target": pa.bool_(),
             "draw": pa.uint64(),
         }
         return pa.schema(list(fields.items()))

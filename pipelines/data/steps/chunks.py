@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from pipelines.behaviours import Behaviours
 from pipelines.config import InteractionsTable
 from pipelines.data.columns.ids import IdColumn
 from pipelines.data.columns.times import TimeReading
@@ -31,6 +32,8 @@ class Chunks:
     table: InteractionsTable
     """What its columns mean."""
     chunk_rows: int
+    behaviours: Behaviours
+    """What users do, by name."""
 
     @property
     def name(self) -> str:
@@ -90,7 +93,8 @@ class Chunks:
         """
         rejects = Rejects(len(ids.odd))
         rows = self.source.read(start, start + len(ids.source.frame), columns=self.columns)
-        parse_values(rows.take(ids.odd), self.table, times=self.times, rejects=rejects)
+        odd = rows.take(ids.odd)
+        parse_values(odd, self.table, behaviours=self.behaviours, times=self.times, rejects=rejects)
         rejected = ids.odd[rejects.positions]
         kept = np.setdiff1d(np.arange(len(ids.source.frame)), rejected)
         return replace(ids, source=ids.source.take(kept)) if len(rejected) else ids

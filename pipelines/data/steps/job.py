@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.data.engines import Plan, RunStep
-from pipelines.data.faults.rejects import Faults, Reason
-from pipelines.data.faults.report import PositiveCounts
+from pipelines.data.faults.rejects import Faults
+from pipelines.data.faults.report import CheckedRows, PositiveCounts
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.inputs import Inputs
 from pipelines.data.split import Split
@@ -37,8 +38,8 @@ from pipelines.progress import Reporter
 from pipelines.spark.tasks import Outcome, Task
 from towers.features.schema import SIDES, Side
 
-Reasons = Mapping[str, tuple[Reason, ...]]
-"""The reasons for which rows of each table may be rejected, in the order of the checks."""
+Checked = Mapping[str, CheckedRows]
+"""The outcome of the check of each table."""
 
 KNOWN = pa.schema({"user_row": ROW, "item_row": ROW})
 
@@ -108,9 +109,9 @@ class Job:
             write_ids(path, tables[side].iloc[:, 0])
         return paths
 
-    def check(self, keys: Keys) -> Reasons:
+    def check(self, keys: Keys) -> Checked:
         """Check each row by itself."""
-        reasons = {}
+        checked = {}
         for name, table in self.tables.items():
             step = CheckChunk(
                 chunks=table,
@@ -121,16 +122,23 @@ class Job:
                 folder=self.work,
             )
             run = self._run(step, table.n_chunks, f"check {name}", rows=table.n_rows)
-            *_, outcome = run  # every chunk says the same
-            found = [(reason, tuple(columns)) for reason, columns in outcome["reasons"]]
-            reasons[name] = (*found, duplicate(table.table))
-        return reasons
+            outcomes = list(run)
+            # every chunk says the same
+            found = [(reason, tuple(columns)) for reason, columns in outcomes[-1]["reasons"]]
+            checked[name] = CheckedRows(
+                reasons=(*found, duplicate(table.table)),
+                behaviours=_total(outcome["behaviours"] for outcome in outcomes),
+                n_others=sum(outcome["n_others"] for outcome in outcomes),
+                others=_total(outcome["others"] for outcome in outcomes),
+            )
+        return checked
 
-    def settle(self, keys: Keys, reasons: Reasons, *, ids: Mapping[Side, Path]) -> Settled:
+    def settle(self, keys: Keys, checked: Checked, *, ids: Mapping[Side, Path]) -> Settled:
         """Settle every block, and remove the checked rows."""
         step = SettleBlock(
             chunks={name: table.n_chunks for name, table in self.tables.items()},
-            repeated={name: len(found) - 1 for name, found in reasons.items()},
+            repeated={name: len(found.reasons) - 1 for name, found in checked.items()},
+            has_events=self.tables[INTERACTIONS].table.event is not None,
             keys=keys,
             ids=ids,
             folder=self.work,
@@ -147,13 +155,13 @@ class Job:
             path.unlink()
         return Settled(counts=counts, only=_only(extremes))
 
-    def faults(self, reasons: Reasons) -> dict[str, Faults]:
+    def faults(self, checked: Checked) -> dict[str, Faults]:
         """The rows at fault of each table, ten bytes each."""
         found = {}
         for name, table in self.tables.items():
             positions, codes = read_faults(self.work, name)
             found[name] = Faults(
-                source=table.source, reasons=reasons[name], positions=positions, codes=codes
+                source=table.source, reasons=checked[name].reasons, positions=positions, codes=codes
             )
         return found
 
@@ -218,6 +226,14 @@ class Job:
             for _, outcome in self.run_step(step, count):
                 advance(outcome["rows"])
                 yield outcome
+
+
+def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sum up counts by name, the most first; of equal ones, in order of occurrence."""
+    total: Counter[str] = Counter()
+    for some in counts:
+        total.update(some)
+    return dict(total.most_common())
 
 
 def _only(extremes: list[list[Any]]) -> dict[Side, int]:

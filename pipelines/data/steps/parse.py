@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.behaviours import DISLIKED, LIKED, Behaviours, weights_of, with_role
 from pipelines.config import InteractionsTable
 from pipelines.data.columns.ids import IdKind, parse_ids
 from pipelines.data.columns.parsed import Parsed, parse_numbers
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.faults.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
+from towers.features.reading import read_tokens
 from towers.features.schema import Side
 
 
@@ -24,20 +26,22 @@ class ParsedInteractions:
 
     rows: pd.DataFrame
     """All rows: user_id and item_id (int64, or str), timestamp (float64) if there is one, weight
-    (float32) and is_positive; and user_row and item_row, the place among the known ids of a side
-    that has some, -1 where there is none."""
+    (float32), behaviour (int8, its code, -1 for one of another name) and is_target; and user_row
+    and item_row, the place among the known ids of a side that has some, -1 where there is none."""
     rejects: Rejects
+    others: pd.Series
+    """How many rows have each name that is not that of a behaviour."""
 
 
 def table_columns(table: InteractionsTable) -> list[str]:
     """List the columns that a table of interactions must have."""
-    named = (table.user, table.item, table.timestamp, table.rating, table.weight)
+    named = (table.user, table.item, table.timestamp, table.rating, table.event, table.weight)
     return [column for column in named if column is not None]
 
 
 def duplicate(table: InteractionsTable) -> Reason:
     """The reason for which a row that repeats an earlier one is rejected."""
-    shown = (table.user, table.item, table.timestamp)
+    shown = (table.user, table.item, table.timestamp, table.event)
     return "duplicate interaction", tuple(name for name in shown if name is not None)
 
 
@@ -45,6 +49,7 @@ def parse_interactions(
     source: Rows,
     table: InteractionsTable,
     *,
+    behaviours: Behaviours,
     id_kinds: Mapping[Side, IdKind],
     known_ids: Mapping[Side, pd.Index],
     times: TimeReading | None,
@@ -54,6 +59,7 @@ def parse_interactions(
     Args:
         source: the rows.
         table: what its columns mean.
+        behaviours: what users do, by name.
         id_kinds: whether ids are integers or text.
         known_ids: the ids of a side that has a table; an interaction with another is a fault.
         times: how times are read, if there are some.
@@ -70,19 +76,36 @@ def parse_interactions(
             known = known_ids[side].get_indexer(pd.Index(columns[f"{side}_id"]))
             rejects.add(known < 0, f"{name} not in the {side}s table", columns=[name])
             columns[f"{side}_row"] = pd.Series(known)
-    columns |= parse_values(source, table, times=times, rejects=rejects)
-    return ParsedInteractions(rows=pd.DataFrame(columns, copy=False), rejects=rejects)
+    values = parse_values(source, table, behaviours=behaviours, times=times, rejects=rejects)
+    rows = pd.DataFrame(columns | values, copy=False)
+    others = pd.Series(dtype=np.int64)
+    unnamed = rejects.good & (rows["behaviour"].to_numpy() < 0)
+    if table.event is not None and unnamed.any():
+        others = source.column(table.event)[unnamed].astype(str).value_counts()
+    return ParsedInteractions(rows=rows, rejects=rejects, others=others)
 
 
 def parse_values(
-    source: Rows, table: InteractionsTable, *, times: TimeReading | None, rejects: Rejects
+    source: Rows,
+    table: InteractionsTable,
+    *,
+    behaviours: Behaviours,
+    times: TimeReading | None,
+    rejects: Rejects,
 ) -> dict[str, pd.Series]:
     """Parse the columns of interactions other than ids, and collect the faulty rows."""
     columns: dict[str, pd.Series] = {}
     if table.timestamp is not None and times is not None:
         columns["timestamp"] = _times(source, table.timestamp, times, rejects)
-    is_positive = pd.Series(_rated(source, table, rejects))
-    return columns | {"weight": _weights(source, table, rejects), "is_positive": is_positive}
+    codes = _codes(source, table, behaviours, rejects)
+    factors = np.append(weights_of(behaviours), np.float32(1.0))
+    weights = _weights(source, table, rejects) * factors[codes]
+    is_target = np.append(with_role(behaviours, "target"), False)[codes]
+    return columns | {
+        "weight": weights,
+        "behaviour": pd.Series(codes),
+        "is_target": pd.Series(is_target),
+    }
 
 
 def _times(source: Rows, name: str, times: TimeReading, rejects: Rejects) -> pd.Series:
@@ -104,13 +127,23 @@ def _reject(parsed: Parsed, name: str, rejects: Rejects) -> None:
     rejects.add(parsed.faulty, f"unparsable {name}", columns=[name])
 
 
-def _rated(source: Rows, table: InteractionsTable, rejects: Rejects) -> NDArray[np.bool_]:
-    """Say which rows are positives by their rating."""
-    if table.rating is None or table.positive_rating is None:
-        return np.ones(len(source.frame), dtype=np.bool_)
-    ratings = parse_numbers(source.column(table.rating))
-    _reject(ratings, table.rating, rejects)
-    return ratings.values.to_numpy() >= table.positive_rating
+def _codes(
+    source: Rows, table: InteractionsTable, behaviours: Behaviours, rejects: Rejects
+) -> NDArray[np.int8]:
+    """Say what each row's behaviour is, -1 for one that has no name; without a column, a target."""
+    names = pd.Index(list(behaviours))
+    if table.event is not None:
+        events = read_tokens(source.column(table.event), "text")
+        rejects.add(events.missing, f"null {table.event}", columns=[table.event])
+        return names.get_indexer(pd.Index(events.values)).astype(np.int8)
+    if table.rating is not None and table.positive_rating is not None and LIKED in behaviours:
+        ratings = parse_numbers(source.column(table.rating))
+        _reject(ratings, table.rating, rejects)
+        liked, disliked = names.get_indexer(pd.Index([LIKED, DISLIKED]))
+        is_liked = ratings.values.to_numpy() >= table.positive_rating
+        return np.where(is_liked, liked, disliked).astype(np.int8)
+    target = int(np.argmax(with_role(behaviours, "target")))
+    return np.full(len(source.frame), target, dtype=np.int8)
 
 
 def _weights(source: Rows, table: InteractionsTable, rejects: Rejects) -> pd.Series:

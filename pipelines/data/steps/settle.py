@@ -18,11 +18,14 @@ from pipelines.spark.tasks import Outcome
 from towers.features.schema import SIDES, Side
 
 GIVEN = """
-SELECT {is_test} AS is_test, {rows}, timestamp, position, weight, draw, is_positive
+SELECT {is_test} AS is_test, {rows}, timestamp, position, weight, draw, behaviour,
+    is_target
 FROM read_parquet(${table}) AS checked {joins}
 WHERE block = $block
 """
 """The good rows of a table, with users and items by row."""
+
+COLUMNS = "is_test, user_row, item_row, timestamp, position, weight, draw, behaviour, is_target"
 
 JUDGED = """
 CREATE TEMP TABLE judged AS
@@ -36,34 +39,34 @@ counted AS MATERIALIZED (
 ),
 marked AS (
     SELECT *, row_number() OVER (
-        PARTITION BY is_test, user_row, item_row, timestamp ORDER BY position
+        PARTITION BY is_test, user_row, item_row, timestamp{same} ORDER BY position
     ) > 1 AS is_repeat
     FROM counted WHERE is_several
 ),
 numbered AS (
     SELECT *, row_number() OVER (
-        PARTITION BY is_test, user_row, item_row, is_positive, is_repeat
+        PARTITION BY is_test, user_row, item_row, is_target, is_repeat
         ORDER BY timestamp, position
-    ) AS number
+    ) AS number, row_number() OVER (
+        PARTITION BY is_test, user_row, item_row, behaviour, is_repeat
+        ORDER BY timestamp, position
+    ) AS nth
     FROM marked
 )
-SELECT is_test, user_row, item_row, timestamp, position, weight, draw, is_positive,
-    NOT is_test AS is_first,
-    CASE WHEN is_positive THEN 'kept' ELSE 'not_positive' END AS fate
+SELECT {columns}, NOT is_test AS is_stored,
+    CASE WHEN is_target THEN 'kept' ELSE 'not_positive' END AS fate
 FROM counted WHERE is_several IS NULL
 UNION ALL
-SELECT is_test, user_row, item_row, timestamp, position, weight, draw, is_positive,
-    NOT is_test AND number = 1 AS is_first,
-    CASE
+SELECT {columns}, NOT is_test AND NOT is_repeat AND nth = 1 AS is_stored, CASE
     WHEN is_repeat THEN 'repeated'
-    WHEN NOT is_positive THEN 'not_positive'
+    WHEN NOT is_target THEN 'not_positive'
     WHEN number > 1 THEN 'merged'
     ELSE 'kept'
 END AS fate
 FROM numbered
 """
-"""Decides on each row: of equal rows the first is kept, and of the positives of a user and an
-item the earliest. Of the others of a user and an item, the first says that the user knows it.
+"""Decides on each row: of equal rows the first is kept, and of the targets of a user and an item
+the earliest is the positive. Of each behaviour, the first is stored too.
 
 The rows of a pair that occurs once, which most are, need no sorting.
 """
@@ -80,11 +83,11 @@ WHERE is_test AND fate = 'kept' AND EXISTS (
 
 STORED = """
 COPY (
-    SELECT * EXCLUDE (fate, is_first) FROM judged
-    WHERE fate = 'kept' OR fate = 'not_positive' AND is_first
+    SELECT * EXCLUDE (fate, is_stored), fate = 'kept' AS is_positive FROM judged
+    WHERE fate = 'kept' OR is_stored
 ) TO $path (FORMAT parquet)
 """
-"""Writes the positives, and what users have judged otherwise before the test."""
+"""Writes the positives, and what else users did, of the test the positives alone."""
 
 FATES = """
 SELECT is_test, fate, count(*), min(user_row), max(user_row), min(item_row), max(item_row)
@@ -100,6 +103,8 @@ class SettleBlock:
     """The number of chunks of each table."""
     repeated: Mapping[str, int]
     """The code of the reason for a repeated row, by table."""
+    has_events: bool
+    """Whether rows of several behaviours at one time do not repeat each other."""
     keys: Keys
     ids: Mapping[Side, Path]
     """The ids of each side with their rows."""
@@ -108,7 +113,9 @@ class SettleBlock:
     def __call__(self, number: int) -> Outcome:
         """Settle a block; says what became of each table's rows, and the extreme rows kept."""
         with connect(self.folder) as database:
-            database.execute(JUDGED.format(given=self._given), self._parameters(number))
+            same = ", behaviour" if self.has_events else ""
+            query = JUDGED.format(given=self._given, columns=COLUMNS, same=same)
+            database.execute(query, self._parameters(number))
             if TEST in self.chunks:
                 database.execute(IN_TRAINING)
             fates = database.execute(FATES).fetchall()

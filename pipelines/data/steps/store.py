@@ -26,13 +26,13 @@ FROM read_parquet($settled)
 """
 
 AT_RANDOM = f"""
-SELECT *, CASE
-    WHEN NOT is_positive THEN {TRAIN}
+SELECT *, coalesce(max(drawn) FILTER (is_positive) OVER pair, {TRAIN}) AS part
+FROM (SELECT *, CASE
     WHEN is_test OR rank <= n_test THEN {TEST}
     WHEN rank <= n_test + least(round_even((n - n_test) * $validation, 0), n - n_test - 1)
         THEN {VALIDATION}
     ELSE {TRAIN}
-END AS part
+END AS drawn
 FROM (
     SELECT *, least(round_even(n * $test, 0), n - 1) AS n_test
     FROM (
@@ -41,10 +41,11 @@ FROM (
         FROM read_parquet($settled)
         WINDOW user_ AS (PARTITION BY is_test, is_positive, user_row)
     )
-)
+))
+WINDOW pair AS (PARTITION BY is_test, user_row, item_row)
 """
-"""The positives of a user with the smallest draws are held out; at least one stays in training, and
-what the user has judged otherwise is known from the start."""
+"""The positives of a user with the smallest draws are held out; at least one stays in training.
+What else a user did with an item is in the part of its positive, or else in training."""
 
 KNOWN = """EXISTS (
     FROM read_parquet($known) AS known
@@ -52,15 +53,18 @@ KNOWN = """EXISTS (
 )"""
 
 STORED = f"""
-SELECT user_row, item_row, weight, timestamp, is_positive, is_moved,
+SELECT user_row, item_row, timestamp, behaviour, is_positive, is_moved,
+    CASE WHEN is_positive THEN greatest(weight, max(weight) FILTER (is_target) OVER pair)
+    ELSE weight END AS weight,
     CASE WHEN is_moved THEN {TRAIN} ELSE part END AS part
 FROM (
     SELECT *, is_positive AND part <> {TRAIN} AND {{known}} AS is_moved FROM ({{parted}}) AS parted
 )
+WINDOW pair AS (PARTITION BY is_test, user_row, item_row, part)
 ORDER BY user_row, timestamp, CASE WHEN is_moved THEN {TRAIN} ELSE part END, part, position
 """
-"""Pairs that an earlier version was trained on are not held out. Rows are sorted by user, and by
-time from old to new."""
+"""Pairs that an earlier version was trained on are not held out. A positive has the greatest weight
+of its targets in its part. Rows are sorted by user, and by time from old to new."""
 
 
 @dataclass(frozen=True)

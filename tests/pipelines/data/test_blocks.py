@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from pipelines.behaviours import Behaviour
 from pipelines.data.blocks import (
     PARTS,
     SCHEMA,
@@ -25,7 +26,12 @@ from pipelines.data.blocks import (
     sample_users,
     write_block,
 )
+from pipelines.data.events import Events
 
+RATED = {
+    "liked": Behaviour(role="target"),
+    "disliked": Behaviour(role="negative"),
+}
 Triples = list[tuple[int, int, int]]
 """User row, item row and code of the part; a user's in order of time."""
 
@@ -56,7 +62,8 @@ def store(
         mine.sort(key=lambda row: row[0])
         user, item, part, weight = zip(*mine, strict=True) if mine else ((), (), (), ())
         positive = [i not in judged for i in item]
-        columns = (user, item, weight, part, [None] * len(user), positive)
+        codes = [int(not flag) for flag in positive]
+        columns = (user, item, weight, part, [None] * len(user), codes, positive)
         arrays = [
             pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)
         ]
@@ -67,6 +74,7 @@ def store(
         n_items=N_ITEMS,
         n_blocks=n_blocks,
         has_times=True,
+        behaviours=RATED,
     )
 
 
@@ -74,12 +82,21 @@ def held(
     triples: Triples, parts: tuple[Part, ...], *, judged: Container[int] = ()
 ) -> HeldInteractions:
     """The same in memory."""
-    seen = _matrix(triples, parts, range(N_ITEMS))
-    known = np.array([[item in judged for item in range(N_ITEMS)]])
+    seen = _matrix(triples, parts, range(N_ITEMS)).tocoo()
+    positive = np.array([item not in judged for item in seen.coords[1]], dtype=np.bool_)
+    events = Events(
+        users=seen.coords[0].astype(np.int64),
+        items=seen.coords[1].astype(np.int64),
+        times=np.full(seen.nnz, np.nan),
+        weights=seen.data,
+        behaviours=(~positive).astype(np.int8),
+        positive=positive,
+    )
     return HeldInteractions(
         _matrix(triples, parts, [item for item in range(N_ITEMS) if item not in judged]),
         has_times=True,
-        judged=sparse.csr_array((seen.toarray() > 0) & known) if judged else None,
+        events=events if judged else None,
+        behaviours=RATED,
     )
 
 
@@ -136,6 +153,12 @@ def test_stored_interactions_are_those_in_memory(
     for number, block in enumerate(all_blocks(stored)):
         assert set(stored.block_of_user[block.users]) <= {number}
         assert entries(block.matrix) == entries(expected.matrix[block.users])
+        down, everyone = block.turned_down, expected.block(0).turned_down
+        assert (down is None) == (block.events is None or not (~block.events.positive).any())
+        if down is not None and everyone is not None:
+            assert entries(down) == entries(everyone[block.users])
+            low = [item for item in range(N_ITEMS) if item not in judged]
+            assert not np.isin(down.indices, low).any()
         found += block.users.tolist()
     assert sorted(found) == list(range(N_USERS))
 

@@ -168,7 +168,7 @@ def test_quarantine_sets_faults_aside_and_accounts_for_every_row(
     assert list(prepared.lines) == [
         "interactions: 8 rows read, 2 kept",
         "  1 empty lines",
-        "  1 not positive, but seen: rating below positive_rating",
+        "  1 not positive, but kept: rating below positive_rating, or another behaviour",
         "  1 repeats of a user and an item, merged into the earliest",
         "  1 rejected: wrong number of fields",
         "  1 rejected: null user_id",

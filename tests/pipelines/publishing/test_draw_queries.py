@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.data.blocks import Block
 from pipelines.data.dataset import Dataset
+from pipelines.data.events import Block
 from pipelines.publishing.draw_queries import NEWCOMER, draw_queries
 from pipelines.training.embed import embed, embed_users
 from towers.directions import DIRECTIONS

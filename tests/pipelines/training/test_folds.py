@@ -8,10 +8,12 @@ import pytest
 import tensorflow as tf
 from scipy import sparse
 
+from pipelines.behaviours import Behaviour
 from pipelines.data.blocks import (
     HeldInteractions,
     every_positive,
 )
+from pipelines.data.events import Events
 from tests.pipelines.training.folds_support import (
     DATASET,
     DATASET_ITEMS,
@@ -113,6 +115,47 @@ def test_the_history_is_what_contexts_says_as_the_graph_encodes_it(contexts: str
         np.testing.assert_allclose(batch.user_bags, expected, rtol=1e-6, atol=1e-7)
     assert longest > 4  # so that some histories were cut to the latest
     assert np.any(DATASET.history_rows < 0)  # and some items in them bring their number alone
+
+
+def test_queries_draw_what_their_users_have_turned_down() -> None:
+    positives = every_positive(DATASET.interactions)
+    rng = np.random.default_rng(0)
+    low = (rng.random(positives.shape) < 0.3) & (np.arange(N_USERS) % 3 > 0)[:, np.newaxis]
+    weights = np.arange(1.0, low.size + 1).reshape(low.shape)
+    users, items = np.nonzero(low)
+    events = Events(
+        users=users,
+        items=items,
+        times=np.zeros(len(users)),
+        weights=weights[low].astype(np.float32),
+        behaviours=np.zeros(len(users), dtype=np.int8),
+        positive=np.zeros(len(users), dtype=np.bool_),
+    )
+    held = HeldInteractions(
+        positives, events=events, behaviours={"hide": Behaviour(role="negative")}
+    )
+    dataset = dataclasses.replace(DATASET, interactions=held)
+    batches = make_batches(dataset=dataset, negatives={"explicit": 5})
+    drawn: dict[int, set[int]] = {user: set() for user in range(N_USERS)}
+    for number in range(6):
+        for batch in epoch(batches, number):
+            decoded = decode(batch)
+            for user, codes, given in zip(
+                decoded.users, batch["explicit_item"], batch["explicit_weight"], strict=True
+            ):
+                found = [decoded.items[code] if code >= 0 else -1 for code in codes]
+                wanted = [weights[user, item] if item >= 0 else 0.0 for item in found]
+                assert given.tolist() == wanted
+                drawn[user] |= set(found)
+    for user, found in drawn.items():
+        expected = set(np.flatnonzero(low[user]).tolist()) - set(items_of(user))
+        if not SIZES[user]:
+            assert not found
+        elif expected:
+            assert found <= expected
+            assert len(found) > 1 or len(expected) == 1
+        else:
+            assert found == {-1}
 
 
 def test_a_user_s_own_items_never_count_as_negatives() -> None:

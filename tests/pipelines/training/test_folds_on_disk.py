@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines.behaviours import resolve
 from pipelines.data.blocks import (
     StoredInteractions,
     block_file,
@@ -40,9 +41,15 @@ def stored(folder: Path, *, n_blocks: int) -> Dataset:
         columns |= {"weight": rows.data, "part": np.zeros(rows.nnz, dtype=np.int8)}
         columns["timestamp"] = pa.nulls(rows.nnz, pa.float64())
         columns["is_positive"] = np.ones(rows.nnz, dtype=np.bool_)
+        columns["behaviour"] = np.zeros(rows.nnz, dtype=np.int8)
         write_block(block_file(folder, number), pa.table(columns))
     finish_blocks(
-        folder, block_of_user=block_of_user, n_items=N_ITEMS, n_blocks=n_blocks, has_times=False
+        folder,
+        block_of_user=block_of_user,
+        n_items=N_ITEMS,
+        n_blocks=n_blocks,
+        has_times=False,
+        behaviours=resolve({}, has_event=False, has_rating=False),
     )
     return dataclasses.replace(DATASET, interactions=StoredInteractions(folder, ("train",)))
 

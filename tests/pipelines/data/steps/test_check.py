@@ -6,6 +6,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.behaviours import resolve
 from pipelines.config import InteractionsTable
 from pipelines.data.sources.open import open_source
 from pipelines.data.steps.check import CheckChunk, Keys, write_ids
@@ -30,7 +31,12 @@ def check(folder: Path, *, seed: int | None) -> CheckChunk:
         path=str(folder / "rows.parquet"), rating="stars", positive_rating=3.0
     )
     return CheckChunk(
-        chunks=Chunks(source=open_source(table, name="interactions"), table=table, chunk_rows=4),
+        chunks=Chunks(
+            source=open_source(table, name="interactions"),
+            table=table,
+            chunk_rows=4,
+            behaviours=resolve({}, has_event=False, has_rating=True),
+        ),
         keys=Keys(
             id_kinds={"user": "integer", "item": "text"},
             known_ids={"user": folder / "users.parquet"},
@@ -57,7 +63,7 @@ def test_good_rows_go_to_the_block_of_their_user(tmp_path: Path) -> None:
     assert rows["position"] == [0, 1, 2, 5, 6]
     assert rows["user_row"] == [1, 2, 0, 0, 1]
     assert rows["item_id"] == ["x", "y", "x", "z", "z"]
-    assert rows["is_positive"] == [True, False, True, True, False]
+    assert rows["is_target"] == [True, False, True, True, False]
     good = ROWS.iloc[rows["position"]]
     expected = draws(hash_ids(good["user_id"]), hash_ids(good["item_id"]), seed=3)
     assert rows["draw"] == expected.tolist()

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.behaviours import resolve
 from pipelines.config import InteractionsTable
 from pipelines.data.columns.ids import decide_id_kind
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.steps.chunks import Chunks
+
+CHOSEN = resolve({}, has_event=False, has_rating=False)
 
 
 def shards(folder: Path, *columns: list[Any], chunk_rows: int = 3, **table: Any) -> Chunks:
@@ -22,7 +25,7 @@ def shards(folder: Path, *columns: list[Any], chunk_rows: int = 3, **table: Any)
         pq.write_table(pa.table({"x": values}), folder / f"{number}.parquet")
     described = InteractionsTable(path=str(folder), user="x", item="x", **table)
     source = open_source(described, name="interactions")
-    return Chunks(source=source, table=described, chunk_rows=chunk_rows)
+    return Chunks(source=source, table=described, chunk_rows=chunk_rows, behaviours=CHOSEN)
 
 
 def test_chunks_know_where_their_rows_are(tmp_path: Path) -> None:
@@ -84,6 +87,7 @@ def test_a_frame_is_cut_into_chunks_too() -> None:
         source=FrameSource.of(frame, name="interactions"),
         table=InteractionsTable(user="x", item="x"),
         chunk_rows=3,
+        behaviours=CHOSEN,
     )
     assert [table.read(number).frame["x"].tolist() for number in range(2)] == [[5, 6, 7], [8]]
     assert table.read(1).locate(np.array([0])) == [("interactions.iloc", 3)]
@@ -99,7 +103,7 @@ def test_text_without_a_type_is_integers_only_if_all_of_it_is(
     path.write_text("\n".join(["x", *lines]) + "\n")
     table = InteractionsTable(path=str(path), user="x", item="x")
     source = open_source(table, name="interactions")
-    ids = Chunks(source=source, table=table, chunk_rows=2).sample_ids("x")
+    ids = Chunks(source=source, table=table, chunk_rows=2, behaviours=CHOSEN).sample_ids("x")
     assert decide_id_kind([ids]) == expected
 
 
@@ -109,5 +113,6 @@ def test_a_frame_tells_its_ids_whole() -> None:
         source=FrameSource.of(frame, name="interactions"),
         table=InteractionsTable(user="x", item="x"),
         chunk_rows=2000,
+        behaviours=CHOSEN,
     )
     assert len(table.sample_ids("x").present) == 3001

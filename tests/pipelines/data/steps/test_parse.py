@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipelines.behaviours import Behaviour, Behaviours, resolve
 from pipelines.config import InteractionsTable
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.sources.frame_source import FrameSource
@@ -22,11 +23,15 @@ def parse(
     *rows: dict[str, Any],
     table: InteractionsTable = ALL,
     known: dict[Side, list[str]] | None = None,
+    behaviours: Behaviours | None = None,
 ) -> ParsedInteractions:
+    given = behaviours or {}
+    has_event, has_rating = table.event is not None, table.rating is not None
     frame = pd.DataFrame([ROW | row for row in rows])
     return parse_interactions(
         FrameSource.of(frame, name="interactions").read(0, len(frame)),
         table,
+        behaviours=resolve(given, has_event=has_event, has_rating=has_rating),
         id_kinds={"user": "text", "item": "text"},
         known_ids={side: pd.Index(ids) for side, ids in (known or {}).items()},
         times=TimeReading(are_dates=False),
@@ -40,15 +45,40 @@ def test_good_rows_are_parsed() -> None:
     assert rows["timestamp"].tolist() == [1.0, 7.0]
     assert rows["weight"].tolist() == [0.5, 1.0]
     assert rows["weight"].dtype == np.float32
-    assert rows["is_positive"].tolist() == [False, True]
+    assert rows["is_target"].tolist() == [False, True]
+    assert rows["behaviour"].tolist() == [1, 0]
     assert parsed.rejects.good.all()
 
 
 def test_only_the_configured_columns_are_read() -> None:
     parsed = parse({"t": "x", "r": "x", "w": "x"}, table=InteractionsTable(user="u", item="i"))
-    assert list(parsed.rows) == ["user_id", "item_id", "weight", "is_positive"]
+    assert list(parsed.rows) == ["user_id", "item_id", "weight", "behaviour", "is_target"]
     assert parsed.rows["weight"].tolist() == [1.0]
-    assert parsed.rows["is_positive"].tolist() == [True]
+    assert parsed.rows["is_target"].tolist() == [True]
+
+
+def test_events_have_the_code_and_the_weight_of_their_behaviour() -> None:
+    behaviours = {
+        "view": Behaviour(),
+        "buy": Behaviour(role="target", weight=3.0),
+        "7": Behaviour(role="negative", weight=0.5),
+    }
+    table = InteractionsTable(user="u", item="i", event="e", weight="w")
+    given: list[dict[str, Any]] = [
+        {"e": "buy", "w": "2"},
+        {"e": 7},
+        {"e": "view"},
+        {"e": "scroll"},
+        {"e": "scroll"},
+    ]
+    parsed = parse(*given, {"e": None}, table=table, behaviours=behaviours)
+    assert parsed.rows["behaviour"].tolist()[:5] == [1, 2, 0, -1, -1]
+    assert parsed.rows["weight"].tolist()[:3] == [6.0, 0.5, 1.0]
+    assert parsed.rows["weight"].dtype == np.float32
+    assert parsed.rows["is_target"].tolist()[:5] == [True, False, False, False, False]
+    assert parsed.others.to_dict() == {"scroll": 2}
+    assert parsed.rejects.positions.tolist() == [5]
+    assert "null e" in [reason for reason, _ in parsed.rejects.reasons]
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,17 @@ SCHEMA = pa.schema(
         "position": pa.int64(),
         "timestamp": pa.float64(),
         "weight": pa.float32(),
-        "is_positive": pa.bool_(),
+        "behaviour": pa.int8(),
+        "is_target": pa.bool_(),
         "draw": pa.uint64(),
     }
 )
 USERS = ["c", "a", "b"]
-Row = tuple[str, int, float, bool]
-"""A user, an item, a time, and whether it is a positive; its place is its position."""
+Row = tuple[str, int, float, bool | str]
+"""A user, an item, a time, and whether it is a target, or that of another name; its place is its
+position."""
+KINDS = ["", True, False, "buy"]
+"""What the codes stand for: of a target that is called otherwise, "buy", and others."""
 
 
 def write(folder: Path, table: str, rows: list[Row], *, cut: int, blocks: list[int]) -> None:
@@ -48,14 +52,17 @@ def write(folder: Path, table: str, rows: list[Row], *, cut: int, blocks: list[i
             "position": np.arange(start, start + len(part)),
             "timestamp": np.array(time, dtype=np.float64),
             "weight": np.ones(len(part), dtype=np.float32),
-            "is_positive": np.array(is_positive, dtype=bool),
+            "behaviour": np.array([KINDS.index(kind) for kind in is_positive], dtype=np.int8),
+            "is_target": np.array(is_positive, dtype=bool),
         }
         block = np.array([blocks[USERS.index(name)] for name in user], dtype=np.int32)
         path = checked_file(folder, table, chunk)
         write_by_block(path, columns, block=block, n_blocks=2, schema=SCHEMA)
 
 
-def settle(folder: Path, tables: dict[str, list[Row]], *, cut: int = 2) -> list[dict[str, Any]]:
+def settle(
+    folder: Path, tables: dict[str, list[Row]], *, cut: int = 2, has_events: bool = False
+) -> list[dict[str, Any]]:
     """Settle two blocks; what each says."""
     for name, rows in tables.items():
         write(folder, name, rows, cut=cut, blocks=[0, 1, 1])
@@ -64,6 +71,7 @@ def settle(folder: Path, tables: dict[str, list[Row]], *, cut: int = 2) -> list[
     step = SettleBlock(
         chunks=dict.fromkeys(tables, 2),
         repeated=dict.fromkeys(tables, 4),
+        has_events=has_events,
         keys=Keys(
             id_kinds={"user": "text", "item": "integer"},
             known_ids={"item": folder / "items.parquet"},
@@ -106,6 +114,24 @@ def test_rows_of_a_user_are_settled_over_all_chunks(tmp_path: Path) -> None:
     assert kept(tmp_path, positive=False) == {("b", 1, 1)}
     positions, codes = read_faults(tmp_path, "interactions")
     assert (positions.tolist(), codes.tolist()) == ([3], [4])
+
+
+def test_the_first_of_each_behaviour_is_stored_and_the_first_target_is_the_positive(
+    tmp_path: Path,
+) -> None:
+    rows: list[Row] = [
+        ("a", 1, 1.0, False),
+        ("a", 1, 1.0, True),  # at the same time, but no repetition
+        ("a", 1, 2.0, False),
+        ("a", 1, 3.0, "buy"),
+        ("a", 1, 3.0, "buy"),
+        ("a", 1, 4.0, True),
+    ]
+    _, found = settle(tmp_path, {"interactions": rows}, has_events=True)
+    counts = {"kept": 1, "not_positive": 2, "merged": 2, "repeated": 1}
+    assert found["counts"] == {"interactions": counts}
+    assert kept(tmp_path) == {("a", 1, 1)}
+    assert kept(tmp_path, positive=False) == {("a", 1, 0), ("a", 1, 3)}
 
 
 def test_test_rows_that_are_in_training_are_left_out(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ SCHEMA = pa.schema(
         "position": pa.int64(),
         "weight": pa.float32(),
         "draw": pa.uint64(),
+        "behaviour": pa.int8(),
+        "is_target": pa.bool_(),
         "is_positive": pa.bool_(),
     }
 )
@@ -42,7 +44,9 @@ def store(
 
     Rows of weight 0 are what is judged, and others positives.
     """
-    found = [dict(zip(SCHEMA.names, (*row, row[5] > 0.0), strict=True)) for row in rows]
+    found = [
+        dict(zip(SCHEMA.names, (*row, 0, row[5] > 0.0, row[5] > 0.0), strict=True)) for row in rows
+    ]
     write_rows(settled_file(folder, 7), pa.Table.from_pylist(found, schema=SCHEMA))
     (folder / "blocks").mkdir()
     step = StoreBlock(
