@@ -143,10 +143,10 @@ def test_queries_draw_what_their_users_have_turned_down() -> None:
             for user, codes, given in zip(
                 decoded.users, batch["explicit_item"], batch["explicit_weight"], strict=True
             ):
-                found = [decoded.items[code] if code >= 0 else -1 for code in codes]
-                wanted = [weights[user, item] if item >= 0 else 0.0 for item in found]
+                chosen = [decoded.items[code] if code >= 0 else -1 for code in codes]
+                wanted = [weights[user, item] if item >= 0 else 0.0 for item in chosen]
                 assert given.tolist() == wanted
-                drawn[user] |= set(found)
+                drawn[user] |= set(chosen)
     for user, found in drawn.items():
         expected = set(np.flatnonzero(low[user]).tolist()) - set(items_of(user))
         if not SIZES[user]:
