@@ -1,4 +1,6 @@
-"""Measure faiss, in an environment that has it: `python -m benchmarks.index.faiss_worker FOLDER`.
+"""Measure faiss, in an environment that has it.
+
+Run: python -m benchmarks.index.faiss_worker FOLDER HNSW
 
 Inner products become distances by one more coordinate, sqrt(M^2 - |x|^2), with which all vectors
 are as long as the longest. Source: Y. Bachrach et al., Speeding Up the Xbox Recommender System
@@ -10,15 +12,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-from benchmarks.index.measure import K, Search, Task, Vectors, figures, growing, tuned
+from benchmarks.index.measure import Built, K, Search, Task, Vectors, figures, growing, timed, tuned
 
 LINKS, CONSTRUCTION = 32, 80
 """Links of a vertex, and the candidates that they are chosen from."""
@@ -74,18 +75,21 @@ def graph(task: Task) -> tuple[Any, Iterator[tuple[str, Search]]]:
     return index, searches()
 
 
-def main(folder: Path) -> None:
-    """Measure both indexes on the task in `folder`."""
+INDEXES = {"IVF-Flat": inverted_lists, "HNSW": graph}
+
+
+def main(folder: Path, names: Sequence[str]) -> None:
+    """Measure some of the indexes on the task in `folder`."""
     task, rows = Task.load(folder), []
-    for name, build in (("faiss IVF-Flat", inverted_lists), ("faiss HNSW", graph)):
-        start = time.perf_counter()
-        index, searches = build(task)
-        built = time.perf_counter() - start
-        setting, search = tuned(task.half(0), searches)
-        rows.append(figures(name, setting, search, task.half(1), build_s=built))
+    for name in names:
+        built: list[Built] = []
+        with timed(built):
+            index, searches = INDEXES[name](task)
+        setting, search = tuned(task.to_tune_with(), searches)
+        rows.append(figures(f"faiss {name}", setting, search, task.to_measure(), built=built[0]))
         del index, searches, search
     (folder / "faiss.json").write_text(json.dumps(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 K, BAR = 100, 0.95
+TUNING = 1000
 BATCH, SINGLES, REPEATS = 1024, 300, 3
 
 Vectors = NDArray[np.float32]
@@ -41,9 +44,16 @@ class Task:
             **{name: np.load(folder / f"{name}.npy") for name in ("vectors", "queries", "kth")}
         )
 
-    def half(self, number: int) -> Task:
-        """The same with one half of the queries."""
-        return Task(vectors=self.vectors, queries=self.queries[number::2], kth=self.kth[number::2])
+    def to_tune_with(self) -> Task:
+        """The same with half of the queries, a thousand at most."""
+        return self._some(slice(0, 2 * TUNING, 2))
+
+    def to_measure(self) -> Task:
+        """The same with the other half."""
+        return self._some(slice(1, None, 2))
+
+    def _some(self, part: slice) -> Task:
+        return Task(vectors=self.vectors, queries=self.queries[part], kth=self.kth[part])
 
     def recall(self, search: Search) -> float:
         """The share of the K neighbours that is found; what ties with the last is one too."""
@@ -58,19 +68,30 @@ class Task:
 
 
 def tuned(task: Task, searches: Iterable[tuple[str, Search]]) -> tuple[str, Search]:
-    """The first of some searches that finds enough, or the last; each costs more than the last."""
-    chosen: tuple[str, Search] | None = None
-    for chosen in searches:
-        if task.recall(chosen[1]) >= BAR:
-            break
-    if chosen is None:
-        raise ValueError("searches: expected at least one, received none")
-    return chosen
+    """The first of some searches that finds enough, or the last; each finds more than the last."""
+    tried = list(searches)
+    place = bisect_left(tried, True, hi=len(tried) - 1, key=lambda x: task.recall(x[1]) >= BAR)
+    return tried[place]
 
 
-def figures(
-    name: str, setting: str, search: Search, task: Task, *, build_s: float
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Built:
+    """What making an index took."""
+
+    wall_s: float
+    cpu_s: float
+    """Of all threads."""
+
+
+@contextmanager
+def timed(into: list[Built]) -> Iterator[None]:
+    """Add what the block takes."""
+    wall, cpu = perf_counter(), process_time()
+    yield
+    into.append(Built(perf_counter() - wall, process_time() - cpu))
+
+
+def figures(name: str, setting: str, search: Search, task: Task, *, built: Built) -> dict[str, Any]:
     """Measure a search."""
     seconds = []
     for query in task.queries[:SINGLES]:
@@ -82,10 +103,11 @@ def figures(
         "name": name,
         "setting": setting,
         "recall": task.recall(search),
-        "rate": _rate(search, task.queries),
+        **_rate(search, task.queries),
         "p50_ms": float(p50),
         "p99_ms": float(p99),
-        "build_s": build_s,
+        "build_s": built.wall_s,
+        "build_cpu_s": built.cpu_s,
     }
 
 
@@ -97,12 +119,14 @@ def growing(first: int, last: int) -> Sequence[int]:
     return numbers
 
 
-def _rate(search: Search, queries: Vectors) -> float:
-    """Queries a second in batches: the best of some rounds."""
-    best = np.inf
+def _rate(search: Search, queries: Vectors) -> dict[str, float]:
+    """Queries a second in batches, and microseconds of processor time each: the best of rounds."""
+    rounds: list[Built] = []
     for _ in range(REPEATS):
-        start = perf_counter()
-        for first in range(0, len(queries), BATCH):
-            search(queries[first : first + BATCH])
-        best = min(best, perf_counter() - start)
-    return len(queries) / best
+        with timed(rounds):
+            for first in range(0, len(queries), BATCH):
+                search(queries[first : first + BATCH])
+    return {
+        "rate": len(queries) / min(each.wall_s for each in rounds),
+        "cpu_us": 1e6 * min(each.cpu_s for each in rounds) / len(queries),
+    }

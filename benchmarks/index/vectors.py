@@ -25,7 +25,7 @@ from serving.version.store import Store
 from towers.start import spectral_vectors
 
 GOWALLA = Path(__file__).parents[1] / "gowalla.toml"
-DIM, N_QUERIES = 64, 4096
+DIM, N_QUERIES = 64, 2000
 
 POPULARITY_POWER = 0.2
 """How much longer the vector of a popular item is."""
@@ -42,6 +42,9 @@ def make_vectors(kind: str, folder: Path, *, items: int, clumped: Path, reporter
         makers: dict[str, Callable[[], Made]] = {
             "gowalla": lambda: _gowalla(folder / "gowalla", reporter),
             "generated": lambda: _generated(folder / f"generated-{items}", items, reporter),
+            "spectral": lambda: untrained_vectors(
+                Size(interactions=10 * items, users=max(1000, items // 2), items=items, seed=0)
+            ),
             "heavy": lambda: corpus_vectors(CorpusSize(items=items, users=items // 10)),
             "clumped": lambda: _clumped(clumped),
         }
@@ -49,7 +52,7 @@ def make_vectors(kind: str, folder: Path, *, items: int, clumped: Path, reporter
         chosen = np.random.default_rng(0).permutation(len(queries))[:N_QUERIES]
         np.savez(kept, vectors=vectors, queries=queries[chosen])
     with np.load(kept) as held:
-        return held["vectors"], held["queries"]
+        return held["vectors"], held["queries"][:N_QUERIES]
 
 
 def _gowalla(folder: Path, reporter: Reporter) -> Made:

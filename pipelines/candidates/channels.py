@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from pipelines.candidates.settings import CandidateSettings, ChannelName
 from serving.retrieval.parts import Parts
+from serving.search.best_columns import best_columns
+from serving.search.filtered import search_among
 from serving.search.filters import parse_filter
 from serving.search.index import STRIDE, Found, Pairs, Rows, Vectors, contains, search_without
-from serving.search.matching import search_matching
-from serving.search.top_k import top_k
 from towers.directions import DIRECTIONS
 from towers.errors import QueryError
 
@@ -55,8 +55,6 @@ class Users:
 
 class Popular:
     """An index that gives every query the same rows, in a fixed order."""
-
-    is_exact = True
 
     def __init__(self, rows: Rows, scores: NDArray[np.float32]) -> None:
         """List `rows` [size] with their scores, best first."""
@@ -161,7 +159,7 @@ class Channels:
         if self._matching is None:
             found = search_without(index, queries, k=k, width=depth, unwanted=unwanted)
         else:
-            found = search_matching(
+            found = search_among(
                 index,
                 chosen,
                 self._items.vectors,
@@ -253,7 +251,7 @@ def best_of(
     listed = np.full(shape, -1, dtype=np.int64)
     values = np.full(shape, -np.inf, dtype=np.float32)
     listed[places, columns], values[places, columns] = rows, highest
-    chosen, best = top_k(values, depth)
+    chosen, best = best_columns(values, depth)
     found = np.where(chosen < 0, -1, np.take_along_axis(listed, np.maximum(chosen, 0), axis=1))
     return _widen((found, best), depth)
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from serving.search.top_k import top_k
+from serving.search.best_columns import best_columns
 from towers.errors import TrainingError
 
 
@@ -27,7 +27,7 @@ def rank_items(
         TrainingError: a score is NaN or +inf.
     """
     _check(scores)
-    items, _ = top_k(_without(scores, exclude), k)
+    items, _ = best_columns(_without(scores, exclude), k)
     return items
 
 

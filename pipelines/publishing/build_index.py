@@ -2,57 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipelines.publishing.choose_effort import Choice, Option, choose_effort, cost_us, with_effort
-from pipelines.publishing.draw_queries import Queries
+from pipelines.publishing.build_shell import SOME, Asked, BuiltShell, build_shell
+from pipelines.publishing.choose_effort import Choice, Option, choose_effort, undominated
+from pipelines.publishing.cut_by_length import cut_by_length
+from pipelines.publishing.draw_queries import Queries, one_of
 from pipelines.results import AnnSetting
 from serving.search import scann_index
 from serving.search.equal_vectors import Places
-from serving.search.index import STRIDE, Found, Rows, Vectors
+from serving.search.index import Found, Rows, Vectors
 from serving.search.scann_index import ScannIndex, ScannSettings, Storage
-from serving.search.shells import Shell, Shells, cut_by_length
+from serving.search.shells import Shell, Shells
 from towers.errors import RecallGateError
 
-KINDS: tuple[dict[str, float | int], ...] = (
-    {},
-    {"anisotropic_centres": 2.5},
-    {"dimensions_per_block": 1},
-    {"dimensions_per_block": 1, "anisotropic_centres": 2.5},
-)
-"""How a tree is built: as usual, and otherwise where that is not good."""
+NEAR = 4
+"""Of the options around the one that some of the queries choose, so many on either side are
+measured with all queries."""
 
-GOOD_SHARE = 0.2
-"""A tree is good if this share of its leaves has enough of what is to be found in the shell."""
-
-FEW_NEIGHBOURS = 0.01
-"""A shell with a smaller share of all neighbours is built once, good or not."""
-
-SOME = 4
-"""One query of so many is asked to compare one build with another."""
-
-LEAF_SHARES = (0.005, 0.007, 0.01, 0.015, 0.022, 0.033, 0.05, 0.07, 0.1, 0.15, 0.22, 0.33, 0.5, 1)
-"""The shares of the leaves whose search is measured."""
-
-NEARLY_ALL = 0.985
-"""More leaves are not tried where so large a share of the neighbours is found."""
-
-REORDER_FACTORS = (1, 2, 4, 8, 16, 32)
-"""The vectors reordered, in multiples of the k that recall is counted over."""
-
-SMALL_SHARE = 1 / 8
-"""Of a shell's vectors, what is reordered at most."""
-
-GAIN = 0.001
-"""More leaves or vectors are no longer tried where they find this share more, or less."""
-
-EXACT_SHARE = 0.05
-"""Shells of up to this share of all vectors may be scored one by one, in float32."""
+DEAR = 1 / 3
+"""One tree of all vectors is tried too where the longest cost more than this share of a search."""
 
 
 def build_index(
@@ -89,136 +61,74 @@ def build_index(
     if places is not None:
         distinct, wanted = vectors[places.rows[places.starts[:-1]]], places.of_rows(wanted)
     lengths = np.linalg.norm(distinct, axis=1)
-    cuts = list(cut_by_length(lengths))
-    found = [
-        _measure_shell(distinct, rows, queries.vectors, wanted, recall=recall, storage=storage)
-        for rows in cuts
-    ]
-    best, bargains = choose_effort(
-        [shell.options for shell in found], queries.groups, k=k, recall=recall
-    )
-    if best.surely < recall:
-        raise RecallGateError(_refusal(best, recall=recall, k=k, n=len(queries.vectors)))
-    shells = [
-        Shell(shell.take(option, distinct, rows), rows, float(lengths[rows[0]]))
-        for shell, option, rows in zip(found, best.options, cuts, strict=True)
-    ]
-    tried = [choice.setting(is_chosen=choice is best) for choice in bargains]
-    return Shells(tuple(shells), places), tried
+
+    def tried(cuts: Sequence[Rows]) -> _Trial:
+        built = [
+            build_shell(
+                distinct[rows],
+                Asked.of(queries.vectors, wanted, rows, n_all=len(distinct)),
+                n_all=len(distinct),
+                recall=recall,
+                storage=storage,
+            )
+            for rows in cuts
+        ]
+        return _Trial(cuts, built, *_choose(built, queries.groups, k=k, recall=recall))
+
+    trial = tried(cut_by_length(lengths, wanted))
+    if trial.may_lose_to_one_tree:
+        alone = tried([np.concatenate(trial.cuts)])
+        trial = min(trial, alone, key=lambda x: (x.best.surely < recall, x.best.cost_us))
+    if trial.best.surely < recall:
+        raise RecallGateError(_refusal(trial.best, recall=recall, k=k, n=len(queries.vectors)))
+    return Shells(tuple(trial.shells(lengths)), places), trial.settings
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Measured:
-    """The best tree of a shell, if it has any, and the ways to search the shell."""
+@dataclass(frozen=True, eq=False)
+class _Trial:
+    """Shells as they were cut, the best of their trees, and the options chosen."""
 
-    tree: ScannIndex | None
-    options: list[Option]
+    cuts: Sequence[Rows]
+    built: Sequence[BuiltShell]
+    best: Choice
+    bargains: Sequence[Choice]
 
-    def take(self, option: Option, vectors: Vectors, rows: Rows) -> ScannIndex:
-        """The index of the shell for one of the options."""
-        if self.tree is None or option.settings.num_leaves is None:
-            return ScannIndex.build(vectors[rows], option.settings)
-        return dataclasses.replace(self.tree, settings=option.settings)
+    @property
+    def may_lose_to_one_tree(self) -> bool:
+        """Whether a tree of all vectors could be much cheaper: it saves the longest, at best."""
+        return len(self.cuts) > 1 and self.best.options[0].cost_us > DEAR * self.best.cost_us
+
+    @property
+    def settings(self) -> list[AnnSetting]:
+        """The best at each cost, as lines of the report."""
+        return [choice.setting(is_chosen=choice is self.best) for choice in self.bargains]
+
+    def shells(self, lengths: Vectors) -> Iterator[Shell]:
+        """The shells of vectors of these lengths, with the options chosen."""
+        for shell, option, rows in zip(self.built, self.best.options, self.cuts, strict=True):
+            yield Shell(shell.take(option.settings), rows, float(lengths[rows[0]]))
 
 
-def _measure_shell(
-    vectors: Vectors,
-    rows: Rows,
-    queries: Vectors,
-    wanted: Rows,
-    *,
-    recall: float,
-    storage: Storage,
-) -> _Measured:
-    """Build trees of a shell until one is good, and measure the ways to search the best.
-
-    Args:
-        vectors: all.
-        rows: those of the shell.
-        queries: [n, d].
-        wanted: the rows [n, k] of the exact neighbours.
-        recall: the share of them that is enough.
-        storage: how a tree keeps the vectors.
-    """
-    n, k = wanted.shape
-    own = np.ascontiguousarray(vectors[rows])
-    place = np.full(len(vectors), -1)
-    place[rows] = np.arange(len(rows))
-    wanted = place[wanted]
-    present = np.count_nonzero(wanted >= 0, axis=1)
-    options: list[Option] = []
-    is_small = len(rows) < max(scann_index.FEWEST_FOR_TREE // 10, scann_index.FEWEST, 4 * k)
-    half_tree = scann_index.FEWEST_FOR_TREE // 2 if storage == "float32" else 0
-    if is_small or len(rows) <= max(half_tree, EXACT_SHARE * len(vectors)):
-        every = ScannSettings(num_leaves=None, reorder=k, recall_k=k)
-        cost = cost_us(every, size=len(rows), width=own.shape[1])
-        options.append(Option(settings=every, cost_us=cost, found=present))
-    if is_small:
-        return _Measured(None, options)
-    best: tuple[float, ScannIndex] | None = None
-    for kind in KINDS:
-        tree = ScannIndex.build(own, _tree_settings(len(own), k, storage=storage, **kind))
-        measured = list(_measure_tree(tree, queries[::SOME], wanted[::SOME]))
-        neighbours = np.count_nonzero(wanted[::SOME] >= 0)
-        enough = [x for x in measured if x.found.sum() >= recall * neighbours]
-        first = min(enough, key=lambda option: option.cost_us, default=None)
-        most = max(int(option.found.sum()) for option in measured)
-        cost = first.cost_us if first else 1e6 * (1 + neighbours - most)
-        if best is None or cost < best[0]:
-            best = cost, tree
-        del tree  # two of a large index may be too many
-        if present.sum() < FEW_NEIGHBOURS * n * k or (first and _is_good(first.settings)):
+def _choose(
+    built: Sequence[BuiltShell], groups: Mapping[str, slice], *, k: int, recall: float
+) -> tuple[Choice, list[Choice]]:
+    """Choose by some of the queries, and among what is near that by all of them."""
+    rough = [undominated(shell.rough) for shell in built]
+    fewer = {name: one_of(SOME, part) for name, part in groups.items()}
+    about, _ = choose_effort(rough, fewer, k=k, recall=recall)
+    near = [_around(options, chosen) for options, chosen in zip(rough, about.options, strict=True)]
+    for options in (near, rough):
+        measured = [shell.measured(some) for shell, some in zip(built, options, strict=True)]
+        best, bargains = choose_effort(measured, groups, k=k, recall=recall)
+        if best.surely >= recall:
             break
-    if best is None:
-        return _Measured(None, options)
-    return _Measured(best[1], options + list(_measure_tree(best[1], queries, wanted)))
+    return best, bargains
 
 
-def _tree_settings(n: int, k: int, *, storage: Storage, **kind: float) -> ScannSettings:
-    """The build of a tree of about 2 sqrt(n) leaves."""
-    settings = ScannSettings(num_leaves=2 * math.isqrt(n), reorder=k, recall_k=k, storage=storage)
-    return dataclasses.replace(settings, **kind)  # type: ignore[arg-type]
-
-
-def _is_good(settings: ScannSettings) -> bool:
-    """Whether a small part of the leaves is searched."""
-    return settings.leaves_to_search <= GOOD_SHARE * (settings.num_leaves or 0)
-
-
-def _measure_tree(tree: ScannIndex, queries: Vectors, wanted: Rows) -> Iterator[Option]:
-    """Search more and more leaves, and reorder more and more vectors, as long as it finds more."""
-    settings, k = tree.settings, wanted.shape[1]
-    num_leaves = settings.num_leaves or 1
-    size, width = tree.size, tree.width
-    truth = _numbered(wanted)
-    for leaves in sorted({max(1, round(share * num_leaves)) for share in LEAF_SHARES}):
-        most = -1
-        for factor in REORDER_FACTORS:
-            if factor > 1 and factor * k > SMALL_SHARE * size:
-                break
-            tried = with_effort(settings, leaves=leaves, reorder=factor * k)
-            rows, _ = dataclasses.replace(tree, settings=tried).search_once(queries, k)
-            found = _count(truth, _numbered(rows), n=len(queries))
-            cost = cost_us(tried, size=size, width=width)
-            yield Option(settings=tried, cost_us=cost, found=found)
-            gained, most = found.sum() - most, max(most, int(found.sum()))
-            if gained <= GAIN * len(truth):
-                break
-        if most >= NEARLY_ALL * len(truth):
-            break
-
-
-def _numbered(rows: Rows) -> Rows:
-    """Number pairs of a query and a row [n, m]; rows of -1 are left out."""
-    query = np.broadcast_to(np.arange(len(rows))[:, np.newaxis], rows.shape)
-    numbers: Rows = (query * STRIDE + rows)[rows >= 0]
-    return numbers
-
-
-def _count(truth: Rows, found: Rows, *, n: int) -> NDArray[np.int64]:
-    """How many of each query's neighbours were found, [n]; one listed twice counts twice."""
-    hits = truth[np.isin(truth, found)]
-    return np.bincount(hits // STRIDE, minlength=n)
+def _around(options: Sequence[Option], chosen: Option) -> Sequence[Option]:
+    """The options next to the one that was chosen."""
+    at = next(number for number, option in enumerate(options) if option is chosen)
+    return options[max(0, at - NEAR) : at + NEAR + 1]
 
 
 def _refusal(best: Choice, *, recall: float, k: int, n: int) -> str:

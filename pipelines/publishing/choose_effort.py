@@ -70,7 +70,7 @@ def choose_effort(
     Returns:
         The choice, or the one that finds most where none finds enough; and the best bargains.
     """
-    shells = [_undominated(options) for options in shells]
+    shells = [undominated(options) for options in shells]
     bargains = list(_bargains(shells, groups, k=k))
     enough = [choice for choice in bargains if choice.surely >= recall]
     if not enough:
@@ -117,7 +117,7 @@ def _cheaper(
     return min(enough, key=lambda choice: choice.cost_us, default=None)
 
 
-def _undominated(options: Sequence[Option]) -> list[Option]:
+def undominated(options: Sequence[Option]) -> list[Option]:
     """The options by cost, without those that find no more than a cheaper one."""
     kept: list[Option] = []
     for option in sorted(options, key=lambda option: option.cost_us):
@@ -147,13 +147,12 @@ def _surely(shares: NDArray[np.float64]) -> float:
 def cost_us(settings: ScannSettings, *, size: int, width: int) -> float:
     """Estimate the microseconds that a search of `size` vectors [width] takes a query.
 
-    Fitted to the processor time of batches on a server of 2020, divided by its two cores. What
-    decides is the ratio of the parts. Scoring every vector counts for twice what it takes in a
-    batch, since for one query alone it waits for memory.
+    Fitted to the processor time of batches, divided by two cores. What decides is the ratio of the
+    parts. For one query alone, scoring vectors and scanning codes take four times as long both.
     """
     call = 3.0
     if settings.num_leaves is None:
-        return call + 3.3e-5 * size * width
+        return call + 1.65e-5 * size * width
     leaves = 7e-5 * settings.num_leaves * width
     scanned = size * settings.leaves_to_search / settings.num_leaves
     codes = 1.65e-5 * scanned * width / settings.dimensions_per_block

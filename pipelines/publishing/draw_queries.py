@@ -98,3 +98,8 @@ def _grouped(groups: Mapping[str, NDArray[np.float32]]) -> Queries:
     ends = np.cumsum([len(vectors) for vectors in groups.values()]).tolist()
     slices = map(slice, [0, *ends], ends)
     return Queries(np.concatenate(list(groups.values())), dict(zip(groups, slices, strict=False)))
+
+
+def one_of(some: int, part: slice) -> slice:
+    """Where the queries `part` are, if only one of `some` is kept of all of them."""
+    return slice(-(-part.start // some), -(-part.stop // some))

@@ -22,7 +22,7 @@ from pipelines.evaluation.evaluate import LARGEST_BLOCK, evaluate
 from pipelines.progress import Reporter
 from pipelines.training.embed import Vectors, embed, embed_items, match_scorer
 from pipelines.training.fit import Fit, Fitted
-from serving.search.top_k import top_k
+from serving.search.best_columns import best_columns
 from towers.two_tower import TwoTower
 
 COARSE = tuple(float(step) for step in range(-2, 7))
@@ -194,7 +194,7 @@ def _gaps(
     Returns:
         [n, k]; infinite where there is no jth cold item, minus infinity where it is in anyway.
     """
-    _, cold = top_k(np.where(is_cold, scores, -np.inf), k)
-    _, warm = top_k(np.where(is_cold, -np.inf, scores), k)
+    _, cold = best_columns(np.where(is_cold, scores, -np.inf), k)
+    _, warm = best_columns(np.where(is_cold, -np.inf, scores), k)
     is_there = np.isfinite(cold)
     return np.where(is_there, warm[:, ::-1] - np.where(is_there, cold, 0.0), np.inf)

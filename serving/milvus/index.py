@@ -55,8 +55,6 @@ LOAD_S = 600.0
 class MilvusIndex:
     """A `LiveIndex` and a `FilteringIndex`. What cannot be written is kept, for the next search."""
 
-    is_exact = False
-
     def __init__(
         self,
         milvus: MilvusConnection,
@@ -256,8 +254,6 @@ class MilvusIndex:
 
 class _Filtered:
     """What of a MilvusIndex matches an expression."""
-
-    is_exact = False
 
     def __init__(self, whole: MilvusIndex, where: str) -> None:
         self._whole, self._where = whole, where

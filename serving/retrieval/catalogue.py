@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serving.search.column_values import is_list, read_cell
 from serving.search.filters import SHOWN_VALUES, Filter, matches
-from serving.search.growing import Growing
+from serving.search.growing_array import GrowingArray
 from serving.search.index import Rows, Vectors
 from serving.version.embeddings import Embeddings
 from towers.errors import QueryError
@@ -45,13 +45,13 @@ class Catalogue:
         """Start with what a version published."""
         self.published = published
         self.missing_id = published.ids.missing_id
-        self._vectors = Growing(published.vectors)
-        self._is_in = Growing(np.ones(len(published.vectors), dtype=np.bool_))
+        self._vectors = GrowingArray(published.vectors)
+        self._is_in = GrowingArray(np.ones(len(published.vectors), dtype=np.bool_))
         self._records: dict[int, Mapping[str, Any]] = {}
         """What was put, by row."""
         self._added: dict[Any, int] = {}
         """The rows of ids that the version did not have, which follow those of the others."""
-        self._added_ids = Growing(np.empty(0, dtype=published.ids.dtype))
+        self._added_ids = GrowingArray(np.empty(0, dtype=published.ids.dtype))
         """These ids, in the order of their rows."""
         self._fresh: pa.Table | None = None
         """The columns of `_records`, in their order; None when they have changed."""

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from serving.retrieval.catalogue import Catalogue
+from serving.search.filtered import search_among
 from serving.search.filters import Filter
 from serving.search.index import Found, Index, Pairs, Rows, Vectors, search_without
-from serving.search.matching import search_matching
 from towers.directions import Direction
 
 
@@ -59,7 +59,7 @@ def search_filtered(
         rows, scores = search_without(matching, queries, k=k, width=width, unwanted=unwanted)
         if (np.count_nonzero(rows >= 0, axis=1) >= np.minimum(k, rows.shape[1])).all():
             return rows, scores
-    return search_matching(
+    return search_among(
         index,
         direction,
         targets.vectors,

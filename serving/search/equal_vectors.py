@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.search.growing import Growing, Numbers
+from serving.search.growing_array import GrowingArray, RowNumbers
 from serving.search.index import Found, Rows, Vectors
 from serving.search.live_index import LiveIndex
 
@@ -55,17 +55,18 @@ class Places:
 class LivePlaces:
     """An index of places, which are searched, and of the rows at each, which are found."""
 
-    is_exact = False
-
     def __init__(self, index: LiveIndex, places: Places) -> None:
         """Take over `index`, whose rows are the numbers of `places`."""
         self._index = index
-        self._starts, self._counts = Growing(places.starts[:-1]), Growing(np.diff(places.starts))
-        self._rows = Growing(places.rows)
+        self._starts, self._counts = (
+            GrowingArray(places.starts[:-1]),
+            GrowingArray(np.diff(places.starts)),
+        )
+        self._rows = GrowingArray(places.rows)
         place = np.repeat(np.arange(len(self._starts)), self._counts.values)
         place_of = np.empty_like(place)
         place_of[places.rows] = place
-        self._place_of = Numbers(place_of)
+        self._place_of = RowNumbers(place_of)
 
     @property
     def size(self) -> int:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.search.top_k import top_k
+from serving.search.best_columns import best_columns
 from towers.errors import QueryError
 
 Rows = NDArray[np.int64]
@@ -43,11 +43,6 @@ class Index(Protocol):
         """How many vectors there are."""
         ...
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether the true neighbours are found, all of them."""
-        ...
-
     def search(self, queries: Vectors, k: int) -> Found:
         """Find min(k, size) rows for each of the queries [n, d], which may be none; no padding.
 
@@ -61,8 +56,6 @@ class Index(Protocol):
 
 class ExactIndex:
     """Scores every vector."""
-
-    is_exact = True
 
     def __init__(self, vectors: Vectors) -> None:
         """Search `vectors` [size, d]."""
@@ -97,10 +90,10 @@ def search_rows(vectors: Vectors, queries: Vectors, k: int) -> Found:
 
 def _search_block(vectors: Vectors, queries: Vectors, k: int, *, n_rows: int) -> Found:
     """The same for a few queries, `n_rows` vectors at a time."""
-    rows, scores = top_k(queries @ vectors[:n_rows].T, k)
+    rows, scores = best_columns(queries @ vectors[:n_rows].T, k)
     for start in range(n_rows, len(vectors), n_rows):
-        more, more_scores = top_k(queries @ vectors[start : start + n_rows].T, k)
-        places, scores = top_k(np.concatenate([scores, more_scores], axis=1), k)
+        more, more_scores = best_columns(queries @ vectors[start : start + n_rows].T, k)
+        places, scores = best_columns(np.concatenate([scores, more_scores], axis=1), k)
         rows = np.take_along_axis(np.concatenate([rows, more + start], axis=1), places, axis=1)
         rows[places < 0] = -1
     return rows, scores

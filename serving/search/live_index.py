@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from serving.search.growing import Growing, Numbers
+from serving.search.growing_array import GrowingArray, RowNumbers
 from serving.search.index import Found, Index, Rows, Vectors, search_rows
-from serving.search.scann_index import ScannIndex, ScannSettings
+from serving.search.scann_index import ScannIndex, ScannSettings, search_all_if_short
 
 
 class LiveIndex(Index, Protocol):
@@ -29,12 +29,10 @@ class LiveIndex(Index, Protocol):
 class LiveExactIndex:
     """Scores every vector."""
 
-    is_exact = True
-
     def __init__(self, vectors: Vectors) -> None:
         """Start with `vectors` [size, d]."""
-        self._vectors = Growing(vectors)
-        self._is_in = Growing(np.ones(len(vectors), dtype=np.bool_))
+        self._vectors = GrowingArray(vectors)
+        self._is_in = GrowingArray(np.ones(len(vectors), dtype=np.bool_))
 
     @property
     def size(self) -> int:
@@ -67,8 +65,6 @@ class LiveScannIndex:
     These numbers are the slots.
     """
 
-    is_exact = False
-
     def __init__(self, index: ScannIndex, rows: Rows | None = None) -> None:
         """Take over `index`, which nobody else may change.
 
@@ -77,8 +73,8 @@ class LiveScannIndex:
             rows: the row in each slot; None where slot and row are the same.
         """
         self._index = index
-        self._rows = None if rows is None else Growing(rows)
-        self._slots: Numbers | None = None
+        self._rows = None if rows is None else GrowingArray(rows)
+        self._slots: RowNumbers | None = None
         """The slot of each row, -1 for a row that is not there; made when it is first needed."""
 
     @property
@@ -93,7 +89,7 @@ class LiveScannIndex:
 
     def search(self, queries: Vectors, k: int) -> Found:
         """Find min(k, size) rows of high inner products; see `Index.search`."""
-        return self._named(*self._index.search(queries, k))
+        return search_all_if_short(self.search_once, queries, k)
 
     def search_once(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
         """See `ScannIndex.search_once`."""
@@ -129,10 +125,10 @@ class LiveScannIndex:
             return slots, scores
         return np.where(slots < 0, -1, self._rows.values[slots]), scores
 
-    def _numbers(self) -> tuple[Growing[np.int64], Numbers]:
+    def _numbers(self) -> tuple[GrowingArray[np.int64], RowNumbers]:
         """What row is in each slot, and the slot of each row."""
         if self._rows is None:
-            self._rows = Growing(np.arange(self.size))
+            self._rows = GrowingArray(np.arange(self.size))
         if self._slots is None:
-            self._slots = Numbers.inverse(self._rows.values)
+            self._slots = RowNumbers.inverse(self._rows.values)
         return self._rows, self._slots

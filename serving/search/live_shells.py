@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.search.equal_vectors import LivePlaces
-from serving.search.growing import Numbers
+from serving.search.growing_array import RowNumbers
 from serving.search.index import Found, Rows, Vectors, check_queries
 from serving.search.live_index import LiveIndex, LiveScannIndex
-from serving.search.scann_index import ScannSettings
+from serving.search.scann_index import ScannSettings, search_all_if_short
 from serving.search.shells import Shell, Shells
-from serving.search.top_k import top_k
 
 ROUNDING = 1e-5
 """How far a product of lengths may be off, as a share of it."""
@@ -32,15 +31,13 @@ class LiveShells:
     that was found: no inner product is above the product of the two lengths.
     """
 
-    is_exact = False
-
     def __init__(self, shells: tuple[Shell, ...]) -> None:
         """Take over `shells`."""
         self._shells = [LiveScannIndex(shell.index, shell.rows) for shell in shells]
         self._longest = np.array([shell.longest for shell in shells], dtype=np.float32)
         self._width = shells[0].index.width
         self._built_from = shells
-        self._home: Numbers | None = None
+        self._home: RowNumbers | None = None
         """The shell of each row, -1 for a row that is not there; made when it is first needed."""
 
     @property
@@ -58,11 +55,7 @@ class LiveShells:
 
         Where the leaves that the settings name have fewer than k vectors, all leaves are searched.
         """
-        rows, scores = self.search_once(queries, k)
-        short = (rows < 0).any(axis=1)
-        if short.any():
-            rows[short], scores[short] = self.search_once(queries[short], k, all_leaves=True)
-        return rows, scores
+        return search_all_if_short(self.search_once, queries, k)
 
     def search_once(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
         """Search the leaves that the settings name, or all; -1 and -inf where they end."""
@@ -71,9 +64,10 @@ class LiveShells:
         if len(self._shells) == 1:
             return self._shells[0].search_once(queries, k, all_leaves=all_leaves)
         found = list(self._each_shell(queries, k, all_leaves=all_leaves))
-        rows = np.concatenate([each for each, _ in found], axis=1)
-        places, scores = top_k(np.concatenate([each for _, each in found], axis=1), k)
-        return np.where(places < 0, -1, np.take_along_axis(rows, places, axis=1)), scores
+        rows, scores = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+        # a stable sort is fast on lists that are sorted already
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
     def put(self, rows: Rows, vectors: Vectors) -> None:
         """See `LiveIndex.put`."""
@@ -108,20 +102,22 @@ class LiveShells:
             np.multiply(longest, lengths, out=highest, where=lengths > 0)
             asked = highest >= kth
             width = min(k, shell.size)
-            rows = np.full((len(queries), width), -1, dtype=np.int64)
-            scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-            if asked.any() and width:
-                rows[asked], scores[asked] = shell.search_once(
-                    queries[asked], width, all_leaves=all_leaves
-                )
+            if width and asked.all():
+                rows, scores = shell.search_once(queries, width, all_leaves=all_leaves)
+            else:
+                rows = np.full((len(queries), width), -1, dtype=np.int64)
+                scores = np.full(rows.shape, -np.inf, dtype=np.float32)
+                if width and asked.any():
+                    some = shell.search_once(queries[asked], width, all_leaves=all_leaves)
+                    rows[asked], scores[asked] = some
             if width == k:
                 kth = np.maximum(kth, scores[:, -1])
             yield rows, scores
 
-    def _homes(self) -> Numbers:
+    def _homes(self) -> RowNumbers:
         """The shell of each row."""
         if self._home is None:
-            self._home = Numbers(np.empty(0, dtype=np.int64))
+            self._home = RowNumbers(np.empty(0, dtype=np.int64))
             for number, shell in enumerate(self._built_from):
                 self._home.put(shell.rows, number)
         return self._home

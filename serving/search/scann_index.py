@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
@@ -59,6 +59,8 @@ class ScannSettings:
     """The k for which these two suffice; a larger k gets more of both, in proportion."""
     dimensions_per_block: PositiveInt = 2
     """Coordinates that are quantized together."""
+    residuals: bool = True
+    """Whether what is quantized is the difference from the centre of the leaf, or the vector."""
     anisotropic_threshold: PositiveFloat = 0.2
     """How much more an error along a vector counts than one across it."""
     anisotropic_centres: PositiveFloat | None = None
@@ -115,6 +117,23 @@ def choose_settings(n: int, *, recall_k: int = 100, storage: Storage = "float32"
     )
 
 
+class SearchOnce(Protocol):
+    """Searches the leaves that the settings name, or all; -1 and -inf where they end."""
+
+    def __call__(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
+        """See `Index.search`."""
+        ...
+
+
+def search_all_if_short(search_once: SearchOnce, queries: Vectors, k: int) -> Found:
+    """Search, and once more with all leaves for the queries that found fewer than k."""
+    rows, scores = search_once(queries, k)
+    short = (rows < 0).any(axis=1)
+    if short.any():
+        rows[short], scores[short] = search_once(queries[short], k, all_leaves=True)
+    return rows, scores
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScannIndex:
     """Vectors in ScaNN's hands. `dataclasses.replace` gives the same ones other search settings."""
@@ -151,6 +170,7 @@ class ScannIndex:
             builder.score_ah(
                 settings.dimensions_per_block,
                 anisotropic_quantization_threshold=settings.anisotropic_threshold,
+                residual_quantization=settings.residuals,
             )
             builder.reorder(settings.reorder, ReorderType[settings.storage.upper()])
         return cls(builder.build(), settings, width)
@@ -182,11 +202,6 @@ class ScannIndex:
         """How many vectors there are."""
         return int(self.searcher.size())
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether every vector is scored."""
-        return self.settings.num_leaves is None
-
     def upsert(self, slots: Rows, vectors: Vectors) -> None:
         """Replace the vectors [n, d] in `slots`; a slot of -1 adds one at the end."""
         if len(slots):
@@ -202,11 +217,7 @@ class ScannIndex:
 
         Where the leaves that the settings name have fewer than k vectors, all leaves are searched.
         """
-        rows, scores = self.search_once(queries, k)
-        short = (rows < 0).any(axis=1)
-        if short.any():
-            rows[short], scores[short] = self.search_once(queries[short], k, all_leaves=True)
-        return rows, scores
+        return search_all_if_short(self.search_once, queries, k)
 
     def search_once(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
         """Search the leaves that the settings name, or all; -1 and -inf where they end.

@@ -11,23 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from serving.search.equal_vectors import Places
-from serving.search.index import Rows, Vectors
-from serving.search.scann_index import FEWEST_FOR_TREE, ScannIndex, ScannSettings
+from serving.search.index import Rows
+from serving.search.scann_index import ScannIndex, ScannSettings
 from towers.errors import BundleError
-
-CUTS = (0.02,)
-"""Where vectors are cut, as shares of all, the longest first."""
-
-ALIKE = 1.3
-"""Vectors are not cut where the longest is at most so many times the median."""
 
 FILE = "shells.npz"
 """The file that says which rows a shell holds."""
@@ -102,12 +95,3 @@ class Shells:
             for number, each in enumerate(settings)
         ]
         return cls(tuple(map(Shell, loaded, rows, longest)), places)
-
-
-def cut_by_length(lengths: Vectors) -> Iterator[Rows]:
-    """Cut vectors of these lengths [n] into shells, the longest first; rows by length."""
-    n, order = len(lengths), np.argsort(-lengths, kind="stable")
-    alike = n == 0 or lengths[order[0]] <= ALIKE * lengths[order[n // 2]]
-    cuts = [] if n < FEWEST_FOR_TREE or alike else [round(share * n) for share in CUTS]
-    for start, stop in pairwise([0, *cuts, n]):
-        yield order[start:stop]

@@ -46,9 +46,10 @@ def test_numbers_grow_to_the_last() -> None:
 
 def test_a_table_has_a_line_an_index() -> None:
     row = {"name": "ours", "setting": "5 of 20 leaves", "recall": 0.957, "rate": 12_345.0}
-    row |= {"p50_ms": 0.1, "p99_ms": 0.25, "build_s": 7.4}
+    row |= {"p50_ms": 0.1, "p99_ms": 0.25, "build_s": 7.4, "build_cpu_s": 12.0}
+    row |= {"cpu_us": 150.4}
     *_, line = table("heavy", small_task(), [row])
-    assert line == "| ours | 5 of 20 leaves | 0.957 | 12,345 | 0.10 | 0.25 | 7 |"
+    assert line == "| ours | 5 of 20 leaves | 0.957 | 12,345 | 150 | 0.10 | 0.25 | 7 | 12 |"
 
 
 @pytest.mark.slow

@@ -27,13 +27,14 @@ BRUTE_FORCE = ScannSettings(num_leaves=None)
 TREE = ScannSettings(num_leaves=20, leaves_to_search=6, reorder=60, recall_k=20)
 BFLOAT16 = dataclasses.replace(TREE, storage="bfloat16")
 INT8 = dataclasses.replace(TREE, storage="int8")
+WHOLE = dataclasses.replace(TREE, residuals=False)
 
 
 class InGraph:
     """A search inside a graph, called as an index is."""
 
-    def __init__(self, search: Search, *, size: int, is_exact: bool) -> None:
-        self.size, self.is_exact = size, is_exact
+    def __init__(self, search: Search, *, size: int) -> None:
+        self.size = size
         self._search = tf.function(search, reduce_retracing=True)
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[Any, Any]:
@@ -43,7 +44,7 @@ class InGraph:
 
 def in_graph_scann(vectors: NDArray[np.float32], settings: ScannSettings) -> Index:
     index = ScannIndex.build(vectors, settings)
-    return InGraph(ScannSearch.of(index), size=index.size, is_exact=index.is_exact)
+    return InGraph(ScannSearch.of(index), size=index.size)
 
 
 def in_shells(vectors: NDArray[np.float32], settings: ScannSettings = TREE) -> Shells:
@@ -72,7 +73,7 @@ def with_places(index: Shells) -> Shells:
 
 
 def in_graph_shells(index: Shells) -> Index:
-    return InGraph(ShellSearch.of(index), size=index.size, is_exact=False)
+    return InGraph(ShellSearch.of(index), size=index.size)
 
 
 PYTHON: dict[str, Callable[[NDArray[np.float32]], Index]] = {
@@ -81,19 +82,24 @@ PYTHON: dict[str, Callable[[NDArray[np.float32]], Index]] = {
     "scann tree": lambda vectors: ScannIndex.build(vectors, TREE),
     "scann tree, bfloat16": lambda vectors: ScannIndex.build(vectors, BFLOAT16),
     "scann tree, int8": lambda vectors: ScannIndex.build(vectors, INT8),
+    "scann tree, no residuals": lambda vectors: ScannIndex.build(vectors, WHOLE),
     "scann trees in shells": lambda vectors: open_shells(in_shells(vectors)),
     "scann trees in shells, places": lambda vectors: open_shells(with_places(in_shells(vectors))),
 }
 ALL: dict[str, Callable[[NDArray[np.float32]], Index]] = PYTHON | {
-    "graph exact": lambda v: InGraph(ExactSearch(v), size=len(v), is_exact=True),
+    "graph exact": lambda v: InGraph(ExactSearch(v), size=len(v)),
     "graph scann brute force": lambda vectors: in_graph_scann(vectors, BRUTE_FORCE),
     "graph scann tree": lambda vectors: in_graph_scann(vectors, TREE),
     "graph scann tree, bfloat16": lambda vectors: in_graph_scann(vectors, BFLOAT16),
     "graph scann tree, int8": lambda vectors: in_graph_scann(vectors, INT8),
+    "graph scann tree, no residuals": lambda v: in_graph_scann(v, WHOLE),
     "graph scann trees in shells": lambda vectors: in_graph_shells(in_shells(vectors)),
     "graph scann trees in shells, bfloat16": lambda v: in_graph_shells(in_shells(v, BFLOAT16)),
     "graph scann trees in shells, places": lambda v: in_graph_shells(with_places(in_shells(v))),
 }
+EXACT = [name for name in ALL if "tree" not in name]
+"""Those that score every vector."""
+
 OFF = {"bfloat16": 0.1, "int8": 0.2}
 """How far scores may be off, of which most are between -15 and 15."""
 
@@ -131,7 +137,7 @@ def test_as_many_rows_as_asked_for_with_their_scores(
     assert rows.shape == scores.shape == (len(QUERIES), min(k, SIZE))
     assert all(len(set(found)) == len(found) for found in rows.tolist())
     expected = np.take_along_axis(QUERIES @ VECTORS.T, rows, axis=1)
-    off = next((off for storage, off in OFF.items() if storage in name), 1e-5)
+    off = next((off for storage, off in OFF.items() if name.endswith(storage)), 1e-5)
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=off)
     assert (np.diff(scores, axis=1) <= 0).all()
 
@@ -140,7 +146,7 @@ def test_as_many_rows_as_asked_for_with_their_scores(
 def test_true_neighbours_are_found(indexes: dict[str, Index], name: str) -> None:
     rows, _ = indexes[name].search(QUERIES, 20)
     expected = by_full_sort(VECTORS, QUERIES, 20)
-    if indexes[name].is_exact:
+    if name in EXACT:
         np.testing.assert_array_equal(rows, expected)
     shares = [np.isin(found, true).mean() for found, true in zip(rows, expected, strict=True)]
     assert np.mean(shares) > 0.5
@@ -152,7 +158,7 @@ def test_one_answer_alone_or_in_a_batch(indexes: dict[str, Index], name: str) ->
     rows, _ = indexes[name].search(QUERIES, 90)
     for query, expected in zip(QUERIES[:5], rows, strict=False):
         (alone,), _ = indexes[name].search(query[np.newaxis], 90)
-        if indexes[name].is_exact:
+        if name in EXACT:
             np.testing.assert_array_equal(alone, expected)
         assert np.isin(alone, expected).mean() > 0.9
 
@@ -163,7 +169,7 @@ def test_no_queries_no_rows(indexes: dict[str, Index], name: str) -> None:
     assert rows.shape == scores.shape == (0, 5)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if "tree" not in name])
+@pytest.mark.parametrize("name", EXACT)
 def test_ties_go_to_the_lower_row(name: str) -> None:
     vectors = RANDOM.integers(-1, 2, size=(200, 3)).astype(np.float32)
     queries = np.array([[0, 0, 0], [1, 0, 0], [1, 1, -1]], np.float32)

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
 from typing import get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipelines.publishing import build_index as building
+from pipelines.publishing import build_shell as building
 from pipelines.publishing.build_index import build_index
 from pipelines.publishing.draw_queries import Queries
 from pipelines.publishing.measure_recall import exact_scores, measure_recall
@@ -77,32 +76,43 @@ def test_each_kind_of_query_finds_enough_with_a_part_of_the_leaves(
 def test_another_build_is_tried_where_the_first_is_not_good(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    built = []
+    built: list[int] = []
     build = ScannIndex.build
 
     def noted(vectors: NDArray[np.float32], settings: ScannSettings) -> ScannIndex:
-        built.append(dataclasses.replace(settings, leaves_to_search=1, reorder=20))
+        if settings.num_leaves:
+            built.append(settings.dimensions_per_block)
         return build(vectors, settings)
 
     monkeypatch.setattr(ScannIndex, "build", noted)
     exact = ExactIndex(VECTORS).search(QUERIES.vectors, 20)
+    monkeypatch.setattr(building, "GOOD_SHARE", 100.0)
     build_index(VECTORS, QUERIES, exact=exact, recall=0.9)
-    first = len(built)
+    assert set(built) == {2}
     monkeypatch.setattr(building, "GOOD_SHARE", 0.0)
     build_index(VECTORS, QUERIES, exact=exact, recall=0.9)
-    assert first < len(built) - first
-    assert len(set(built)) >= len(building.KINDS)
+    assert set(built) == {1, 2}
+
+
+def test_one_tree_is_kept_where_the_shell_of_the_longest_costs_more_than_it_saves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exact = ExactIndex(VECTORS).search(QUERIES.vectors, 20)
+    for dear, is_one in ((0.0, True), (1.0, False)):
+        monkeypatch.setattr("pipelines.publishing.build_index.DEAR", dear)
+        index, _ = build_index(VECTORS, QUERIES, exact=exact, recall=0.9, storage="int8")
+        assert (len(index.shells) == 1) == is_one
+        assert recall_of(index, VECTORS, exact).mean() >= 0.9
 
 
 def test_gate_says_what_was_reached_by_whom_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "REORDER_FACTORS", (1,))
-    monkeypatch.setattr("serving.search.scann_index.FEWEST_FOR_TREE", 1000)
     exact = ExactIndex(VECTORS).search(QUERIES.vectors, 50)
     with pytest.raises(
         RecallGateError,
         match=r"recall@50 of 1.0 .* reached 0\.\d+ \(users by activity 0\.\d+, newcomers 0\.\d+\)",
     ):
-        build_index(VECTORS, QUERIES, exact=exact, recall=1.0)
+        build_index(VECTORS, QUERIES, exact=exact, recall=1.0, storage="int8")
 
 
 @pytest.mark.parametrize("storage", STORAGES)

@@ -12,7 +12,7 @@ from serving.search.graph_search import ShellSearch
 from serving.search.index import ExactIndex
 from serving.search.live_shells import open_shells
 from serving.search.scann_index import ScannIndex, ScannSettings
-from serving.search.shells import CUTS, Shell, Shells, cut_by_length
+from serving.search.shells import Shell, Shells
 from towers.errors import BundleError
 
 EVERY = ScannSettings(num_leaves=None)
@@ -96,17 +96,6 @@ def test_the_graph_passes_over_the_same_shells() -> None:
     expected = open_shells(index).search(queries, 3)
     np.testing.assert_array_equal(rows.numpy(), expected[0])
     np.testing.assert_allclose(scores.numpy(), expected[1], rtol=1e-5)
-
-
-def test_vectors_are_cut_by_length_where_there_are_many_and_some_are_long() -> None:
-    lengths = np.geomspace(1, 100, 20_000).astype(np.float32)
-    cut = list(cut_by_length(lengths))
-    assert [len(rows) for rows in cut] == np.diff(
-        [0, *(round(share * 20_000) for share in CUTS), 20_000]
-    ).tolist()
-    assert (np.diff(lengths[np.concatenate(cut)]) <= 0).all()
-    assert len(list(cut_by_length(lengths[:1000]))) == 1
-    assert len(list(cut_by_length(np.ones(20_000, np.float32)))) == 1
 
 
 @pytest.mark.parametrize("longest", [np.inf, 300.0])

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from serving.search.top_k import top_k
+from serving.search.best_columns import best_columns
 
 # Few distinct scores, so that ties are common; -inf is a score that takes its column out.
 TIED_SCORES = hnp.arrays(
@@ -18,7 +18,7 @@ TIED_SCORES = hnp.arrays(
 
 @given(scores=TIED_SCORES, k=st.integers(1, 80))
 def test_same_as_a_stable_sort_of_everything(scores: NDArray[np.float32], k: int) -> None:
-    columns, values = top_k(scores, k)
+    columns, values = best_columns(scores, k)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     expected = np.take_along_axis(scores, order, axis=1)
     np.testing.assert_array_equal(values, expected)

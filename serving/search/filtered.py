@@ -20,7 +20,7 @@ MARGIN = 1.5
 """How much deeper to search than would do if matching targets were as common among the best."""
 
 
-def search_matching(
+def search_among(
     index: Index,
     direction: Direction,
     vectors: Vectors,

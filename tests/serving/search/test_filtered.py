@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.search import matching as module
+from serving.search import filtered as module
+from serving.search.filtered import search_among
 from serving.search.index import ExactIndex, Index
-from serving.search.matching import search_matching
 from serving.search.scann_index import ScannIndex, ScannSettings
 from towers.directions import DIRECTIONS
 
@@ -51,7 +51,7 @@ def test_as_many_as_match_and_the_best_of_them(
         if deep:
             patch.setattr(module, "FEW", 0)
             patch.setattr(module, "DEEPEST", 0.5)
-        rows, scores = search_matching(
+        rows, scores = search_among(
             index,
             DIRECTIONS["u2i"],
             VECTORS,
@@ -72,7 +72,7 @@ def test_as_many_as_match_and_the_best_of_them(
         np.testing.assert_allclose(
             scores[query, : len(found)], VECTORS[found] @ QUERIES[query], rtol=1e-4, atol=1e-5
         )
-        if not deep or index.is_exact:
+        if not deep or isinstance(index, ExactIndex):
             assert found == expected
 
 
@@ -82,7 +82,7 @@ def test_a_deep_search_finds_most_of_the_best() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FEW", 0)
         patch.setattr(module, "DEEPEST", 0.5)
-        rows, _ = search_matching(
+        rows, _ = search_among(
             index, DIRECTIONS["u2i"], VECTORS, QUERIES,
             k=np.full(N, 20), width=20, matching=matching, unwanted=NO_PAIRS,
         )  # fmt: skip

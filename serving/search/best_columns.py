@@ -9,7 +9,9 @@ CROWD = 4
 """A query with more than this many times k candidates has ties cut before the sort."""
 
 
-def top_k(scores: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def best_columns(
+    scores: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """List each query's k best columns, best first; ties go to the lower column.
 
     One pass over the scores finds a bound that at least k of a query's scores reach; the few that

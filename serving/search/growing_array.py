@@ -1,4 +1,4 @@
-"""Growing: an array that can be written to and grows at its end; and numbers of rows in one."""
+"""An array that can be written to and grows at its end; and numbers of rows in one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.search.index import Rows
 T = TypeVar("T", bound=np.generic)
 
 
-class Growing(Generic[T]):
+class GrowingArray(Generic[T]):
     """Starts as an array that somebody else may own, which is copied when it is first changed."""
 
     def __init__(self, values: NDArray[T]) -> None:
@@ -41,15 +41,15 @@ class Growing(Generic[T]):
         self._size = size
 
 
-class Numbers:
+class RowNumbers:
     """A number for each row, -1 for a row that has none."""
 
     def __init__(self, numbers: Rows) -> None:
         """Start with the numbers [size] of the rows from 0 on."""
-        self._numbers = Growing(numbers)
+        self._numbers = GrowingArray(numbers)
 
     @classmethod
-    def inverse(cls, rows: Rows) -> Numbers:
+    def inverse(cls, rows: Rows) -> RowNumbers:
         """Number different rows [n] by their places in the list."""
         numbers = np.full(int(rows.max(initial=-1)) + 1, -1)
         numbers[rows] = np.arange(len(rows))
