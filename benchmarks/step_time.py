@@ -55,7 +55,7 @@ def make_dataset(n_items: int, *, seed: int) -> Dataset:
             sparse.csr_array((weights, items, indptr), shape=(USERS, n_items))
         ),
         history_rows=rows,
-        past=PastItems(ids=rows, bags=item_bags),
+        pasts={"history": PastItems(ids=rows, bags=item_bags)},
     )
 
 

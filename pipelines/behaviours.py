@@ -11,6 +11,7 @@ from pydantic import PositiveFloat
 from pydantic.dataclasses import dataclass
 
 from towers.errors import ConfigError
+from towers.features.schema import Schema
 from towers.typed import STRICT
 
 CHOSEN, LIKED, DISLIKED = "chosen", "liked", "disliked"
@@ -74,6 +75,34 @@ def resolve(given: Behaviours, *, has_event: bool, has_rating: bool) -> dict[str
             "positives, leave out data.interactions.rating"
         )
     return found
+
+
+def check_test(test: str | None, interactions: str | None) -> None:
+    """Refuse a column of events in the test table alone.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if test is not None and interactions is None:
+        raise ConfigError(
+            f"split.test.event: received {test!r}, but data.interactions has no column of events; "
+            "name it in data.interactions.event"
+        )
+
+
+def check_histories(schema: Schema, behaviours: Behaviours) -> None:
+    """Refuse histories of behaviours that there are not.
+
+    Raises:
+        ConfigError: with the names.
+    """
+    for history in schema.histories:
+        unknown = sorted(set(history.behaviours or ()) - set(behaviours))
+        if unknown:
+            raise ConfigError(
+                f"user.features: history {history.name!r}: expected behaviours among "
+                f"{list(behaviours)}, received {unknown}; correct them, or add data.behaviours"
+            )
 
 
 def with_role(behaviours: Behaviours, role: str) -> NDArray[np.bool_]:

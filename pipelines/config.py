@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from pipelines.behaviours import Behaviour, resolve
+from pipelines.behaviours import Behaviour, check_histories, check_test, resolve
 from pipelines.results import metric_names
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
@@ -324,12 +324,9 @@ class RunConfig:
     """What the SavedModels return."""
 
     def __post_init__(self) -> None:
+        check_histories(self.schema, self.data.kinds)
         test = self.split.test
-        if test is not None and test.event is not None and self.data.interactions.event is None:
-            raise ConfigError(
-                "split.test.event: expected a column of events in data.interactions too, received "
-                "none; name it in data.interactions.event"
-            )
+        check_test(test.event if test else None, self.data.interactions.event)
         # what cannot work is refused here, not after the data was read and a model fitted
         check_input_names(self.schema.input_names("user"))
         check_input_names(self.schema.input_names("item"))

@@ -96,7 +96,7 @@ class CandidateTable:
         unwanted = latest = no_pairs()
         has_i2i = any(channel.name == "i2i" for channel in self._plan)
         if has_i2i or self._settings.exclude_seen:
-            given = sources.histories
+            given = sources.seen
             if has_i2i:
                 latest = self._latest(sources, self._parts.seen.chosen("user", sources.rows))
             if self._settings.exclude_seen:

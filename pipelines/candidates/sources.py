@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +43,10 @@ class Sources:
     vectors: Vectors
     """[n, 1 + d]."""
     histories: Pairs
-    """Items of the given histories, as pairs of a place and an item row, from old to new."""
+    """Items of the given histories of positives, as pairs of a place and an item row, from old to
+    new."""
+    seen: Pairs
+    """Items of all given histories that count as seen, likewise."""
     rejected: pa.Table
     """`row` (the place in the batch), `id` and `reason` of the rejected rows."""
 
@@ -74,13 +77,17 @@ class SourceReader:
                 f"{schema.names}; rename the column of ids"
             )
         inputs = parts.tower(side).inputs if len(schema.names) > 1 else {}
-        history = parts.history_column if side == "user" else None
-        self._history = history if history in schema.names else None
+        histories = parts.history_columns if side == "user" else {}
+        given = {name: column for name, column in histories.items() if column}
+        given = {name: column for name, column in given.items() if column in schema.names}
+        self._positives = [column for name, column in given.items() if name == parts.history]
+        self._seen = [column for name, column in given.items() if name in parts.seen_histories]
         self._null_values = parts.null_values(side)
         self._id_input = parts.schema.id_input(side)
         self._columns = {input: input for input in inputs} | parts.schema.columns(side)
-        if side == "user" and history is None:
-            self._columns.pop(parts.history or "", None)  # a column that no feature reads
+        for history, column in histories.items():
+            if column is None:
+                self._columns.pop(history, None)  # a column that no feature reads
         described = {self._columns[input] for input in inputs if input in self._columns} - {name}
         self._inputs: Mapping[str, Input] = inputs if described & set(schema.names) else {}
         is_integer = self._catalogue.id_dtype == np.int64
@@ -88,7 +95,7 @@ class SourceReader:
         check_types(schema, inputs={name: own}, columns={name: name})
         check_types(schema, inputs=self._inputs, columns=self._columns)
         wanted = {name} | (described if self._inputs else set())
-        self.columns = [column for column in schema.names if column in wanted | {self._history}]
+        self.columns = [column for column in schema.names if column in wanted | set(given.values())]
         """The columns to read."""
 
     def __call__(self, table: pa.Table) -> Sources:
@@ -123,7 +130,8 @@ class SourceReader:
                 {column: values[keep[described]] for column, values in packed.items()},
                 described=described,
             ),
-            histories=self._histories(table, keep=~out),
+            histories=self._histories(table, self._positives, keep=~out),
+            seen=self._histories(table, self._seen, keep=~out),
             rejected=_rejected(ids, flags),
         )
 
@@ -151,16 +159,17 @@ class SourceReader:
         found = [tower({n: v[i : i + block] for n, v in packed.items()}) for i in starts]
         return found[0] if len(found) == 1 else np.concatenate(found)
 
-    def _histories(self, table: pa.Table, *, keep: Mask) -> Pairs:
-        """The known items of the given histories, for the rows that are kept."""
-        if self._history is None:
-            return no_pairs()
+    def _histories(self, table: pa.Table, columns: Sequence[str], *, keep: Mask) -> Pairs:
+        """The known items of some histories, for the rows that are kept."""
         items = self._parts.catalogue("item")
-        given, lengths = id_lists(self._history, table[self._history], items.id_dtype)
-        places = np.repeat(np.arange(len(lengths)), lengths)
-        found = items.published.ids.find(given)
-        fits = (found >= 0) & keep[places]
-        return (np.cumsum(keep) - 1)[places[fits]], found[fits]
+        pairs = [no_pairs()]
+        for column in columns:
+            given, lengths = id_lists(column, table[column], items.id_dtype)
+            places = np.repeat(np.arange(len(lengths)), lengths)
+            found = items.published.ids.find(given)
+            fits = (found >= 0) & keep[places]
+            pairs.append(((np.cumsum(keep) - 1)[places[fits]], found[fits]))
+        return np.concatenate([p for p, _ in pairs]), np.concatenate([i for _, i in pairs])
 
 
 def _rejected(ids: NDArray[Any], flags: tuple[Mask, ...]) -> pa.Table:

@@ -203,7 +203,7 @@ def _titles(
     if not columns:
         return {}
     items = retriever.catalogue("item")
-    fields = {retriever.parts.schema.id_input("item"), retriever.parts.history}
+    fields = {retriever.parts.schema.id_input("item"), *retriever.parts.history_columns}
     labels = {
         name: name.label
         for name in (*found.source, *found.target)

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.behaviours import Behaviour, Behaviours
-from pipelines.data.events import Block, Events, Rows
+from pipelines.data.events import Block, Events, Rows, past_of
+from towers.features.schema import History
 
 Part = Literal["train", "validation", "test"]
 
@@ -104,6 +105,10 @@ class Interactions(Protocol):
         """
         ...
 
+    def past_of(self, users: Rows, history: History) -> sparse.csr_array:
+        """A history of behaviours of some user rows; see `events.past_of`."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class HeldInteractions:
@@ -157,6 +162,10 @@ class HeldInteractions:
     def seen_of(self, users: Rows) -> sparse.csr_array:
         """What some user rows know, positive or not; see `Interactions.seen_of`."""
         return self._rows(self._block.seen(), users)
+
+    def past_of(self, users: Rows, history: History) -> sparse.csr_array:
+        """A history of behaviours of some user rows; see `events.past_of`."""
+        return self._rows(past_of(self._block, history), users)
 
     @cached_property
     def _block(self) -> Block:
@@ -248,6 +257,10 @@ class StoredInteractions:
         """What some user rows know, positive or not; see `Interactions.seen_of`."""
         return self._gather(users, Block.seen)
 
+    def past_of(self, users: Rows, history: History) -> sparse.csr_array:
+        """A history of behaviours of some user rows; see `events.past_of`."""
+        return self._gather(users, lambda block: past_of(block, history))
+
     def _gather(self, users: Rows, matrix: Callable[[Block], sparse.csr_array]) -> sparse.csr_array:
         """Put together the rows of some users from the matrices of their blocks."""
         nothing = (np.empty(0, np.float32), np.empty(0, np.int32), np.zeros(1, np.int32))
@@ -298,7 +311,7 @@ def finish_blocks(
     n_users = len(block_of_user)
     user_counts = np.zeros((len(PARTS), n_users), dtype=np.int64)
     item_counts = np.zeros((len(PARTS), n_items), dtype=np.int64)
-    has_events = False
+    has_events = len(behaviours) > 1
     for number in range(n_blocks):
         names = ["user_row", "item_row", "part", "is_positive"]
         table = pq.read_table(block_file(folder, number), columns=names)

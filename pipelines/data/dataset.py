@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.data.blocks import Interactions, ids_of
-from pipelines.data.events import Block
+from pipelines.data.events import Block, past_of
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
 from towers.features.packer import input_dtypes, pack
 from towers.features.past_items import PastItems
-from towers.features.schema import Schema, Side, space_of
+from towers.features.schema import History, Schema, Side, space_of
 from towers.features.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 ENCODE_BATCH = 8192
@@ -41,8 +42,8 @@ class Dataset:
     """The positives of every user."""
     history_rows: NDArray[np.int64]
     """The row of each item's id in the feature table, [n_items]; -1 for an unknown id."""
-    past: PastItems | None
-    """What the items bring to histories; None where users have none."""
+    pasts: Mapping[str, PastItems]
+    """What the items bring to each history, by its name."""
 
     def rows_without_ids(self, side: Side) -> NDArray[np.int64]:
         """The columns of a side's bags, [n_entries], as of users or items that nobody has seen.
@@ -57,6 +58,12 @@ class Dataset:
         sizes = np.diff(bags.indptr)
         is_id = np.isin(rows, space.rows) & (np.repeat(sizes, sizes) > 1)
         return np.where(is_id, space.oov_row, rows)
+
+    @property
+    def past(self) -> PastItems | None:
+        """What the items bring to the history of the positives; None where users have none."""
+        history = self.schema.history
+        return None if history is None else self.pasts[history.name]
 
     @property
     def knows_item(self) -> NDArray[np.bool_]:
@@ -97,20 +104,28 @@ class Dataset:
         bags = self.user_bags
         if len(block.users) < bags.shape[0]:
             bags = bags[block.users]
-        if self.past is None:
-            return bags
-        return sparse.csr_array(bags + self.history_of(block) @ self.past.bags)
+        for history in self.schema.histories:
+            weights = self.history_of(block, history)
+            bags = sparse.csr_array(bags + weights @ self.pasts[history.name].bags)
+        return bags
 
-    def history_of(self, block: Block) -> sparse.csr_array:
-        """Say how much each item counts in the history of a block's users; [n, n_items] float32."""
+    def history_of(self, block: Block, history: History) -> sparse.csr_array:
+        """Say how much each item counts in a history of a block's users; [n, n_items] float32."""
+        matrix = block.matrix if history.behaviours is None else past_of(block, history)
         return self.history_weights(
-            users=np.repeat(np.arange(len(block.users)), np.diff(block.matrix.indptr)),
-            items=block.matrix.indices.astype(np.int64),
+            history,
+            users=np.repeat(np.arange(len(block.users)), np.diff(matrix.indptr)),
+            items=matrix.indices.astype(np.int64),
             n_users=len(block.users),
         )
 
     def history_weights(
-        self, *, users: NDArray[np.int64], items: NDArray[np.int64], n_users: int
+        self,
+        history: History,
+        *,
+        users: NDArray[np.int64],
+        items: NDArray[np.int64],
+        n_users: int,
     ) -> sparse.csr_array:
         """Say how much each past item counts for each query, 1/sqrt(n), as the encoder would.
 
@@ -118,6 +133,7 @@ class Dataset:
         bring something.
 
         Args:
+            history: the feature.
             users: query positions [m], ascending; each query's items from old to new.
             items: item rows [m].
             n_users: the number of queries.
@@ -125,9 +141,8 @@ class Dataset:
         Returns:
             [n_users, n_items] float32; each query's items from old to new.
         """
-        history = self.schema.history
-        latest = 0 if history is None else history.latest
-        kept = self._brings[items]
+        latest = history.latest
+        kept = self._brings[history.name][items]
         users, items = users[kept], items[kept]
         counts = np.bincount(users, minlength=n_users)
         recent = np.cumsum(counts)[users] - np.arange(len(users)) <= latest
@@ -143,11 +158,9 @@ class Dataset:
         return space if isinstance(space, Tokens) else None
 
     @cached_property
-    def _brings(self) -> NDArray[np.bool_]:
-        """Which items count in a history, [n_items]."""
-        if self.past is None:
-            return np.zeros(len(self.item_ids), dtype=np.bool_)
-        return np.diff(self.past.bags.indptr) > 0
+    def _brings(self) -> dict[str, NDArray[np.bool_]]:
+        """Which items count in each history, [n_items]."""
+        return {name: np.diff(past.bags.indptr) > 0 for name, past in self.pasts.items()}
 
 
 def assemble_dataset(
@@ -182,9 +195,12 @@ def assemble_dataset(
         vocabulary = grow_vocabulary(earlier, schema, **tables)
     item_ids = ids_of(items, schema.item_id)
     item_bags = encode_table(schema, vocabulary, side="item", table=items)
-    past = None
-    if schema.history is not None:
-        past = PastItems.build(schema, vocabulary, ids=item_ids, item_bags=item_bags)
+    pasts = {
+        history.name: PastItems.build(
+            schema, vocabulary, history=history, ids=item_ids, item_bags=item_bags
+        )
+        for history in schema.histories
+    }
     return Dataset(
         schema=schema,
         vocabulary=vocabulary,
@@ -194,7 +210,7 @@ def assemble_dataset(
         item_bags=item_bags,
         interactions=interactions,
         history_rows=_history_rows(schema, vocabulary, item_ids),
-        past=past,
+        pasts=pasts,
     )
 
 
@@ -220,8 +236,8 @@ def _history_rows(
     schema: Schema, vocabulary: Vocabulary, item_ids: NDArray[Any]
 ) -> NDArray[np.int64]:
     """Look up the row of each item's id; -1 where training does not know it."""
-    if schema.history is None:
+    if not schema.histories or schema.item_id_feature is None:
         return np.full(len(item_ids), -1, dtype=np.int64)
-    space = vocabulary.tokens(space_of(schema.history, side="user", schema=schema))
+    space = vocabulary.tokens(space_of(schema.item_id_feature, side="item", schema=schema))
     position = pd.Index(space.tokens).get_indexer(item_ids)
     return np.asarray(np.append(space.rows, -1)[position])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.behaviours import Behaviours, count_as_seen, with_role
+from towers.features.schema import History
 
 Rows = NDArray[np.int64]
 
@@ -30,12 +32,19 @@ class Events:
     positive: NDArray[np.bool_]
     """Whether it is a positive; these are in the order of the entries of `Block.matrix`."""
 
-    def matrix(self, kept: NDArray[np.bool_], *, shape: tuple[int, int]) -> sparse.csr_array:
-        """The weights of some events by user and item; a user's entries from old to new."""
+    def matrix(
+        self,
+        kept: NDArray[np.bool_],
+        *,
+        shape: tuple[int, int],
+        values: NDArray[Any] | None = None,
+    ) -> sparse.csr_array:
+        """The weights of some events, or other values, by user and item; from old to new."""
+        values = self.weights if values is None else values
         sizes = np.bincount(self.users[kept], minlength=shape[0])
         starts = np.concatenate([[0], np.cumsum(sizes)])
         dtype = np.int32 if max(starts[-1], *shape) <= np.iinfo(np.int32).max else np.int64
-        parts = (self.weights[kept], self.items[kept].astype(dtype), starts.astype(dtype))
+        parts = (values[kept], self.items[kept].astype(dtype), starts.astype(dtype))
         return sparse.csr_array(parts, shape=shape)
 
 
@@ -74,9 +83,29 @@ class Block:
         found = self.events.matrix(is_negative, shape=self.matrix.shape)
         return sparse.csr_array(found - found.multiply(self.matrix.astype(np.bool_)))
 
+    def times(self) -> NDArray[np.float64]:
+        """The time of each entry of `matrix`, NaN where there is none."""
+        if self.events is None:
+            return np.full(self.matrix.nnz, np.nan)
+        return self.events.times[self.events.positive]
+
     def seen(self) -> sparse.csr_array:
         """What each of them knows, [n, n_items] bool."""
         positives = self.matrix.astype(np.bool_)
         if self.judged is None:
             return positives
         return sparse.csr_array(positives + self.judged.astype(np.bool_))
+
+
+def past_of(block: Block, history: History) -> sparse.csr_array:
+    """The items of a history of behaviours, [n, n_items], with the time of each as its value.
+
+    A user's are from old to new; one that comes by several behaviours comes as often.
+    """
+    names = list(block.behaviours)
+    codes = [names.index(name) for name in history.behaviours or () if name in names]
+    if block.events is None or not codes:
+        return sparse.csr_array(block.matrix.shape, dtype=np.float64)
+    events = block.events
+    kept = np.isin(events.behaviours, codes)
+    return events.matrix(kept, shape=block.matrix.shape, values=events.times)

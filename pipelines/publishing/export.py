@@ -17,7 +17,7 @@ from scipy import sparse
 from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
-from pipelines.data.events import Block
+from pipelines.data.events import Block, past_of
 from pipelines.progress import Reporter
 from pipelines.publishing.draw_queries import draw_queries
 from pipelines.publishing.index_direction import IndexedDirection, describe, index_direction
@@ -127,7 +127,7 @@ def tower_model(dataset: Dataset, fitted: Fitted, *, side: Side) -> TowerModel:
     """Join a side's encoder and the fitted feature table."""
     features = fitted.model.features
     return TowerModel(
-        Encoder(dataset.schema, dataset.vocabulary, side=side, past=dataset.past),
+        Encoder(dataset.schema, dataset.vocabulary, side=side, pasts=dataset.pasts),
         v=features.v,
         w=features.w if side == "item" else None,
         name=f"{side}_tower",
@@ -147,6 +147,12 @@ def _write_tables(
         blocks = all_blocks(dataset.interactions)
         judged = (_pairs(block, block.judged) for block in blocks if block.judged is not None)
         write_pairs(folder / "judged.parquet", judged)
+    for history in dataset.schema.histories:
+        if history.behaviours is not None:
+            blocks = all_blocks(dataset.interactions)
+            (folder / "histories").mkdir(exist_ok=True)
+            past = (_pairs(block, past_of(block, history)) for block in blocks)
+            write_pairs(folder / "histories" / f"{history.name}.parquet", past)
 
 
 def _pairs(block: Block, matrix: sparse.csr_array) -> Pairs:

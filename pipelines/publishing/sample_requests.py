@@ -12,7 +12,7 @@ from pipelines.data.dataset import Dataset
 from serving.version.saved_models.first_requests import BATCH_SIZES
 from serving.version.saved_models.names import EXCLUDE, K
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import Side
+from towers.features.schema import History, Side
 
 N_EXCLUDED = 2
 """How many ids a query of `top_k` excludes."""
@@ -30,9 +30,8 @@ def sample_features(
     columns: dict[str, list[Any] | pd.Series[Any]] = {
         name: table[column].iloc[rows] for name, column in dataset.schema.columns(side).items()
     }
-    history = dataset.schema.history
-    if side == "user" and history is not None:
-        columns[history.name] = _histories(dataset, rows, latest=history.latest)
+    for history in dataset.schema.histories if side == "user" else ():
+        columns[history.name] = _histories(dataset, rows, history)
     inputs = input_dtypes(dataset.schema, dataset.vocabulary, side=side)
     return pack(columns, inputs=inputs, size=size)
 
@@ -53,11 +52,15 @@ def retrieval_queries(
     return {"serving_default": features, "top_k": features | given}
 
 
-def _histories(dataset: Dataset, users: NDArray[np.int64], *, latest: int) -> list[Any]:
-    """The ids of the latest items of each user, from old to new."""
-    matrix = dataset.interactions.of(np.sort(users))
+def _histories(dataset: Dataset, users: NDArray[np.int64], history: History) -> list[Any]:
+    """The ids of the latest items of each user in a history, from old to new."""
+    interactions = dataset.interactions
+    if history.behaviours is None:
+        matrix = interactions.of(np.sort(users))
+    else:
+        matrix = interactions.past_of(np.sort(users), history)
     ends = matrix.indptr[users + 1]
-    starts = np.maximum(matrix.indptr[users], ends - latest)
+    starts = np.maximum(matrix.indptr[users], ends - history.latest)
     return [
         dataset.item_ids[matrix.indices[start:end]].tolist()
         for start, end in zip(starts, ends, strict=True)

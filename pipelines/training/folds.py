@@ -19,8 +19,9 @@ from pipelines.config import TrainingConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
-from serving.search.index import contains
-from towers.features.schema import Side
+from pipelines.training.past_events import PastEvents, expand, past_events
+from serving.search.index import Pairs, contains
+from towers.features.schema import History, Side
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
 
 SMALLEST_EPOCH = 100
@@ -139,9 +140,12 @@ class FoldBatches:
         fold = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         order = rng.permutation(len(users))
         size = self.batch_size
+        pasts = past_events(block, self.dataset.schema.histories)
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            yield self._batch(users[chosen], fold[chosen], block=block, folds=folds, rng=rng)
+            yield self._batch(
+                users[chosen], fold[chosen], block=block, folds=folds, pasts=pasts, rng=rng
+            )
 
     def _batch(
         self,
@@ -150,11 +154,12 @@ class FoldBatches:
         *,
         block: Block,
         folds: NDArray[np.int64],
+        pasts: Mapping[str, PastEvents],
         rng: np.random.Generator,
     ) -> Arrays:
         """Assemble the batch of queries (the block's user places[i] without its fold fold[i])."""
         matrix, users = block.matrix, block.users[places]
-        query, entry = _expand(matrix, places)
+        query, entry = expand(matrix, places)
         item = matrix.indices[entry].astype(np.int64)
         is_positive = folds[entry] == fold[query]
         kept = is_positive & self._kept(item, rng)
@@ -165,12 +170,21 @@ class FoldBatches:
             np.concatenate([item[kept], shared, mined[mined >= 0], explicit[explicit >= 0]])
         )
         n_positive = int(kept.sum())
-        own = codes[n_positive + len(shared) :]
-        mined_item, own = _filled(mined, own)
-        explicit_item, _ = _filled(explicit, own)
+        mined_item, rest = _filled(mined, codes[n_positive + len(shared) :])
+        explicit_item, _ = _filled(explicit, rest)
         is_context = folds[entry] < fold[query] if self._only_past else ~is_positive
-        is_past = is_context & self._remembers(len(users), rng)[query]
-        bags = self._bags(users, query[is_past], item[is_past], items, rng=rng)
+        remembers = self._remembers(len(users), rng)
+        is_past = is_context & remembers[query]
+        past: dict[str | None, Pairs] = {None: (query[is_past], item[is_past])}
+        if pasts:
+            begins = np.full(len(users), np.inf)
+            if self._only_past:
+                np.minimum.at(begins, query[is_positive], block.times()[entry[is_positive]])
+            begins[~remembers] = -np.inf
+            positives = query[is_positive], item[is_positive]
+            for name, events in pasts.items():
+                past[name] = events.before(begins, places, positives=positives)
+        bags = self._bags(users, past, items, rng=rng)
         return bags | {
             "n_queries": np.int64(len(users)),
             "item_popularity": self.dataset.interactions.item_counts[items].astype(np.float32),
@@ -229,17 +243,20 @@ class FoldBatches:
     def _bags(
         self,
         users: NDArray[np.int64],
-        query: NDArray[np.int64],
-        past: NDArray[np.int64],
+        past: Mapping[str | None, Pairs],
         items: NDArray[np.int64],
         *,
         rng: np.random.Generator,
     ) -> Arrays:
-        """Build the bags of the queries and the items over the rows that the batch touches."""
+        """Build the bags of the queries and the items over the rows that the batch touches.
+
+        `past` are queries and items of histories by name, of the positives by None.
+        """
         user_at, user_row, user_x = self._take("user", users, rng)
         item_at, item_row, item_x = self._take("item", items, rng)
-        if self.dataset.past is not None:
-            past_at, past_row, past_x = self._past(self.dataset.past.bags, query, past, len(users))
+        for history in self.dataset.schema.histories:
+            pairs = past[None if history.behaviours is None else history.name]
+            past_at, past_row, past_x = self._past(history, *pairs, len(users))
             user_at = np.concatenate([user_at, past_at])
             user_row = np.concatenate([user_row, past_row])
             user_x = np.concatenate([user_x, past_x])
@@ -258,16 +275,17 @@ class FoldBatches:
 
     def _past(
         self,
-        bags: sparse.csr_array,
+        history: History,
         query: NDArray[np.int64],
         past: NDArray[np.int64],
         n_queries: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """List the entries that past items bring to some queries: query, column, value."""
-        history = self.dataset.history_weights(users=query, items=past, n_users=n_queries)
-        owners = np.repeat(np.arange(n_queries), np.diff(history.indptr))
-        place, entry = _expand(bags, history.indices.astype(np.int64))
-        values = bags.data[entry] * history.data[place]
+        bags = self.dataset.pasts[history.name].bags
+        counted = self.dataset.history_weights(history, users=query, items=past, n_users=n_queries)
+        owners = np.repeat(np.arange(n_queries), np.diff(counted.indptr))
+        place, entry = expand(bags, counted.indices.astype(np.int64))
+        values = bags.data[entry] * counted.data[place]
         return owners[place], bags.indices[entry].astype(np.int64), values
 
     def _take(
@@ -275,7 +293,7 @@ class FoldBatches:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """List the entries of some bags, some without their id: place in `rows`, column, value."""
         bags = self.dataset.user_bags if side == "user" else self.dataset.item_bags
-        place, entry = _expand(bags, rows)
+        place, entry = expand(bags, rows)
         column = bags.indices[entry].astype(np.int64)
         if side in self.without_ids:
             is_new = rng.random(len(rows)) < self.config.id_dropout
@@ -323,17 +341,6 @@ def _places(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int
     sizes = np.diff(matrix.indptr)
     rows = np.repeat(np.arange(len(sizes)), sizes)
     return rows, np.arange(len(rows)) - matrix.indptr[rows]
-
-
-def _expand(
-    matrix: sparse.csr_array, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List the entries of some rows of a matrix: position in `rows`, and entry."""
-    starts = matrix.indptr[rows].astype(np.int64)
-    sizes = matrix.indptr[rows + 1] - starts
-    position = np.repeat(np.arange(len(rows)), sizes)
-    offset = np.arange(len(position)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return position, np.repeat(starts, sizes) + offset
 
 
 def _filled(

@@ -6,12 +6,14 @@ import math
 from itertools import islice
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
+from towers.features.schema import space_of
 from towers.layers import FeatureTable
 from towers.start import fit_features, spectral_vectors
 
@@ -37,6 +39,9 @@ def initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) -
     vectors *= np.float32(config.model.init_norm / math.sqrt(k))
     for rows, placed in _split_items(dataset, vectors):
         set_columns(features.v, placed, rows=rows)
+    known = dataset.history_rows >= 0
+    for rows in own_rows(dataset):
+        set_columns(features.v, vectors[known], rows=rows[known])
     for rows, placed in _split_items(dataset, -_pairs_within(dataset, features.v.numpy())):
         features.w.scatter_update(tf.IndexedSlices(placed[:, 0], rows))
     rows, placed = _place_users(dataset, features.v.numpy()[:, : vectors.shape[1]])
@@ -58,6 +63,17 @@ def start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
         item_counts=interactions.item_counts,
         seed=config.seed,
     )
+
+
+def own_rows(dataset: Dataset) -> list[NDArray[np.int64]]:
+    """The rows of items [n_items] in each history with vectors of its own; -1 for unknown ids."""
+    found = []
+    for history in dataset.schema.histories:
+        if history.vectors == "own":
+            space = dataset.vocabulary.tokens(space_of(history, side="user", schema=dataset.schema))
+            position = pd.Index(space.tokens).get_indexer(pd.Index(dataset.item_ids))
+            found.append(np.append(space.rows, -1)[position])
+    return found
 
 
 def set_columns(v: tf.Variable, vectors: NDArray[np.float32], *, rows: NDArray[np.int64]) -> None:
@@ -96,8 +112,10 @@ def _place_users(
     """Place the features of users where the histories of those who have them are: rows, vectors."""
     content, columns = dataset.content_bags("user")
     moments = np.zeros((len(columns), v.shape[1]), dtype=np.float32)
-    if len(columns) and dataset.past is not None:
-        pooled = dataset.past.bags @ v
+    history = dataset.schema.history
+    if len(columns) and history is not None:
+        pooled = dataset.pasts[history.name].bags @ v
         for block in all_blocks(dataset.interactions):
-            moments += content[block.users].T @ (dataset.history_of(block) @ pooled)
+            past = dataset.history_of(block, history)
+            moments += content[block.users].T @ (past @ pooled)
     return columns, fit_features(content, moments)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class Change:
     """The vectors of `records`, [n, 1 + d] float32, all finite."""
     removed: Sequence[int | str]
     """The ids to remove, before anything is added."""
-    past: PastItems | None = None
-    """What the records bring to histories; None for users."""
+    past: Mapping[str, PastItems] = field(default_factory=dict)
+    """What the records bring to each history; nothing for users."""
 
 
 def check_change(
@@ -42,8 +42,10 @@ def check_change(
     """Check that a change fits the version, and encode its records; see `Retriever.change`."""
     catalogue, tower = parts.catalogue(side), parts.tower(side)
     columns = {name: name for name in tower.inputs} | parts.schema.columns(side)
-    if side == "user" and parts.history_column is None:
-        columns.pop(parts.history or "", None)
+    if side == "user":
+        for history, column in parts.history_columns.items():
+            if column is None:
+                columns.pop(history, None)
     names = columns | {column: column for column in catalogue.columns}
     given = [{names.get(key, key): value for key, value in one.items()} for one in upsert]
     inputs = {columns[name]: input for name, input in tower.inputs.items() if name in columns}
@@ -62,7 +64,7 @@ def check_change(
             "features"
         )
     catalogue.rows(delete)
-    past = None
+    past: dict[str, PastItems] = {}
     if side == "item" and records:
         ids = np.array([one[catalogue.id_column] for one in records], dtype=catalogue.id_dtype)
         past = read_past(parts, ids, packed)
@@ -78,7 +80,7 @@ def apply_change(parts: Parts, change: Change) -> None:
         parts.index(direction.name).remove(gone)
     if change.records:
         rows = catalogue.put(change.records, change.vectors)
-        if change.past is not None:
+        if change.past:
             put_past(parts, change.past)
         for direction in directions:
             parts.index(direction.name).put(rows, direction.project(change.vectors))

@@ -40,11 +40,12 @@ class Parts:
         self.bundle = bundle
         self._open_other = index
         self._towers: list[Tower] = []
-        self.fresh_past: PastItems | None = None
-        """What items that were put in since bring to histories."""
+        self.fresh_past: dict[str, PastItems] = {}
+        """What items that were put in since bring to each history."""
         self.tower = cache(self._open_tower)
         self.catalogue = cache(self._open_catalogue)
         self.index = cache(self._open_index)
+        self.past = cache(self._read_past)
 
     @cached_property
     def users(self) -> Embeddings:
@@ -78,17 +79,33 @@ class Parts:
 
     @property
     def history(self) -> str | None:
-        """The name of the feature that takes a user's history; None if there is none."""
+        """The name of the feature that takes a user's positives; None if there is none."""
         return None if self.schema.history is None else self.schema.history.name
 
     @property
     def history_column(self) -> str | None:
-        """Where records and tables of users have a history: under the name of the feature.
+        """Where records and tables of users have the positives; see `history_columns`."""
+        return self.history_columns.get(self.history or "")
 
-        None if there is no such feature, or if the users' own table has a column of that name,
-        which is then what records and tables mean by it.
+    @cached_property
+    def history_columns(self) -> dict[str, str | None]:
+        """Where records and tables of users have each history: under the name of the feature.
+
+        None if the users' own table has a column of that name, which is then what records and
+        tables mean by it.
         """
-        return None if self.history in self.users.columns else self.history
+        names = [history.name for history in self.schema.histories]
+        return {name: None if name in self.users.columns else name for name in names}
+
+    @cached_property
+    def seen_histories(self) -> list[str]:
+        """The names of the histories whose items count as seen by the user."""
+        unseen = self.bundle.manifest.unseen_behaviours
+        return [
+            history.name
+            for history in self.schema.histories
+            if not unseen & set(history.behaviours or ())
+        ]
 
     @cached_property
     def feature_names(self) -> FeatureNames:
@@ -118,6 +135,13 @@ class Parts:
                 f"{', '.join(map(repr, unknown[:SHOWN_IDS]))}; {remedy}"
             )
         return rows
+
+    def _read_past(self, history: str) -> Seen:
+        """What users have in a history of theirs, from old to new, by its name."""
+        if history == self.history:
+            return self.seen
+        shape = (len(self.users.vectors), len(self.items.vectors))
+        return Seen.read(self.bundle.history(history), shape=shape)
 
     def _open_catalogue(self, side: Side) -> Catalogue:
         return Catalogue(self.users if side == "user" else self.items)

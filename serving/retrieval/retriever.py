@@ -338,15 +338,15 @@ class Retriever:
 
     def _histories(self, side: Side, rows: Rows, packed: Mapping[str, NDArray[Any]] | None) -> Rows:
         """The items in the histories given, now or when a user was added, [n, m]."""
-        column = self.parts.history
-        if side == "item" or column is None:
+        names = self.parts.seen_histories
+        if side == "item" or not names:
             return NOTHING
         if packed is None:
             records = [self.catalogue(side).record(int(row)) for row in rows]
             if not any(records):
                 return NOTHING
-            key = self.parts.history_column or ""
-            given = {column: [record.get(key) for record in records]}
+            columns = self.parts.history_columns
+            given = {n: [record.get(columns[n] or "") for record in records] for n in names}
             packed = self.tower(side).pack(given, size=len(rows))
-        items = packed[column]
+        items = np.concatenate([packed[name] for name in names], axis=1)
         return self.catalogue("item").find(items.ravel()).reshape(items.shape)

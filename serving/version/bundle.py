@@ -57,6 +57,10 @@ class Bundle:
         """Which items each user has interacted with, as Parquet."""
         return self.path / "seen.parquet"
 
+    def history(self, name: str) -> Path:
+        """The pairs of users and items of a history of behaviours."""
+        return self.path / "histories" / f"{name}.parquet"
+
     @property
     def judged(self) -> Path | None:
         """The pairs of users and items that are known without a positive, if there are some."""

@@ -130,6 +130,12 @@ class Manifest(Provenance):
         table = self.config.get("data", {}).get(f"{side}s") or {}
         return frozenset(table.get("null_values", ()))
 
+    @property
+    def unseen_behaviours(self) -> frozenset[str]:
+        """The behaviours by which an item does not count as seen."""
+        behaviours = self.config.get("data", {}).get("behaviours") or {}
+        return frozenset(name for name, one in behaviours.items() if not one.get("seen", True))
+
     @classmethod
     def of(cls, folder: Path, provenance: Provenance, *, version: int) -> Manifest:
         """Describe the files in `folder` as `version`, made now by the packages installed here.

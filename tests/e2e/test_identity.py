@@ -138,13 +138,16 @@ def scores(published: Published) -> Floats:
 
 def encode(published: Published, bundle: Bundle, side: Side, rows: list[int]) -> Floats:
     schema, vocabulary = published.config.schema, read_vocabulary(bundle.vocabulary)
-    past = None
+    pasts = {}
     if side == "user":
         ids = published.frames["items"]["item_id"].to_numpy()
         bags = encode(published, bundle, "item", list(range(len(ids))))
         of_items = sparse.csr_array(bags.astype(np.float32))
-        past = PastItems.build(schema, vocabulary, ids=ids, item_bags=of_items)
-    encoder = Encoder(schema, vocabulary, side=side, past=past)
+        for history in schema.histories:
+            pasts[history.name] = PastItems.build(
+                schema, vocabulary, history=history, ids=ids, item_bags=of_items
+            )
+    encoder = Encoder(schema, vocabulary, side=side, pasts=pasts)
     inputs = published.packed(side, rows)
     x = encoder({name: tf.constant(values) for name, values in inputs.items()})
     dense: Floats = tf.sparse.to_dense(x).numpy().astype(float)

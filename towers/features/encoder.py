@@ -41,12 +41,12 @@ class Encoder(tf.Module):
         vocabulary: Vocabulary,
         *,
         side: Side,
-        past: PastItems | None = None,
+        pasts: Mapping[str, PastItems] | None = None,
     ) -> None:
         """Build the lookup tables that the side's features need.
 
-        `past` is what items bring to histories; by default, those of the vocabulary bring their ids
-        alone.
+        `pasts` is what items bring to each history, by its name; by default, those of the
+        vocabulary bring their ids alone.
         """
         super().__init__(name=f"{side}_encoder")
         self.n_rows = vocabulary.n_rows
@@ -56,17 +56,19 @@ class Encoder(tf.Module):
         for feature in self._features:
             space = vocabulary.spaces[space_of(feature, side=side, schema=schema)]
             if isinstance(feature, History) and isinstance(space, Tokens):
-                items = past or PastItems.of_vocabulary(schema, vocabulary)
+                items = (pasts or {}).get(feature.name) or PastItems.of_vocabulary(
+                    schema, vocabulary, history=feature
+                )
                 column: tf.Module = _HistoryColumn(feature, items, integer=space.is_integer)
             else:
                 column = _column(feature, space)
             self._columns[feature.name] = column
 
     @property
-    def fresh_items(self) -> _PastBags | None:
-        """What items that came later bring to histories; None where users have no history."""
-        found = [one for one in self._columns.values() if isinstance(one, _HistoryColumn)]
-        return found[0].fresh if found else None
+    def fresh_items(self) -> dict[str, _PastBags]:
+        """What items that came later bring to each history, by its name."""
+        columns = self._columns.items()
+        return {name: one.fresh for name, one in columns if isinstance(one, _HistoryColumn)}
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from towers.errors import DataError
-from towers.features.schema import SIDES, Schema
+from towers.features.schema import SIDES, Schema, space_of
 from towers.features.values import is_integer_text
 from towers.features.vocabulary import Space, Tokens, Vocabulary, fit_vocabulary
 
@@ -49,6 +49,7 @@ def grow_vocabulary(
     )
     spaces: dict[str, Space] = {}
     ids = {f"{side}.{schema.id_input(side)}" for side in SIDES}
+    ids |= {space_of(history, side="user", schema=schema) for history in schema.histories}
     n_rows = vocabulary.n_rows
     for name, space in vocabulary.spaces.items():
         found = seen.spaces[name]

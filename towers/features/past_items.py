@@ -16,7 +16,7 @@ from towers.features.vocabulary import Tokens, Vocabulary, history_weights, rows
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PastItems:
-    """The features that items bring to histories, with their values.
+    """The features that items bring to a history, with their values.
 
     A user's history is the sum of these bags over its latest n items, times 1/sqrt(n). So what is
     learned of an item's features counts for the users who chose it, and an item that training has
@@ -45,20 +45,21 @@ class PastItems:
         schema: Schema,
         vocabulary: Vocabulary,
         *,
+        history: History,
         ids: NDArray[Any],
         item_bags: sparse.csr_array,
     ) -> PastItems:
-        """Take from the bags of items [n, n_rows] what a history is to know of them.
-
-        Raises:
-            ValueError: the schema has no history.
-        """
-        history = schema.history
-        if history is None:
-            raise ValueError("schema: expected a history among the features of users, found none")
+        """Take from the bags of items [n, n_rows] what a history is to know of them."""
         space = _id_space(schema, vocabulary)
         weights = history_weights(np.append(space.counts, 0), power=history.popularity_power)
         position = pd.Index(space.tokens).get_indexer(pd.Index(ids))  # -1 counts as seen once
+        if history.vectors == "own":
+            own = vocabulary.tokens(space_of(history, side="user", schema=schema))
+            known = position >= 0
+            starts = np.concatenate([[0], np.cumsum(known)])
+            rows = own.rows[position[known]]
+            parts = (weights[position[known]], rows, starts)
+            return cls(ids=ids, bags=sparse.csr_array(parts, shape=item_bags.shape))
         kept = _is_brought(history, schema, vocabulary)[item_bags.indices]
         starts = np.concatenate([[0], np.cumsum(kept)])[item_bags.indptr]
         items = np.repeat(position, np.diff(item_bags.indptr))[kept]
@@ -66,18 +67,16 @@ class PastItems:
         return cls(ids=ids, bags=sparse.csr_array(parts, shape=item_bags.shape))
 
     @classmethod
-    def of_vocabulary(cls, schema: Schema, vocabulary: Vocabulary) -> PastItems:
-        """Take the known items with nothing but their ids.
-
-        Raises:
-            ValueError: the schema has no history.
-        """
+    def of_vocabulary(
+        cls, schema: Schema, vocabulary: Vocabulary, *, history: History
+    ) -> PastItems:
+        """Take the known items with nothing but their ids."""
         space = _id_space(schema, vocabulary)
         n = len(space.tokens)
         ones = np.ones(n, dtype=np.float32)
         shape = (n, vocabulary.n_rows)
         bags = sparse.csr_array((ones, space.rows, np.arange(n + 1)), shape=shape)
-        return cls.build(schema, vocabulary, ids=space.tokens, item_bags=bags)
+        return cls.build(schema, vocabulary, history=history, ids=space.tokens, item_bags=bags)
 
 
 def _id_space(schema: Schema, vocabulary: Vocabulary) -> Tokens:

@@ -113,6 +113,13 @@ class History:
     item_features: tuple[str, ...] | None = None
     """The names of the item features that each past item brings beside its id; default: all. So an
     item without interactions is found by those who like its kind, and counts once chosen."""
+    behaviours: tuple[str, ...] | None = None
+    """The names of the behaviours (`data.behaviours`) whose items it has; default: the positives.
+    One history may be of the positives, and others of behaviours."""
+    vectors: Literal["shared", "own"] = "shared"
+    """`shared`: past items bring the vectors of their ids and features; `own`: a vector of their id
+    for this history alone, which starts at the item's, so that what is looked at may say something
+    else than what is bought."""
 
     @property
     def name(self) -> str:
@@ -148,15 +155,15 @@ class Schema:
     def __post_init__(self) -> None:
         for side in ("user", "item"):
             self._check_side(side)
-        if self.history is not None and self.item_id_feature is None:
+        if self.histories and self.item_id_feature is None:
             raise ConfigError(
                 "user.features: a history shares the vectors of the item ids, but the item ids are "
                 f"not a feature; add a categorical item feature with column = {self.item_id!r}"
             )
 
-        if self.history is not None and self.history.item_features is not None:
+        for history in self.histories:
             names = {feature.name for feature in self.item.features}
-            unknown = sorted(set(self.history.item_features) - names)
+            unknown = sorted(set(history.item_features or ()) - names)
             if unknown:
                 raise ConfigError(
                     "user.features: expected the history's item_features among the item features "
@@ -185,8 +192,8 @@ class Schema:
 
     def columns(self, side: Side) -> dict[str, str]:
         """The column of each input of `side` by its name; a history has none."""
-        history = self.history.name if side == "user" and self.history else None
-        return {name: column for name, column in self._inputs(side) if name != history}
+        histories = {history.name for history in self.histories if side == "user"}
+        return {name: column for name, column in self._inputs(side) if name not in histories}
 
     def id_column(self, side: Side) -> str:
         """The column that holds the ids of `side`."""
@@ -201,9 +208,13 @@ class Schema:
 
     @property
     def history(self) -> History | None:
-        """The history feature, if users have one."""
-        found = [f for f in self.user.features if isinstance(f, History)]
-        return found[0] if found else None
+        """The history of the positives, if users have one."""
+        return next((one for one in self.histories if one.behaviours is None), None)
+
+    @property
+    def histories(self) -> tuple[History, ...]:
+        """All histories of users."""
+        return tuple(one for one in self.user.features if isinstance(one, History))
 
     @property
     def item_id_feature(self) -> Categorical | None:
@@ -248,13 +259,16 @@ class Schema:
         histories = [f for f in features if isinstance(f, History)]
         if side == "item" and histories:
             raise ConfigError("item.features: a history belongs to users; move it to user.features")
-        if len(histories) > 1:
-            raise ConfigError("user.features: expected at most one history, received several")
+        if sum(one.behaviours is None for one in histories) > 1:
+            raise ConfigError(
+                "user.features: expected at most one history of the positives, received several; "
+                "name the behaviours of the others"
+            )
 
 
 def space_of(feature: Feature, *, side: Side, schema: Schema) -> str:
-    """Name the token space whose rows a feature reads; a history reads the item ids' space."""
-    if not isinstance(feature, History):
+    """Name the token space whose rows a feature reads; a history may read the item ids' space."""
+    if not isinstance(feature, History) or feature.vectors == "own":
         return f"{side}.{feature.name}"
     if schema.item_id_feature is None:
         raise ConfigError("item.features: expected the item ids as a feature, received none")

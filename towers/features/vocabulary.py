@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -158,6 +158,14 @@ def fit_vocabulary(
             space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=own)
             spaces[space_of(feature, side=side, schema=schema)] = space
             n_rows += size
+    for history in schema.histories:
+        if history.vectors == "own" and schema.item_id_feature is not None:
+            ids = spaces[space_of(schema.item_id_feature, side="item", schema=schema)]
+            if isinstance(ids, Tokens):
+                rows = np.arange(n_rows + 1, n_rows + 1 + len(ids.tokens), dtype=np.int64)
+                name = space_of(history, side="user", schema=schema)
+                spaces[name] = replace(ids, rows=rows, oov_row=n_rows)
+                n_rows += len(rows) + 1
     return Vocabulary(spaces=spaces, n_rows=n_rows)
 
 

@@ -116,7 +116,7 @@ def raw_features(parts: Parts, side: Side, rows: Rows) -> dict[str, Sequence[Any
     """The raw features, by name, of users or items that the version has.
 
     Of a fresh one, what it was put in with; of another, the columns of its table and, for a user,
-    the items of the training positives from old to new.
+    the items of each history in training from old to new.
     """
     catalogue = parts.catalogue(side)
     records = [catalogue.record(int(row)) for row in rows]
@@ -125,11 +125,10 @@ def raw_features(parts: Parts, side: Side, rows: Rows) -> dict[str, Sequence[Any
     columns = parts.schema.columns(side)
     for name in parts.tower(side).inputs:
         key: str | None = columns.get(name, name)
-        if side == "user" and name == parts.history:
-            key = parts.history_column
-            published: list[Any] = [
-                parts.items.ids.take(parts.seen.of("user", int(row))) for row in rows
-            ]
+        if side == "user" and name in parts.history_columns:
+            key = parts.history_columns[name]
+            past = parts.past(name)
+            published: list[Any] = [parts.items.ids.take(past.of("user", int(row))) for row in rows]
         elif columns.get(name) in catalogue.columns:
             column = catalogue.published.column(columns[name])
             published = [column[row].as_py() if row < n_published else None for row in rows]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.search.index import Rows
-from towers.features.schema import Schema, Side
+from towers.features.schema import Schema, Side, space_of
 from towers.features.values import missing_marker
 from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, rows_of
 
@@ -42,9 +42,10 @@ class FeatureNames:
         """Turn the vocabulary round; its spaces are named as by `schema.space_of`."""
         self._names = list(vocabulary.spaces)
         self._spaces = list(vocabulary.spaces.values())
-        history = schema.history
-        self._history = None if history is None else history.name
+        shared = [one.name for one in schema.histories if one.vectors == "shared"]
+        self._history = shared[0] if shared else None
         self._ids = {f"user.{schema.id_input('user')}", f"item.{schema.id_input('item')}"}
+        self._ids |= {space_of(one, side="user", schema=schema) for one in schema.histories}
         self._space_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
         self._place_of = np.full(vocabulary.n_rows, -1, dtype=np.int64)
         for number, space in enumerate(self._spaces):

@@ -15,26 +15,32 @@ from towers.features.past_items import PastItems
 
 def read_past(
     parts: Parts, ids: NDArray[Any], packed: Mapping[str, NDArray[Any]]
-) -> PastItems | None:
-    """Say what items bring to histories, by their packed features.
+) -> dict[str, PastItems]:
+    """Say what items bring to each history, by their packed features.
 
-    None where histories cannot know more items than were published: where users have none, or the
-    version was published before towers could tell what an item's features are.
+    Nothing where histories cannot know more items than were published: where users have none, or
+    the version was published before towers could tell what an item's features are.
     """
     tower = parts.tower("item")
-    if parts.schema.history is None or not tower.explains:
-        return None
+    if not parts.schema.histories or not tower.explains:
+        return {}
     found = tower.active_features(packed)
     is_active = found["row"] >= 0
     starts = np.concatenate([[0], np.cumsum(is_active.sum(axis=1))])
     entries = (found["x"][is_active], found["row"][is_active], starts)
     bags = sparse.csr_array(entries, shape=(len(ids), parts.vocabulary.n_rows))
-    past = PastItems.build(parts.schema, parts.vocabulary, ids=ids, item_bags=bags)
-    return past.take(np.flatnonzero(np.diff(past.bags.indptr)))
+    pasts = {}
+    for history in parts.schema.histories:
+        past = PastItems.build(
+            parts.schema, parts.vocabulary, history=history, ids=ids, item_bags=bags
+        )
+        pasts[history.name] = past.take(np.flatnonzero(np.diff(past.bags.indptr)))
+    return pasts
 
 
-def put_past(parts: Parts, past: PastItems) -> None:
+def put_past(parts: Parts, pasts: Mapping[str, PastItems]) -> None:
     """Have the histories of the version know these items too, beside those put before."""
-    both = past if parts.fresh_past is None else parts.fresh_past.add(past)
+    known = parts.fresh_past
+    both = {name: known[name].add(past) if known else past for name, past in pasts.items()}
     parts.fresh_past = both
     parts.tower("user").put_past_items(both)

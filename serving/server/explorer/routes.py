@@ -127,10 +127,13 @@ async def history(
     core: TheCore,
     served: Current,
     limit: Annotated[int, Query(ge=1, le=MOST_PAST)] = 200,
+    name: Annotated[
+        str | None, Query(description="Of several histories, the feature; default: the positives.")
+    ] = None,
 ) -> PastItems:
     """List the items of training, and those of the history that the user was put in with."""
     parsed = served.retriever.catalogue("user").parse_id(id)
-    rows = await core.look(partial(_past, served, parsed))
+    rows = await core.look(partial(_past, served, parsed, name))
     items = await _rows(core, served, "item", rows[:limit])
     return PastItems(served.version, parsed, len(rows), items)
 
@@ -195,17 +198,24 @@ async def _rows(core: ServerCore, served: Served, side: Side, rows: Rows) -> lis
     return [Row(record[id_column], record) for record in records]
 
 
-def _past(served: Served, id: int | str) -> Rows:
-    """The rows of the items that a user has.
+def _past(served: Served, id: int | str, name: str | None) -> Rows:
+    """The rows of the items that a user has, in a history or by the positives.
 
     Raises:
         UnknownIdError: there is no such user.
+        QueryError: there is no such history.
     """
     parts = served.retriever.parts
+    if name is not None and name not in parts.history_columns:
+        raise QueryError(
+            f"name: expected one of the histories {list(parts.history_columns)}, received {name!r}"
+        )
     users, items = parts.catalogue("user"), parts.catalogue("item")
     row = int(parts.known_rows("user", [id], remedy="check the id, or put it in first")[0])
-    given = users.record(row).get(parts.history_column or "") or []
+    column = parts.history_columns.get(name or parts.history or "")
+    given = users.record(row).get(column or "") or []
     known = items.rows(given) if isinstance(given, list) else np.empty(0, dtype=np.int64)
-    rows = np.concatenate([known, parts.seen.of("user", row)])
+    past = parts.seen if name is None else parts.past(name)
+    rows = np.concatenate([known, past.of("user", row)])
     present: Rows = pd.unique(rows[(rows >= 0) & items.is_present[rows]])
     return present

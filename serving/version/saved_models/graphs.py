@@ -32,7 +32,7 @@ class TowerModel(tf.Module):
     - `serving_default` answers `vector` [b, 1 + d].
     - `features` answers the active features with their parameters; see `active_features`.
     - `put_past_items`, a function of a user tower and no signature, takes what items that came
-      after it was published bring to histories.
+      after it was published bring to the history; of several, to the one whose name is appended.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class TowerModel(tf.Module):
         check_input_names(encoder.signature)
         self._encoder, self._v = encoder, v
         self._w = w
-        if encoder.fresh_items is not None:
-            fresh = encoder.fresh_items
-            self.put_past_items = tf.function(fresh.replace, input_signature=fresh.signature)
+        for number, (history, fresh) in enumerate(encoder.fresh_items.items()):
+            put = tf.function(fresh.replace, input_signature=fresh.signature)
+            setattr(self, f"put_past_items_{history}" if number else "put_past_items", put)
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:

@@ -78,15 +78,23 @@ class Tower:
         vectors: Vectors = self._call(**_tensors(packed))["vector"].numpy()
         return vectors.astype(np.float32, copy=False)
 
-    def put_past_items(self, past: PastItems) -> None:
+    def put_past_items(self, pasts: Mapping[str, PastItems]) -> None:
         """Have histories know these items, in place of those put before, beside those published.
 
-        A version that was published before histories could is left as it is.
+        A version that was published before histories could is left as it is. `pasts` are by the
+        names of all histories, in the order of the features.
         """
-        if hasattr(self._model, "put_past_items"):
-            starts, rows = (part.astype(np.int64) for part in (past.bags.indptr, past.bags.indices))
-            ids = tf.constant(past.ids.tolist())
-            self._model.put_past_items(ids, starts, rows, past.bags.data.astype(np.float32))
+        for number, (history, past) in enumerate(pasts.items()):
+            name = f"put_past_items_{history}" if number else "put_past_items"
+            if hasattr(self._model, name):
+                bags = past.bags
+                starts, rows = (part.astype(np.int64) for part in (bags.indptr, bags.indices))
+                ids = tf.constant(past.ids.tolist(), self._id_dtype(past))
+                getattr(self._model, name)(ids, starts, rows, bags.data.astype(np.float32))
+
+    @staticmethod
+    def _id_dtype(past: PastItems) -> tf.DType:
+        return tf.int64 if past.ids.dtype == np.int64 else tf.string
 
     @property
     def explains(self) -> bool:

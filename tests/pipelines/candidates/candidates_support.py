@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from types import SimpleNamespace
@@ -63,7 +63,10 @@ class World:
     seen: Seen
     tree: ScannSettings | None = None
     history: str = "history"
-    history_column: str = "history"
+    history_columns: Mapping[str, str | None] = field(
+        default_factory=lambda: {"history": "history"}
+    )
+    seen_histories: Sequence[str] = ("history",)
     schema: Schema = SCHEMA
     bundle: Any = field(default_factory=lambda: SimpleNamespace(version=7))
 

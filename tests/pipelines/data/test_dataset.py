@@ -123,7 +123,7 @@ def encoded(made: Dataset, *, side: Any, columns: dict[str, list[Any]]) -> Any:
     """The bags that the encoder gives for raw features, as a matrix."""
     inputs = input_dtypes(made.schema, made.vocabulary, side=side)
     size = len(next(iter(columns.values())))
-    encoder = Encoder(made.schema, made.vocabulary, side=side, past=made.past)
+    encoder = Encoder(made.schema, made.vocabulary, side=side, pasts=made.pasts)
     x = encoder(pack(columns, inputs=inputs, size=size))
     dense = np.zeros((size, made.vocabulary.n_rows), dtype=np.float32)
     dense[tuple(x.indices.numpy().T)] = x.values.numpy()
@@ -234,7 +234,7 @@ def test_a_history_holds_the_latest_items_that_bring_something_over_root_n(
     history = History(latest=latest, item_features=())
     schema = dataclasses.replace(schema, user=Features(features=(history,)))
     made = dataclasses.replace(IDS_ALONE, schema=schema)
-    found = made.history_weights(users=users, items=items, n_users=len(past))
+    found = made.history_weights(history, users=users, items=items, n_users=len(past))
     brings = made.history_rows >= 0
     assert not brings.all()
     for query, mine in enumerate(past):

@@ -98,7 +98,7 @@ def test_histories_hold_only_the_past_where_there_are_times() -> None:
 def test_the_history_is_what_contexts_says_as_the_graph_encodes_it(contexts: str) -> None:
     """So a positive is never in its own history, and with `past` nothing after it is either."""
     inputs = input_dtypes(DATASET.schema, DATASET.vocabulary, side="user")
-    encoder = Encoder(DATASET.schema, DATASET.vocabulary, side="user", past=DATASET.past)
+    encoder = Encoder(DATASET.schema, DATASET.vocabulary, side="user", pasts=DATASET.pasts)
     longest = 0
     for batch in map(decode, epoch(make_batches(contexts=contexts))):
         past = [

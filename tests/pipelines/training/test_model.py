@@ -83,7 +83,7 @@ def test_a_normal_start_is_at_random_but_for_unknown_tokens(tiny: Tiny, dataset:
 def test_without_histories_every_vector_starts_at_random(tiny: Tiny, dataset: Dataset) -> None:
     static = tuple(found for found in dataset.schema.user.features if found.kind != "history")
     schema = dataclasses.replace(dataset.schema, user=Features(features=static))
-    dataset = dataclasses.replace(dataset, schema=schema, past=None)
+    dataset = dataclasses.replace(dataset, schema=schema, pasts={})
     spectral, normal = (
         build(tiny, dataset, init=init).features.v.numpy() for init in ("spectral", "normal")
     )

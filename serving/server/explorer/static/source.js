@@ -148,8 +148,10 @@ export function sourcePanel(schema) {
     update({ direction: "i2i", id: item.id, features: null, select: null }, { push: true });
   }
 
-  function history(id) {
-    return request("GET", `v1/explorer/history/${encodeURIComponent(id)}?limit=${LONGEST_HISTORY}`);
+  function history(id, name) {
+    const of = name === undefined ? "" : `&name=${encodeURIComponent(name)}`;
+    const path = `v1/explorer/history/${encodeURIComponent(id)}`;
+    return request("GET", `${path}?limit=${LONGEST_HISTORY}${of}`);
   }
 
   async function edit(here, row) {
@@ -159,7 +161,7 @@ export function sourcePanel(schema) {
         if (feature.name === schema()[here].id) continue; // the new one is another
         let value = row.columns[feature.name] ?? null;
         if (feature.kind === "history") {
-          value = (await history(row.id)).items.map((item) => item.id);
+          value = (await history(row.id, feature.name)).items.map((item) => item.id);
         }
         if (value !== null && (!Array.isArray(value) || value.length))
           features[feature.name] = value;

@@ -133,6 +133,9 @@ def test_a_users_items_are_those_of_training(api: Api, world: World) -> None:
     past = api.get(f"/v1/explorer/history/{USER + 4}?limit=2").json()
     assert past["total"] == len(rows)
     assert [row["id"] for row in past["items"]] == [f"item {row}" for row in rows[:2]]
+    named = api.get(f"/v1/explorer/history/{USER + 4}?limit=2&name=history").json()
+    assert named == past
+    assert api.get(f"/v1/explorer/history/{USER + 4}?name=nothing").status_code == 400
     assert api.get(f"/v1/explorer/history/{USER - 1}").status_code == 404
 
 

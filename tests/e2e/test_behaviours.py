@@ -1,0 +1,165 @@
+"""A table of events from its rows to answers: histories, what is seen, and what is turned down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from pipelines.candidates.answer import CandidateTable
+from pipelines.candidates.settings import load_settings
+from pipelines.config import RunConfig
+from pipelines.run import run
+from serving.retrieval.retriever import Retriever
+from tests.made_once import made_once
+from towers.typed import parse
+
+pytestmark = pytest.mark.slow
+
+N_USERS, N_ITEMS = 30, 40
+NAMES = {"history": ["buy"], "views": ["view"], "carts": ["cart"]}
+CONFIG: dict[str, Any] = {
+    "data": {
+        "interactions": {"event": "did", "timestamp": "at"},
+        "behaviours": {
+            "buy": {"role": "target"},
+            "view": {"seen": False},
+            "cart": {},
+            "hide": {"role": "negative"},
+        },
+        "items": {"id": "item_id"},
+    },
+    "user": {
+        "features": [
+            {"kind": "history"},
+            {"kind": "history", "column": "views", "behaviours": ["view"]},
+            {"kind": "history", "column": "carts", "behaviours": ["cart"], "vectors": "own"},
+        ]
+    },
+    "item": {
+        "features": [
+            {"kind": "categorical", "column": "item_id"},
+            {"kind": "categorical", "column": "kind"},
+        ]
+    },
+    "model": {"embedding_dim": 8},
+    "split": {"test_fraction": 0.2, "validation_fraction": 0.0},
+    "training": {"epochs": 1, "rounds": 0, "negatives": {"uniform": 8}},
+    "evaluation": {"k": [5], "metric": "recall@5"},
+    "index": {"kind": "exact"},
+    "export": {"k": 5},
+}
+
+
+def make_events() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = [
+        (user, f"item {item}", did)
+        for user in range(N_USERS)
+        for item in range(N_ITEMS)
+        for did, share in (("buy", 0.3), ("view", 0.3), ("cart", 0.2), ("hide", 0.1))
+        if rng.random() < share
+    ]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "did"])
+    return frame.assign(at=rng.permutation(len(frame)).astype(float))
+
+
+EVENTS = make_events()
+
+
+@pytest.fixture(scope="module")
+def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+    items = pd.DataFrame(
+        {
+            "item_id": [f"item {item}" for item in range(N_ITEMS)],
+            "kind": ["red", "blue"] * (N_ITEMS // 2),
+        }
+    )
+    config = parse(RunConfig, CONFIG, where="test")
+
+    def make(folder: Path) -> None:
+        run(config, folder / "models", frames={"interactions": EVENTS, "items": items})
+
+    folder = made_once(tmp_path_factory, "behaviours", make)
+    return Retriever.open(folder / "models")
+
+
+def known(did: str, user: int) -> list[str]:
+    """What a user had done before the test part, from old to new."""
+    bought = EVENTS[EVENTS["did"] == "buy"].sort_values("at")
+    cut = bought["at"].iloc[round(len(bought) * 0.8)]
+    mine = EVENTS[(EVENTS["user_id"] == user) & (EVENTS["did"] == did) & (EVENTS["at"] < cut)]
+    items: list[str] = mine.sort_values("at")["item_id"].tolist()
+    return items
+
+
+def features(user: int) -> dict[str, list[str]]:
+    return {name: known(did, user) for name, (did,) in NAMES.items()}
+
+
+@pytest.mark.parametrize("user", [0, 7, 23])
+def test_a_user_is_what_its_histories_say(retriever: Retriever, user: int) -> None:
+    by_id = retriever.retrieve("u2i", id=user, k=N_ITEMS)
+    described = retriever.retrieve("u2i", features=features(user), k=N_ITEMS)
+    assert by_id["id"].tolist() == described["id"].tolist()
+    np.testing.assert_allclose(by_id["score"], described["score"], rtol=1e-4, atol=1e-5)
+    for name in NAMES:
+        fewer = features(user) | {name: []}
+        other = retriever.retrieve("u2i", features=fewer, k=N_ITEMS)
+        assert not np.allclose(np.sort(by_id["score"]), np.sort(other["score"]), rtol=1e-3)
+
+
+def test_scores_are_explained_by_every_history(retriever: Retriever) -> None:
+    best = retriever.retrieve("u2i", id=3, k=1)
+    for source in ({"id": 3}, {"features": features(3)}):
+        found = retriever.explain("u2i", source=source, target={"id": best["id"].iloc[0]})
+        assert found.score == pytest.approx(float(best["score"].iloc[0]), rel=1e-4, abs=1e-5)
+        carts = {str(name.label) for name in found.source if name.field == "carts"}
+        assert carts == set(known("cart", 3)) & set(EVENTS["item_id"])
+
+
+@pytest.mark.parametrize("user", [0, 7])
+def test_all_that_counts_as_seen_is_left_out(retriever: Retriever, user: int) -> None:
+    every = {f"item {item}" for item in range(N_ITEMS)}
+    seen = {item for did in ("buy", "cart", "hide") for item in known(did, user)}
+    found = retriever.retrieve("u2i", id=user, k=N_ITEMS, exclude_seen=True)
+    assert set(found["id"]) == every - seen
+    given = features(user)
+    found = retriever.retrieve("u2i", features=given, k=N_ITEMS, exclude_seen=True)
+    assert set(found["id"]) == every - {*given["history"], *given["carts"]}
+    assert set(given["views"]) & set(found["id"])  # what is only viewed is found again
+
+
+def test_candidates_take_histories_by_name(retriever: Retriever) -> None:
+    given = features(5)
+    table = pa.table({"user_id": [5, 999], **{name: [x, x] for name, x in given.items()}})
+    channels = [{"name": "u2i", "quota": N_ITEMS}]
+    settings = load_settings(None, changes={"k": N_ITEMS, "channels": channels})
+    answer = CandidateTable(retriever.parts, settings, schema=table.schema)
+    frame = answer(table.select(answer.columns)).table.to_pandas()
+    new = retriever.retrieve("u2i", features=given, k=N_ITEMS, exclude_seen=True)
+    assert frame[frame["user_id"] == 999]["item_id"].tolist() == new["id"].tolist()
+    old = retriever.retrieve("u2i", id=5, k=N_ITEMS, exclude_seen=True)
+    assert frame[frame["user_id"] == 5]["item_id"].tolist() == old["id"].tolist()
+
+
+def test_fresh_items_count_in_histories_that_share_vectors(retriever: Retriever) -> None:
+    change = retriever.change("item", upsert=[{"item_id": "new", "kind": "red"}])
+    before = {
+        name: retriever.tower("user")(retriever.tower("user").pack({name: [["new"]]}, size=1))
+        for name in NAMES
+    }
+    retriever.apply(change)
+    for name, vector in before.items():
+        packed = retriever.tower("user").pack({name: [["new"]]}, size=1)
+        is_same = np.allclose(retriever.tower("user")(packed), vector)
+        assert is_same == (name == "carts")
+    user = {"user_id": 999, "views": ["item 1"], "carts": ["item 2"], "history": ["item 3"]}
+    retriever.apply(retriever.change("user", upsert=[user]))
+    found = retriever.retrieve("u2i", id=999, k=N_ITEMS + 1, exclude_seen=True)
+    assert {"item 2", "item 3"}.isdisjoint(found["id"])
+    assert "item 1" in set(found["id"])
