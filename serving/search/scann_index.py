@@ -33,6 +33,10 @@ FEWEST = 16
 """A tree's quantization has this many centres, so that it needs as many vectors to learn from."""
 
 
+TRAINED_ON, FEWEST_TRAINED_ON = 128, 100_000
+"""Leaves are learned from so many vectors for each, and from so many in all, or from all there are.
+With 50 for each, which is ScaNN's way for a million vectors, four times the leaves are searched."""
+
 FEWEST_FOR_TREE = 20_000
 """Scoring fewer vectors than this one by one takes a fraction of a millisecond, and is exact."""
 
@@ -165,6 +169,7 @@ class ScannIndex:
             builder.tree(
                 settings.num_leaves,
                 settings.leaves_to_search,
+                training_sample_size=max(FEWEST_TRAINED_ON, TRAINED_ON * settings.num_leaves),
                 avq=settings.anisotropic_centres,
             )
             builder.score_ah(
