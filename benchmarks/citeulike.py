@@ -33,8 +33,10 @@ from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
+from pipelines.training.choose_start import choose_start, settled, with_powers
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fit, fit
+from pipelines.training.initialize import start_vectors
 
 CONFIG = Path(__file__).with_name("citeulike-a.toml")
 DATA = Path("data/citeulike-a")
@@ -87,19 +89,28 @@ def read_split(folder: Path, config: RunConfig) -> Split:
 
 
 def fit_and_measure(split: Split, config: RunConfig, reporter: Reporter) -> Evaluation:
-    """Train, calibrate and evaluate the product."""
+    """Choose the start, train, calibrate and evaluate the product."""
+    config = settled(config)
+    dataset = split.dataset.with_schema(config.schema)
+    spectral = start_vectors(dataset, config)
+    found = choose_start(
+        config, dataset, spectral=spectral, validation=split.validation, reporter=reporter
+    )
+    config = with_powers(config, **found)
+    dataset = dataset.with_schema(config.schema)
     with TemporaryDirectory() as folder:
         job = Fit(
-            dataset=split.dataset,
+            dataset=dataset,
             config=config,
             epochs=config.training.epochs,
             mined=None,
             validation=split.validation,
             directory=Path(folder, "fit"),
             logs=Path(folder, "logs"),
+            spectral=spectral,
         )
         model = calibrate(fit(job, reporter), job, reporter).model
-    return split.measure(match_scorer(embed(model, split.dataset)), config)
+    return split.measure(match_scorer(embed(model, dataset)), config)
 
 
 def table_of(found: Mapping[str, Evaluation]) -> Table:

@@ -151,6 +151,10 @@ class ModelConfig:
     tokens that they were."""
     init_norm: PositiveFloat = 0.32
     """Root mean square length of the initial vectors."""
+    start_power: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """p: with `spectral`, an item's initial vector is count^p times its singular vector, so that
+    popular items come first. Default: chosen on validation together with the history's
+    `popularity_power`, before anything is trained; 0.2 where nothing decides."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -195,8 +199,9 @@ class NegativesConfig:
 class TrainingConfig:
     """How a round is fitted."""
 
-    epochs: PositiveInt = 8
-    """Passes over the training interactions at most."""
+    epochs: NonNegativeInt = 8
+    """Passes over the training interactions at most. 0: publish the initial vectors, which take
+    seconds. The initial vectors are validated too, and published where no epoch is better."""
     continued_epochs: PositiveInt = 3
     """The same of a run that continues from an earlier version (`--from`)."""
     patience: PositiveInt = 3
@@ -222,6 +227,9 @@ class TrainingConfig:
     first_order_rate: PositiveFloat = 0.1
     """Factor of the learning rate for first-order weights: at the full rate popularity is learned
     before, and in place of, what tells users apart."""
+    user_weight_power: NonNegativeFloat = 0.5
+    """g: each positive of a user with n of them counts n^-g in the loss, times its own weight; with
+    1, all users count the same."""
     margin: PositiveFloat = 0.3
     """The hinge's margin between a positive's score and a negative's."""
     l2: NonNegativeFloat = 5e-3
@@ -233,8 +241,8 @@ class TrainingConfig:
     """After validation chose the number of epochs, train again on training and validation."""
     cold_items: Literal["fair"] | Fraction = "fair"
     """The first-order weight of items whose ids training does not know. `fair`: what is best for
-    the validation metric over all items, known and unknown; a number: what gives these items that
-    share of users' first places."""
+    the validation metric over all items, known and unknown, while known items keep nine tenths of
+    theirs; a number: what gives these items that share of users' first places."""
     rounds: NonNegativeInt = 1
     """Refits with negatives mined by the previous round's published version."""
     negatives: NegativesConfig = dataclasses.field(default_factory=NegativesConfig)

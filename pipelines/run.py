@@ -97,7 +97,7 @@ def run(
     parent = None
     if from_version is not None:
         parent = read_parent(Store(out), from_version, config=config)
-        config = continued(config)
+        config = continued(config, parent)
     with folder.claim() as resumed:
         if resumed:
             reporter.say(f"Going on with the interrupted run in {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -44,6 +45,11 @@ class Dataset:
     """The row of each item's id in the feature table, [n_items]; -1 for an unknown id."""
     pasts: Mapping[str, PastItems]
     """What the items bring to each history, by its name."""
+
+    def with_schema(self, schema: Schema) -> Dataset:
+        """The same under a schema whose histories alone differ."""
+        pasts = _pasts(schema, self.vocabulary, ids=self.item_ids, item_bags=self.item_bags)
+        return dataclasses.replace(self, schema=schema, pasts=pasts)
 
     def rows_without_ids(self, side: Side) -> NDArray[np.int64]:
         """The columns of a side's bags, [n_entries], as of users or items that nobody has seen.
@@ -195,12 +201,6 @@ def assemble_dataset(
         vocabulary = grow_vocabulary(earlier, schema, **tables)
     item_ids = ids_of(items, schema.item_id)
     item_bags = encode_table(schema, vocabulary, side="item", table=items)
-    pasts = {
-        history.name: PastItems.build(
-            schema, vocabulary, history=history, ids=item_ids, item_bags=item_bags
-        )
-        for history in schema.histories
-    }
     return Dataset(
         schema=schema,
         vocabulary=vocabulary,
@@ -210,8 +210,24 @@ def assemble_dataset(
         item_bags=item_bags,
         interactions=interactions,
         history_rows=_history_rows(schema, vocabulary, item_ids),
-        pasts=pasts,
+        pasts=_pasts(schema, vocabulary, ids=item_ids, item_bags=item_bags),
     )
+
+
+def _pasts(
+    schema: Schema,
+    vocabulary: Vocabulary,
+    *,
+    ids: NDArray[Any],
+    item_bags: sparse.csr_array,
+) -> dict[str, PastItems]:
+    """What items bring to each history."""
+    return {
+        history.name: PastItems.build(
+            schema, vocabulary, history=history, ids=ids, item_bags=item_bags
+        )
+        for history in schema.histories
+    }
 
 
 def encode_table(

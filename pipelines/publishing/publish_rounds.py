@@ -59,11 +59,12 @@ class Rounds:
     ) -> None:
         """Take the data, the store to publish to, and the folder that keeps a run's state."""
         self._gate = Gate(config, prepared, store=store, rule=promote)
-        self.config, self.prepared, self.store = config, prepared, store
+        self.prepared, self.store = prepared, store
         self.work, self.reporter, self.parent = work, reporter, parent
         self._fits = RoundFits(
             config, prepared, store=store, work=work, reporter=reporter, parent=parent
         )
+        self.config = self._fits.config
         self._results = self._load()
         self._earlier = list(self._results["timings"])
 
@@ -79,7 +80,7 @@ class Rounds:
         with self.reporter.stage(f"round {number}: fit"):
             versions = [finished["version"] for finished in self._results["rounds"]]
             fitted, epochs = self._fits.fit(number, versions=versions)
-        sampling = sampling_report(fitted.records)
+        sampling = sampling_report(fitted.records) or sampling_report(epochs)
         for group, figures in sampling.items():
             shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
             self.reporter.say(f"  {group}: {shown}")

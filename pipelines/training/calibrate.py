@@ -9,6 +9,7 @@ themselves stays, and the model stays a factorization machine.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ SIMULATED = 0.1
 """Of the known items, the share that is treated as unknown where too few are."""
 USERS = 1000
 """How many users are ranked for."""
+KEPT = 0.9
+"""What known items keep of their own metric, at the least."""
 
 
 def calibrate(
@@ -77,8 +80,9 @@ def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> f
     """Choose the weight with the best validation metric over all items, cold and warm.
 
     Cold are the items of which training has no interaction and, where validation has hardly any of
-    them, a random tenth of the others without their ids. Of equally good weights, the one nearest
-    to zero is chosen.
+    them, a random tenth of the others without their ids. Warm items keep at least `KEPT` of the
+    metric that they have without a weight, since what is known of them should not be lost to what
+    is guessed of others. Of equally good weights, the one nearest to zero is chosen.
     """
     dataset, settings = job.dataset, job.config.evaluation
     unseen = dataset.interactions.item_counts == 0
@@ -89,9 +93,12 @@ def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> f
     vectors = _vectors_without_ids(model, dataset, cold)
     learned = vectors["item"][cold, 0]
     unit = _standard_deviation(vectors["user"][users], vectors["item"])
-    settings = dataclasses.replace(settings, k=(_places(job),))
+    settings = dataclasses.replace(settings, k=(_places(job),), cold_item_interactions=1)
+    counts = np.maximum(dataset.interactions.item_counts, 1)
+    counts[cold] = 0  # what `evaluate` calls warm are then all others
 
     def measure(steps: float) -> tuple[float, float]:
+        """The metric over all items, and over the warm ones among all."""
         vectors["item"][cold, 0] = learned + np.float32(steps * unit)
         found = evaluate(
             match_scorer(vectors),
@@ -99,14 +106,23 @@ def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> f
             seen=job.seen,
             test=test,
             config=settings,
-            item_counts=dataset.interactions.item_counts,
+            item_counts=counts,
         )
-        return found.metric(settings.metric), -abs(steps)
+        has_warm = found.segments["warm_items"].n_users > 0
+        warm = found.metric(settings.metric, "warm_items") if has_warm else 0.0
+        return found.metric(settings.metric), warm
 
     found = {steps: measure(steps) for steps in COARSE}
-    best = max(found, key=lambda steps: found[steps])
+    best = _best_step(found)
     found |= {best + step: measure(best + step) for step in FINE}
-    return max(found, key=lambda steps: found[steps]) * unit
+    return _best_step(found) * unit
+
+
+def _best_step(found: Mapping[float, tuple[float, float]]) -> float:
+    """The step with the best metric over all items of those that leave warm items enough."""
+    least = KEPT * found[0.0][1]
+    allowed = [step for step, (_, warm) in found.items() if warm >= least]
+    return max(allowed, key=lambda step: (found[step][0], -abs(step)))
 
 
 def weight_for_share(model: TwoTower, job: Fit, *, share: float) -> float:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import all_blocks
+from pipelines.data.blocks import Block, all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Scorer
 from towers.directions import DIRECTIONS
@@ -32,11 +32,24 @@ def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
     return np.concatenate([model.item_tower(x, w, v).numpy() for x in _batches(bags)])
 
 
-def embed(model: TwoTower, dataset: Dataset) -> Vectors:
-    """Embed all users of a dataset, with their histories, and all items."""
+def embed(
+    model: TwoTower, dataset: Dataset, *, only_users: NDArray[np.int64] | None = None
+) -> Vectors:
+    """Embed the users of a dataset, with their histories, and all items.
+
+    Args:
+        model: has the towers.
+        dataset: has the bags.
+        only_users: the rows of those who are asked for, ascending; others' vectors are zero.
+    """
     items = embed_items(model, dataset.item_bags)
-    users = np.empty((len(dataset.user_ids), items.shape[1]), dtype=np.float32)
-    for block in all_blocks(dataset.interactions):
+    users = np.zeros((len(dataset.user_ids), items.shape[1]), dtype=np.float32)
+    if only_users is None:
+        blocks = all_blocks(dataset.interactions)
+    else:
+        some = dataset.interactions.of(only_users)[only_users]
+        blocks = iter([Block(only_users, some)])
+    for block in blocks:
         users[block.users] = embed_users(model, dataset.query_bags(block))
     return {"user": users, "item": items}
 

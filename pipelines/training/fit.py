@@ -34,11 +34,11 @@ from towers.two_tower import BATCH_SPEC, TwoTower
 STATE = "state.json"
 """The file in a fit's directory that records the finished epochs."""
 
-WORTH_SAYING_S = 10.0
-"""The initial vectors are reported if they take longer than this, in seconds."""
-
 Record = dict[str, float]
-"""The figures of one epoch: `epoch` (from 1), `loss`, `seconds`, the metrics, and validation."""
+"""The figures of one epoch: `epoch` (from 1), `loss`, `seconds`, the metrics, and validation.
+
+Epoch 0 is the model as it starts, which has `seconds` and validation alone.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,20 +58,22 @@ class Fit:
     """Called with the figures of an epoch after its checkpoint and state are written."""
     parent: Parent | None = None
     """The version whose vectors the fit starts from."""
+    spectral: NDArray[np.float32] | None = None
+    """What `start_vectors` found for these data; computed where it is not given."""
 
     @cached_property
     def known(self) -> sparse.csr_array:
         """The positives of the validation users, [n_users, n_items]; others' rows empty."""
-        return self.dataset.interactions.of(self._asked)
+        return self.dataset.interactions.of(self.asked)
 
     @cached_property
     def seen(self) -> sparse.csr_array:
         """What is not recommended to the validation users, likewise."""
         what = self.config.evaluation.leave_out
-        return left_out(self.dataset.interactions, self._asked, what=what)
+        return left_out(self.dataset.interactions, self.asked, what=what)
 
     @property
-    def _asked(self) -> NDArray[np.int64]:
+    def asked(self) -> NDArray[np.int64]:
         """The rows of the validation users."""
         if self.validation is None:
             return np.empty(0, dtype=np.int64)
@@ -86,6 +88,11 @@ class FitState:
     best_epoch: int = 0
     latest: str = ""
     best: str = ""
+
+    @property
+    def epochs(self) -> int:
+        """The number of finished epochs, without the start."""
+        return sum(record["epoch"] > 0 for record in self.records)
 
     @classmethod
     def load(cls, path: Path) -> FitState:
@@ -119,7 +126,8 @@ class Fitted:
 def fit(job: Fit, reporter: Reporter) -> Fitted:
     """Train until all epochs are done or validation stops improving; resume from a checkpoint.
 
-    With `validation`, the model is that of the best epoch; without, that of the last.
+    With `validation`, the model is that of the best epoch, which may be the start; without, that
+    of the last.
 
     Raises:
         TrainingError: the loss or the weights are no longer finite numbers.
@@ -128,25 +136,26 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
         job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
     )
     start = time.perf_counter()
-    model = build_model(job.config, batches, parent=job.parent)
-    if (seconds := time.perf_counter() - start) > WORTH_SAYING_S:
-        reporter.say(f"  initial vectors  {seconds:.1f} s")
+    model = build_model(job.config, batches, parent=job.parent, spectral=job.spectral)
+    seconds = time.perf_counter() - start
     checkpoint = tf.train.Checkpoint(model=model)
     job.directory.mkdir(parents=True, exist_ok=True)
     state = FitState.load(job.directory / STATE)
     if state.latest:
         checkpoint.read(str(job.directory / state.latest)).assert_existing_objects_matched()
     writer = tf.summary.create_file_writer(str(job.logs))
-    while len(state.records) < job.epochs and not _is_over(state, job):
-        record = _train_epoch(model, batches, state, reporter=reporter)
-        if job.validation is not None:
-            record |= _validate(model, job)
+    while len(state.records) <= job.epochs and not _is_over(state, job):
+        if state.records:
+            record = _train_epoch(model, batches, state, reporter=reporter)
+        else:
+            record = {"epoch": 0.0, "seconds": seconds}
+        record |= _validate(model, job)
         with writer.as_default(step=int(record["epoch"])):
             for name, value in record.items():
                 tf.summary.scalar(name, value)
         _keep(checkpoint, state, record, job=job)
         reporter.say(_describe(record, job))
-        if job.on_epoch is not None:
+        if record["epoch"] and job.on_epoch is not None:
             job.on_epoch(record)
     best = str(job.directory / state.best)
     checkpoint.read(best).assert_existing_objects_matched()
@@ -161,7 +170,7 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
 
 def _is_over(state: FitState, job: Fit) -> bool:
     """Whether validation has not improved for `patience` epochs."""
-    waited = len(state.records) - state.best_epoch
+    waited = state.epochs - state.best_epoch
     return job.validation is not None and waited >= job.config.training.patience
 
 
@@ -173,7 +182,7 @@ def _train_epoch(
     Raises:
         TrainingError: the loss or the length of the weights is not a finite number.
     """
-    epoch = len(state.records)
+    epoch = state.epochs
     start = time.perf_counter()
     with reporter.bar(f"epoch {epoch + 1}", batches.n_batches, unit="steps") as advance:
         dataset = as_tensors(batches, epoch=epoch)
@@ -207,11 +216,11 @@ def as_tensors(batches: FoldBatches, *, epoch: int) -> tf.data.Dataset:
 
 
 def _validate(model: TwoTower, job: Fit) -> Record:
-    """Measure the deciding metric on the validation positives."""
+    """Measure the deciding metric on the validation positives, if there are any."""
     if job.validation is None:
         return {}
     result = evaluate(
-        match_scorer(embed(model, job.dataset)),
+        match_scorer(embed(model, job.dataset, only_users=job.asked)),
         train=job.known,
         seen=job.seen,
         item_counts=job.dataset.interactions.item_counts,
@@ -225,11 +234,11 @@ def _validate(model: TwoTower, job: Fit) -> Record:
 def _keep(checkpoint: tf.train.Checkpoint, state: FitState, record: Record, *, job: Fit) -> None:
     """Write the checkpoint of the epoch and then the state; remove checkpoints not needed."""
     state.records.append(record)
-    state.latest = f"epoch-{len(state.records)}"
+    state.latest = f"epoch-{state.epochs}"
     checkpoint.write(str(job.directory / state.latest))
     metric = job.config.evaluation.metric
     if job.validation is None or record[metric] > _best_so_far(state, metric):
-        state.best, state.best_epoch = state.latest, len(state.records)
+        state.best, state.best_epoch = state.latest, state.epochs
     state.save(job.directory / STATE)
     for path in job.directory.glob("epoch-*"):
         if path.name.split(".")[0] not in {state.latest, state.best}:
@@ -245,6 +254,8 @@ def _describe(record: Record, job: Fit) -> str:
     """The line that is printed for an epoch."""
     metric = job.config.evaluation.metric
     validation = f"  validation {metric} {record[metric]:.4f}" if metric in record else ""
+    if not record["epoch"]:
+        return f"  start{validation}  {record['seconds']:.1f} s"
     return (
         f"  epoch {record['epoch']:.0f}/{job.epochs}  loss {record['loss']:.4f}"
         f"  violators {record['violators']:.0%}{validation}  {record['seconds']:.1f} s"
@@ -252,10 +263,16 @@ def _describe(record: Record, job: Fit) -> str:
 
 
 def sampling_report(records: tuple[Record, ...]) -> dict[str, Any]:
-    """Mean figures over the epochs of what was sampled: shares by source, popularity, violators."""
+    """Mean figures over the epochs of what was sampled: shares by source, popularity, violators.
+
+    Empty where nothing was trained.
+    """
+    trained = [record for record in records if record["epoch"]]
+    if not trained:
+        return {}
 
     def mean(name: str) -> float:
-        return float(np.mean([record[name] for record in records]))
+        return float(np.mean([record[name] for record in trained]))
 
     sources = [source.name.lower() for source in Source]
     return {

@@ -190,7 +190,7 @@ class FoldBatches:
             "item_popularity": self.dataset.interactions.item_counts[items].astype(np.float32),
             "positive_query": query[kept].astype(np.int32),
             "positive_item": codes[:n_positive].astype(np.int32),
-            "positive_weight": matrix.data[entry[kept]],
+            "positive_weight": matrix.data[entry[kept]] * self._user_weights(users)[query[kept]],
             "shared_item": codes[n_positive : n_positive + len(shared)].astype(np.int32),
             "shared_source": source,
             "mined_item": mined_item,
@@ -198,6 +198,11 @@ class FoldBatches:
             "explicit_weight": explicit_weight,
             "known": _positions_in(shared, query, item),
         }
+
+    def _user_weights(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
+        """How much the positives of some users count, n^-g each; [n_users]."""
+        counts = np.maximum(self.dataset.interactions.user_counts[users], 1)
+        return np.asarray(counts**-self.config.user_weight_power, dtype=np.float32)
 
     def _kept(self, item: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
         """Draw which positives are kept under popularity suppression."""

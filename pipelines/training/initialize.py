@@ -21,13 +21,41 @@ ENOUGH = 2**26
 """Interactions that the initial vectors are computed from, at most."""
 
 
-def initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) -> None:
+START_POWER = 0.2
+"""The degree power of the initial vectors where no validation has decided it."""
+
+
+def history_scale(config: RunConfig) -> float:
+    """The scale of users' histories; 1 where they have none, and in versions that knew none."""
+    history = config.schema.history
+    return 1.0 if history is None else history.scale or 1.0
+
+
+def new_table(dataset: Dataset, config: RunConfig) -> FeatureTable:
+    """A feature table at random for a dataset's vocabulary."""
+    k = config.model.embedding_dim
+    return FeatureTable(
+        dataset.vocabulary.n_rows,
+        embedding_dim=k,
+        init_scale=_length(config) / math.sqrt(k),
+        seed=config.seed,
+    )
+
+
+def initialize(
+    features: FeatureTable,
+    dataset: Dataset,
+    *,
+    config: RunConfig,
+    spectral: NDArray[np.float32] | None = None,
+) -> None:
     """Set the parameters that do not start at random.
 
-    With the spectral start, an item begins at its spectral vector: its features at what their
-    regression says of it, which is all that an item without interactions has, and its id at the
-    rest. First-order weights start where they cancel the pairs within an item, so that scores are
-    those of the spectral vectors. Features of users start at the regression of their histories.
+    With the spectral start, an item begins at its spectral vector times a power of its count: its
+    features at what their regression says of it, which is all that an item without interactions
+    has, and its id at the rest. First-order weights start where they cancel the pairs within an
+    item, so that scores are those of the spectral vectors. Features of users start at the
+    regression of their histories.
     """
     k = config.model.embedding_dim
     # an unknown token says nothing, until rare ones have taught its row something
@@ -35,8 +63,10 @@ def initialize(features: FeatureTable, dataset: Dataset, *, config: RunConfig) -
     set_columns(features.v, np.zeros((len(oov_rows), k), dtype=np.float32), rows=oov_rows)
     if config.model.init != "spectral" or dataset.past is None:
         return
-    vectors = start_vectors(dataset, config)
-    vectors *= np.float32(config.model.init_norm / math.sqrt(k))
+    if spectral is None:
+        spectral = start_vectors(dataset, config)
+    vectors = _raised(spectral, dataset.interactions.item_counts, config=config)
+    vectors *= np.float32(_length(config) / math.sqrt(k))
     for rows, placed in _split_items(dataset, vectors):
         set_columns(features.v, placed, rows=rows)
     known = dataset.history_rows >= 0
@@ -74,6 +104,25 @@ def own_rows(dataset: Dataset) -> list[NDArray[np.int64]]:
             position = pd.Index(space.tokens).get_indexer(pd.Index(dataset.item_ids))
             found.append(np.append(space.rows, -1)[position])
     return found
+
+
+def _length(config: RunConfig) -> float:
+    """The root mean square length of initial vectors, whatever the scale of histories."""
+    return config.model.init_norm / math.sqrt(history_scale(config))
+
+
+def _raised(
+    vectors: NDArray[np.float32], counts: NDArray[np.int64], *, config: RunConfig
+) -> NDArray[np.float32]:
+    """Vectors of items [n_items, m] times c count^p, where c makes the mean square factor 1.
+
+    The mean is over the interactions, as that of the weights of a history.
+    """
+    power = config.model.start_power
+    factors = np.maximum(counts, 1) ** (START_POWER if power is None else power)
+    mean_square = np.sum(counts * factors**2) / max(int(counts.sum()), 1)
+    factors = (factors / math.sqrt(mean_square or 1.0)).astype(np.float32)
+    return np.asarray(vectors * factors[:, np.newaxis])
 
 
 def set_columns(v: tf.Variable, vectors: NDArray[np.float32], *, rows: NDArray[np.int64]) -> None:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import tf_keras as keras
+from numpy.typing import NDArray
 
 from pipelines.behaviours import with_role
 from pipelines.config import RunConfig
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
-from pipelines.training.initialize import initialize, set_columns, start_vectors
+from pipelines.training.initialize import (
+    history_scale,
+    initialize,
+    new_table,
+    set_columns,
+    start_vectors,
+)
 from pipelines.training.parent import Parent
 from towers.layers import FIRST_ORDER, FeatureTable
 from towers.optimizer import LazyAdam
@@ -22,22 +30,22 @@ REFERENCE_DIM = 128
 
 
 def build_model(
-    config: RunConfig, batches: FoldBatches, *, parent: Parent | None = None
+    config: RunConfig,
+    batches: FoldBatches,
+    *,
+    parent: Parent | None = None,
+    spectral: NDArray[np.float32] | None = None,
 ) -> TwoTower:
     """Make a model whose learning rate falls to zero over all epochs' batches.
 
     Its parameters start at initial values or, with a `parent`, at what the parent has learned; the
     dataset's vocabulary then extends the parent's. The optimizer has no state in either case.
+    `spectral` is what `start_vectors` found, where it is known already.
     """
     training = config.training
-    features = FeatureTable(
-        batches.dataset.vocabulary.n_rows,
-        embedding_dim=config.model.embedding_dim,
-        init_scale=config.model.init_norm / math.sqrt(config.model.embedding_dim),
-        seed=config.seed,
-    )
+    features = new_table(batches.dataset, config)
     if parent is None:
-        initialize(features, batches.dataset, config=config)
+        initialize(features, batches.dataset, config=config, spectral=spectral)
     else:
         _inherit(features, batches.dataset, config=config, parent=parent)
     has_explicit = with_role(config.data.kinds, "negative").any()
@@ -49,8 +57,10 @@ def build_model(
         explicit_share=training.negatives.explicit_share if has_explicit else 0.0,
     )
     steps = batches.n_batches * training.epochs
-    # Adam moves each entry by about the rate, and so a vector of k entries by sqrt(k) times it
+    # Adam moves each entry by about the rate, and so a vector of k entries by sqrt(k) times it;
+    # histories of a larger scale go with shorter vectors
     rate = training.learning_rate * math.sqrt(REFERENCE_DIM / config.model.embedding_dim)
+    rate /= math.sqrt(history_scale(config))
     rate = keras.optimizers.schedules.CosineDecay(rate, max(steps, 1))
     optimizer = LazyAdam(rate, rates={FIRST_ORDER: training.first_order_rate})
     optimizer.build(model.trainable_variables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from serving.version.store import Store
 from serving.version.vocabulary_files import read_vocabulary
 from towers.errors import BundleError, ConfigError
 from towers.features.growth import inherited_rows
-from towers.features.schema import SIDES, Feature, Schema, space_of
+from towers.features.schema import SIDES, Feature, Features, History, Schema, space_of
 from towers.features.vocabulary import Vocabulary
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
@@ -36,6 +37,8 @@ class Parent:
     vectors: NDArray[np.float32]
     """Vectors v [n_rows, k]."""
     trained_on: TrainedOn
+    histories: tuple[History, ...]
+    """The users' histories as the version has them."""
 
     def teach(self, features: FeatureTable, vocabulary: Vocabulary) -> None:
         """Copy the learned w and v into a table whose vocabulary extends the parent's."""
@@ -71,7 +74,7 @@ def read_parent(
         ConfigError: its features or its number of dimensions are others.
     """
     bundle = store.open(version)
-    _check_settings(bundle.manifest, config)
+    histories = _check_settings(bundle.manifest, config)
     vocabulary = read_vocabulary(bundle.vocabulary)
     features = _read_features(bundle, n_rows=vocabulary.n_rows, config=config)
     weights = features.w.numpy()
@@ -92,27 +95,53 @@ def read_parent(
             },
             path=bundle.seen,
         ),
+        histories=histories,
     )
 
 
-def continued(config: RunConfig) -> RunConfig:
-    """The settings of a run that continues: its own epochs, and only round 0."""
-    training = config.training
+def continued(config: RunConfig, parent: Parent) -> RunConfig:
+    """The settings of a run that continues: its epochs, only round 0, the parent's histories."""
+    training, config = config.training, _with_histories_of(config, parent.histories)
     return dataclasses.replace(
         config,
         training=dataclasses.replace(training, epochs=training.continued_epochs, rounds=0),
     )
 
 
-def _check_settings(manifest: Manifest, config: RunConfig) -> None:
+def _with_histories_of(config: RunConfig, histories: Sequence[History]) -> RunConfig:
+    """The same settings with what a version chose for histories where these choose nothing."""
+    before = {history.name: history for history in histories}
+
+    def fill(feature: Feature) -> Feature:
+        if not isinstance(feature, History) or feature.name not in before:
+            return feature
+        power, scale = feature.popularity_power, feature.scale
+        old = before[feature.name]
+        return dataclasses.replace(
+            feature,
+            popularity_power=old.power if power is None else power,
+            scale=old.scale or 1.0 if scale is None else scale,
+        )
+
+    features = tuple(fill(feature) for feature in config.schema.user.features)
+    return dataclasses.replace(config, user=Features(features=features))
+
+
+def _check_settings(manifest: Manifest, config: RunConfig) -> tuple[History, ...]:
     """Refuse a version whose rows would mean something else under `config`.
+
+    Returns:
+        The users' histories as the version has them.
 
     Raises:
         ConfigError: the message names what differs.
     """
     where = f"version {manifest.version}"
     kept = {name: manifest.config.get(name) for name in ("data", "user", "item")}
-    found = _differences(parse(RunConfig, kept, where=where).schema, config.schema)
+    before = parse(RunConfig, kept, where=where)
+    histories = before.schema.histories
+    before, now = (_with_histories_of(one, histories) for one in (before, config))
+    found = _differences(before.schema, now.schema)
     dims = manifest.config["model"]["embedding_dim"], config.model.embedding_dim
     if dims[0] != dims[1]:
         found.append(f"model.embedding_dim was {dims[0]}, is {dims[1]}")
@@ -122,6 +151,7 @@ def _check_settings(manifest: Manifest, config: RunConfig) -> None:
             f"--from {manifest.version}: expected the features and dimensions of {where}, received "
             f"others\n{lines}\nset them back, or train from the start, without --from"
         )
+    return histories
 
 
 def _differences(before: Schema, after: Schema) -> list[str]:

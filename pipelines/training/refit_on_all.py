@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import Part, sample_users
@@ -12,12 +17,18 @@ from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
+from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
 from pipelines.training.fit import Fit, Fitted, Record, fit
+from pipelines.training.initialize import start_vectors
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.parent import Parent
+from serving.atomic import write_text_atomic
 from serving.retrieval.retriever import Retriever
 from serving.version.store import Store
 from towers.negatives import MinedNegatives
+
+START = "start.json"
+"""The file in a run's work folder that keeps the powers that were chosen."""
 
 
 class RoundFits:
@@ -36,15 +47,20 @@ class RoundFits:
         """Take the data, the store to mine from, and the folder that keeps the fits' state.
 
         With a parent, every fit starts from its vectors, and the first round mines with it.
+        Without, the start is chosen now; `config` has the choice.
         """
-        self._config, self._prepared, self._store = config, prepared, store
+        self._prepared, self._store = prepared, store
         self._work, self._reporter, self._parent = work, reporter, parent
         self._searched: dict[int, Fitted] = {}
+        self._spectral: NDArray[np.float32] | None = None
+        self.config = settled(config)
+        if parent is None and config.model.init == "spectral" and config.schema.history is not None:
+            self.config = self._choose_start()
 
     @cached_property
     def final_data(self) -> Dataset:
         """The data of a published model: all but the test, or the training split without refit."""
-        if not self._config.training.refit_on_all:
+        if not self.config.training.refit_on_all:
             return self._search_data
         return self._dataset("train", "validation")
 
@@ -53,9 +69,38 @@ class RoundFits:
         """The data of a fit while validation interactions are held out."""
         return self._dataset("train")
 
+    @cached_property
+    def _validation(self) -> sparse.csr_array:
+        """The validation positives of the users that decide, [n_users, n_items]."""
+        return sample_users(
+            self._prepared.interactions("validation"),
+            limit=self.config.evaluation.validation_users,
+            seed=self.config.seed,
+        )
+
+    def _choose_start(self) -> RunConfig:
+        """The settings with the powers of the start, which are kept to be found after a crash."""
+        kept = self._work / START
+        if kept.exists():
+            return with_powers(self.config, **json.loads(kept.read_text(encoding="utf-8")))
+        powers = powers_of(self.config)
+        if self._prepared.counts["validation"]:
+            data = self._dataset("train")
+            self._spectral = start_vectors(data, self.config)
+            with self._reporter.stage("choose the start"):
+                powers = choose_start(
+                    self.config,
+                    data,
+                    spectral=self._spectral,
+                    validation=self._validation,
+                    reporter=self._reporter,
+                )
+        write_text_atomic(kept, json.dumps(powers))
+        return with_powers(self.config, **powers)
+
     def _dataset(self, *parts: Part) -> Dataset:
         return assemble_dataset(
-            self._config.schema,
+            self.config.schema,
             users=self._prepared.users,
             items=self._prepared.items,
             interactions=self._prepared.interactions(*parts),
@@ -73,7 +118,7 @@ class RoundFits:
             The fit to publish, and the epochs that were validated, which are those of another fit
             where the published model is refitted with the validation interactions.
         """
-        training = self._config.training
+        training = self.config.training
         if not self._prepared.counts["validation"]:
             fitted = self._fit_final(number, epochs=training.epochs, versions=versions)
             return fitted, fitted.records
@@ -96,18 +141,16 @@ class RoundFits:
             return self._searched[number]
         job = Fit(
             dataset=self._search_data,
-            config=self._config,
-            epochs=self._config.training.epochs,
+            config=self.config,
+            epochs=self.config.training.epochs,
             mined=self._mine_search(number, versions),
-            validation=sample_users(
-                self._prepared.interactions("validation"),
-                limit=self._config.evaluation.validation_users,
-                seed=self._config.seed,
-            ),
+            validation=self._validation,
             directory=self._work / f"round-{number}" / "search",
             logs=self._logs(number, "search"),
             parent=self._parent,
+            spectral=self._spectral,
         )
+        self._spectral = None  # of the size of the items' vectors; a later round computes its own
         return calibrate(fit(job, self._reporter), job, self._reporter)
 
     def _fit_final(
@@ -116,7 +159,7 @@ class RoundFits:
         """Fit on everything but the test interactions; `weight` is what validation found fair."""
         job = Fit(
             dataset=self.final_data,
-            config=self._config,
+            config=self.config,
             epochs=epochs,
             mined=self._mine_published(number, versions),
             validation=None,
@@ -137,9 +180,9 @@ class RoundFits:
             return mine_fitted(
                 previous,
                 self._search_data,
-                ranks=self._config.training.negatives.mined_ranks,
+                ranks=self.config.training.negatives.mined_ranks,
                 version=versions[number - 1],
-                seed=self._config.seed,
+                seed=self.config.seed,
                 advance=advance,
             )
 
@@ -153,8 +196,8 @@ class RoundFits:
         with self._reporter.bar("mine", previous.catalogue("user").size) as advance:
             return mine_published(
                 previous,
-                ranks=self._config.training.negatives.mined_ranks,
-                seed=self._config.seed,
+                ranks=self.config.training.negatives.mined_ranks,
+                seed=self.config.seed,
                 advance=advance,
             )
 
@@ -166,15 +209,15 @@ class RoundFits:
             return mine_fitted(
                 self._parent.model(dataset.vocabulary),
                 dataset,
-                ranks=self._config.training.negatives.mined_ranks,
+                ranks=self.config.training.negatives.mined_ranks,
                 version=self._parent.version,
-                seed=self._config.seed,
+                seed=self.config.seed,
                 advance=advance,
             )
 
     @property
     def _mines(self) -> bool:
-        return self._config.training.negatives.mined > 0
+        return self.config.training.negatives.mined > 0
 
     def _logs(self, number: int, phase: str) -> Path:
         return self._store.root / "logs" / self._work.name.strip(".") / f"round-{number}-{phase}"

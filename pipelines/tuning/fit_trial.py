@@ -13,8 +13,10 @@ from pipelines.data.blocks import sample_users
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
+from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
 from pipelines.training.fit import STATE, Fit, FitState, Record, fit
 from pipelines.training.folds import FoldBatches
+from pipelines.training.initialize import start_vectors
 
 OnEpoch = Callable[[Record], None]
 
@@ -22,10 +24,12 @@ OnEpoch = Callable[[Record], None]
 class TrialFits:
     """Fits one trial after another, as round 0 of a run does with validation held out."""
 
-    def __init__(self, config: RunConfig, prepared: Prepared, *, folder: Path) -> None:
+    def __init__(
+        self, config: RunConfig, prepared: Prepared, *, folder: Path, reporter: Reporter
+    ) -> None:
         """Take the original configuration, the data, and the folder that keeps a fit's state.
 
-        The test interactions are not used.
+        The start is chosen once, for all trials. The test interactions are not used.
         """
         self._config, self._prepared = config, prepared
         self._fits, self._logs = folder / ".fits", folder / "logs"
@@ -35,6 +39,15 @@ class TrialFits:
             limit=config.evaluation.validation_users,
             seed=config.seed,
         )
+        self._powers = powers_of(config)
+        if config.model.init == "spectral" and config.schema.history is not None:
+            self._powers = choose_start(
+                settled(config),
+                self._data,
+                spectral=start_vectors(self._data, config),
+                validation=self._validation,
+                reporter=reporter,
+            )
 
     @property
     def hardest(self) -> int:
@@ -45,8 +58,9 @@ class TrialFits:
         return FoldBatches.build(self._data, training, mined=None, seed=self._config.seed).hardest
 
     def records(self, number: int, config: RunConfig) -> list[Record]:
-        """The figures of the epochs that an interrupted trial has finished."""
-        return FitState.load(self._directory(number, config) / STATE).records
+        """The figures of the epochs that an interrupted trial has finished, without its start."""
+        records = FitState.load(self._directory(number, config) / STATE).records
+        return [record for record in records if record["epoch"]]
 
     def fit(self, number: int, config: RunConfig, *, on_epoch: OnEpoch) -> None:
         """Fit a trial, from its last finished epoch on; call `on_epoch` after each new epoch.
@@ -59,8 +73,9 @@ class TrialFits:
         directory = self._directory(number, config)
         self.forget(but=directory)
         gc.collect()  # a Keras model is in a reference cycle, and would stay in memory
+        config = with_powers(settled(config), **self._powers)
         job = Fit(
-            dataset=self._data if config.schema == self._data.schema else self._dataset(config),
+            dataset=self._data.with_schema(config.schema),
             config=config,
             epochs=config.training.epochs,
             mined=None,

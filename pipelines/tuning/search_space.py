@@ -74,8 +74,9 @@ SPACE = (
     Dimension(
         "user.history.popularity_power",
         Real(0.0, 0.7),
-        why="how much less popular items say about a user",
+        why="how much less popular items say about a user; otherwise chosen with the start",
         of_history=True,
+        on_request=True,
     ),
     Dimension(
         "training.history_dropout",
@@ -174,8 +175,9 @@ def rounded(value: Any) -> Any:
 
 def _value(config: RunConfig, name: str) -> Any:
     """Look a setting up by its dotted name."""
-    if name.startswith(HISTORY):
-        return getattr(config.schema.history, name.removeprefix(HISTORY))
+    if (history := config.schema.history) is not None and name.startswith(HISTORY):
+        name = name.removeprefix(HISTORY)
+        return history.power if name == "popularity_power" else getattr(history, name)
     return functools.reduce(getattr, name.split("."), config)
 
 

@@ -63,7 +63,7 @@ def tune(
     folder.check()
     with TemporaryDirectory(prefix="fm-recall-tune-") as scratch:
         prepared = _prepare(config, Path(scratch, "prepared"), reporter)
-        fits = TrialFits(config, prepared, folder=out)
+        fits = TrialFits(config, prepared, folder=out, reporter=reporter)
         reporter.say("What is searched, on the validation split:")
         for dimension in dimensions:
             reporter.say(f"  {dimension.describe()}")

@@ -140,7 +140,7 @@ def test_the_python_api_needs_no_path() -> None:
         (MINIMAL + "user = 1", "data.interactions.user: .*valid string, received 1"),
         ("seed = -1" + MINIMAL, "seed: .*greater than or equal to 0, received -1"),
         ("seed = 1.5" + MINIMAL, "seed: .*valid integer, received 1.5"),
-        (MINIMAL + "[training]\nepochs = 0", "training.epochs: .*greater than 0, received 0"),
+        (MINIMAL + "[training]\nepochs = -1", "training.epochs: .*or equal to 0, received -1"),
         (MINIMAL + "[training]\nfolds = 1", "training.folds: .*or equal to 2, received 1"),
         (MINIMAL + "[training]\nrefit_on_all = 1", "training.refit_on_all: .* received 1"),
         (MINIMAL + "[training]\nepoch = 3", "training.epoch: unknown key, received 3"),

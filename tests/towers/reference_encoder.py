@@ -71,12 +71,12 @@ def reference_history(feature: History, space: Tokens, items: list[Any]) -> list
     places = {token: place for place, token in enumerate(space.tokens.tolist())}
     known = [places[item] for item in items if item in places][-feature.latest :]
     total = sum(space.counts.tolist())
-    squares = sum(n * n ** (-2 * feature.popularity_power) for n in space.counts.tolist())
+    squares = sum(n * n ** (-2 * feature.power) for n in space.counts.tolist())
     unit = math.sqrt(total / squares)
     return [
         (
             int(space.rows[place]),
-            unit * int(space.counts[place]) ** -feature.popularity_power / math.sqrt(len(known)),
+            unit * int(space.counts[place]) ** -feature.power / math.sqrt(len(known)),
         )
         for place in known
     ]

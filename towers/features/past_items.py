@@ -51,7 +51,8 @@ class PastItems:
     ) -> PastItems:
         """Take from the bags of items [n, n_rows] what a history is to know of them."""
         space = _id_space(schema, vocabulary)
-        weights = history_weights(np.append(space.counts, 0), power=history.popularity_power)
+        weights = history_weights(np.append(space.counts, 0), power=history.power)
+        weights *= np.float32(history.scale or 1.0)
         position = pd.Index(space.tokens).get_indexer(pd.Index(ids))  # -1 counts as seen once
         if history.vectors == "own":
             own = vocabulary.tokens(space_of(history, side="user", schema=schema))

@@ -32,6 +32,9 @@ from towers.typed import STRICT
 Side = Literal["user", "item"]
 SIDES: tuple[Side, Side] = ("user", "item")
 
+POPULARITY_POWER = 0.4
+"""How much less popular items say about a user, where no validation has decided it."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Categorical:
@@ -108,8 +111,13 @@ class History:
     give the history another name to pass it there."""
     latest: PositiveInt = 500
     """Only the latest this many items count."""
-    popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] = 0.4
-    """b in x_i = c pop_i^-b / sqrt(n): popular items say less about a user."""
+    popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
+    """b in x_i = c pop_i^-b / sqrt(n): popular items say less about a user. Default: chosen on
+    validation with the initial vectors, before anything is trained; 0.4 where nothing decides."""
+    scale: PositiveFloat | None = None
+    """The root mean square of c pop_i^-b. Default: how many features an item has, so that the
+    second-order terms within items, which are the same for all users, do not cover those between
+    users and items."""
     item_features: tuple[str, ...] | None = None
     """The names of the item features that each past item brings beside its id; default: all. So an
     item without interactions is found by those who like its kind, and counts once chosen."""
@@ -125,6 +133,11 @@ class History:
     def name(self) -> str:
         """The input's name; there is no column of another."""
         return self.column
+
+    @property
+    def power(self) -> float:
+        """`popularity_power`, or its default where nothing has decided."""
+        return POPULARITY_POWER if self.popularity_power is None else self.popularity_power
 
 
 def _fill(feature: object, **defaults: str) -> None:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
+from pipelines.training.choose_start import with_histories
+from pipelines.training.embed import embed
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from towers.features.schema import Features
@@ -28,8 +30,11 @@ def build(tiny: Tiny, dataset: Dataset, **model: Any) -> TwoTower:
     return build_model(config, batches)
 
 
-def expected_start(dataset: Dataset, *, seed: int) -> NDArray[np.float32]:
+def expected_start(dataset: Dataset, *, seed: int, power: float = 0.2) -> NDArray[np.float32]:
     """The spectral vectors of all items, at the length that the model gives them."""
+    counts = dataset.interactions.item_counts
+    factors = np.maximum(counts, 1) ** power
+    factors /= np.sqrt((counts * factors**2).sum() / counts.sum())
     vectors = spectral_vectors(
         lambda: [every_positive(dataset.interactions)],
         DIM,
@@ -37,6 +42,7 @@ def expected_start(dataset: Dataset, *, seed: int) -> NDArray[np.float32]:
         item_counts=dataset.interactions.item_counts,
         seed=seed,
     )
+    vectors *= factors.astype(np.float32)[:, np.newaxis]
     return vectors * np.float32(0.5 / math.sqrt(DIM))
 
 
@@ -47,7 +53,36 @@ def test_items_start_where_the_interactions_place_them(tiny: Tiny, dataset: Data
     known = dataset.history_rows >= 0
     np.testing.assert_allclose((dataset.item_bags @ v)[known], expected[known], atol=1e-6)
     lengths = np.linalg.norm(expected[known], axis=1)
-    assert np.sqrt(np.mean(np.square(lengths))) == pytest.approx(0.5, rel=0.05)
+    assert np.sqrt(np.mean(np.square(lengths))) == pytest.approx(0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.4])
+def test_items_start_longer_by_a_power_of_their_count(
+    tiny: Tiny, dataset: Dataset, power: float
+) -> None:
+    v = build(tiny, dataset, start_power=power).features.v.numpy()
+    expected = expected_start(dataset, seed=tiny.config().seed, power=power)
+    known = dataset.history_rows >= 0
+    np.testing.assert_allclose((dataset.item_bags @ v)[known], expected[known], atol=1e-6)
+
+
+def test_histories_of_a_larger_scale_leave_the_first_scores_as_they_are(
+    tiny: Tiny, dataset: Dataset
+) -> None:
+    """What they are larger, vectors are shorter; pairs within an item alone count less."""
+    history = dataset.schema.history
+    assert history is not None
+    config = tiny.config(model={"embedding_dim": DIM})
+    scores = []
+    for scale in (1.0, 4.0):
+        scaled = with_histories(config, scale=scale)
+        data = dataset.with_schema(scaled.schema)
+        batches = FoldBatches.build(data, scaled.training, mined=None, seed=config.seed)
+        vectors = embed(build_model(scaled, batches), data)
+        scores.append(vectors["user"][:, 1:] @ vectors["item"][:, 1:].T)
+    content, _ = dataset.content_bags("user")
+    alone = np.diff(content.indptr) == 0  # whose vector is the history's alone
+    np.testing.assert_allclose(scores[0][alone], scores[1][alone], rtol=1e-4, atol=1e-5)
 
 
 def test_item_features_start_at_the_regression_of_the_items_on_them(

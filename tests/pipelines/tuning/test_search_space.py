@@ -59,8 +59,9 @@ def test_every_dimension_is_a_setting_with_a_range_and_a_reason() -> None:
 
 
 def test_all_is_searched_but_what_has_to_be_asked_for() -> None:
-    assert names(plain()) == [name for name in NAMES if name != DIM]
-    assert names(plain(), dims=True) == NAMES
+    assert names(plain()) == [name for name in NAMES if name not in {DIM, POWER}]
+    assert names(plain(), dims=True) == [name for name in NAMES if name != POWER]
+    assert names(plain(), only=[POWER]) == [POWER]
     assert names(plain(), only=[DIM, L2]) == [L2, DIM]
     assert names(plain(), only=[L2], dims=True) == [L2, DIM]
     assert names(plain(), only=[L2]) == [L2]

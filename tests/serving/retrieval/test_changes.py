@@ -126,7 +126,7 @@ def test_a_fresh_item_counts_in_histories_by_its_features(retriever: Retriever) 
         """The features of the fresh item, weighed as those of an item that was chosen once."""
         vocabulary = retriever.parts.vocabulary
         space = vocabulary.tokens("item.item_id")
-        weight = history_weights(np.append(space.counts, 0), power=History().popularity_power)[-1]
+        weight = history_weights(np.append(space.counts, 0), power=History().power)[-1]
         given = {name: [fresh[name]] for name in ("item_id", "genres", "price")}
         found = retriever.tower("item").active_features(retriever.tower("item").pack(given, size=1))
         known = found["row"][0] != space.oov_row

@@ -48,7 +48,7 @@ def schema(*, user: tuple[Any, ...] = (History(),), item: tuple[Any, ...] = (ITE
 def test_every_kind_is_read_from_toml_by_its_name() -> None:
     read = parse(Schema, tomllib.loads(TOML), where="schema.toml")
     assert read.features("user") == (
-        History(column="history", latest=500, popularity_power=0.4),
+        History(column="history", latest=500, popularity_power=None),
         Categorical(column="city", min_count=2),
         Categorical(column="device", hash_buckets=8),
         Numeric(column="age", buckets=4),

@@ -1,0 +1,147 @@
+"""Choose the start: the powers of popularity with which untrained vectors rank best.
+
+Nothing has to be trained to rank with the initial vectors, so that the choice takes seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines.config import RunConfig
+from pipelines.data.blocks import left_out
+from pipelines.data.dataset import Dataset
+from pipelines.evaluation.evaluate import evaluate
+from pipelines.progress import Reporter
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.initialize import START_POWER, initialize, new_table
+from towers.features.schema import POPULARITY_POWER, Feature, Features, History
+from towers.two_tower import TwoTower
+
+START_POWERS = (0.0, 0.2, 0.4)
+"""p: an item's vector is count^p times its singular vector."""
+HISTORY_POWERS = (0.0, 0.25, 0.5)
+"""What a history's power is beyond p, so that p alone changes no user."""
+Powers = dict[str, float]
+"""`start_power` and `popularity_power`, as the configuration calls them."""
+
+USERS = 1000
+"""How many validation users a choice is measured with, at most."""
+
+
+def settled(config: RunConfig) -> RunConfig:
+    """The same settings with the scale of histories that the items' features ask for."""
+    return with_histories(config, scale=float(len(config.schema.item.features)))
+
+
+def choose_start(
+    config: RunConfig,
+    dataset: Dataset,
+    *,
+    spectral: NDArray[np.float32],
+    validation: sparse.csr_array,
+    reporter: Reporter,
+) -> Powers:
+    """Choose the powers that are not set: the best deciding metric of untrained vectors.
+
+    Args:
+        config: settled, with the spectral start and a history; what it sets is kept.
+        dataset: the training part, under any powers.
+        spectral: its `start_vectors`.
+        validation: positives that decide, [n_users, n_items]; at least one.
+        reporter: is told what was chosen.
+    """
+    chosen = _some_users(validation, seed=config.seed)
+    kept = np.zeros(validation.shape[0], dtype=np.float32)
+    kept[chosen] = 1.0
+    test = sparse.csr_array(sparse.diags_array(kept) @ validation)
+    test.eliminate_zeros()
+    known = dataset.interactions.of(chosen)
+    seen = left_out(dataset.interactions, chosen, what=config.evaluation.leave_out)
+    k = int(config.evaluation.metric.partition("@")[2])
+    settings = dataclasses.replace(config.evaluation, k=(k,))
+
+    def measure(powers: Powers) -> float:
+        one = with_powers(config, **powers)
+        data = dataset.with_schema(one.schema)
+        table = new_table(data, one)
+        initialize(table, data, config=one, spectral=spectral)
+        vectors = embed(TwoTower(table, margin=0.0, hardest=1, l2=0.0), data, only_users=chosen)
+        found = evaluate(
+            match_scorer(vectors),
+            train=known,
+            seen=seen,
+            test=test,
+            config=settings,
+            item_counts=dataset.interactions.item_counts,
+        )
+        return found.metric(settings.metric)
+
+    found = [(measure(powers), powers) for powers in _candidates(config)]
+    figure, best = max(found, key=lambda pair: pair[0])
+    worst = min(figure for figure, _ in found)
+    reporter.say(
+        f"  items start at count^{best['start_power']:g} times their singular vectors, histories "
+        f"weigh them by count^-{best['popularity_power']:g}: untrained {settings.metric} "
+        f"{figure:.4f}, the best of {len(found)} (the worst {worst:.4f})"
+    )
+    return best
+
+
+def _candidates(config: RunConfig) -> list[Powers]:
+    """The powers to choose from; the default comes first, so that ties keep it."""
+    history, start = config.schema.history, config.model.start_power
+    power = None if history is None else history.popularity_power
+    found = [
+        {"start_power": p, "popularity_power": p + more if power is None else power}
+        for p in (START_POWERS if start is None else (start,))
+        for more in (HISTORY_POWERS if power is None else (0.0,))
+    ]
+    default = powers_of(config)
+    return sorted(found, key=lambda one: sum(abs(one[name] - default[name]) for name in default))
+
+
+def powers_of(config: RunConfig) -> Powers:
+    """The powers that are set, or else their defaults."""
+    history, start = config.schema.history, config.model.start_power
+    return {
+        "start_power": START_POWER if start is None else start,
+        "popularity_power": POPULARITY_POWER if history is None else history.power,
+    }
+
+
+def with_powers(config: RunConfig, *, start_power: float, popularity_power: float) -> RunConfig:
+    """The same settings with these powers where they set none."""
+    if config.model.start_power is None:
+        model = dataclasses.replace(config.model, start_power=start_power)
+        config = dataclasses.replace(config, model=model)
+    return with_histories(config, popularity_power=popularity_power)
+
+
+def with_histories(config: RunConfig, **values: float) -> RunConfig:
+    """The same settings with these values of users' histories where they set none."""
+
+    def fill(feature: Feature) -> Feature:
+        if not isinstance(feature, History):
+            return feature
+        missing: dict[str, Any] = {
+            name: value for name, value in values.items() if getattr(feature, name) is None
+        }
+        return dataclasses.replace(feature, **missing)
+
+    features = tuple(fill(feature) for feature in config.schema.user.features)
+    if features == config.schema.user.features:
+        return config
+    return dataclasses.replace(config, user=Features(features=features))
+
+
+def _some_users(validation: sparse.csr_array, *, seed: int) -> NDArray[np.int64]:
+    """Users with validation positives, at most `USERS`, ascending."""
+    users = np.flatnonzero(np.diff(validation.indptr))
+    if len(users) > USERS:
+        users = np.sort(np.random.default_rng(seed).choice(users, USERS, replace=False))
+    return users
