@@ -7,8 +7,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import Block, all_blocks
+from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
+from pipelines.data.events import Block
 from pipelines.evaluation.evaluate import Scorer
 from towers.directions import DIRECTIONS
 from towers.features.schema import Side
