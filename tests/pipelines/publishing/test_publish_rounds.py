@@ -211,7 +211,7 @@ def test_a_round_that_validates_worse_is_published_but_not_current(
     assert Store(out).versions() == [1, 2]
     assert results["current_version"] == Store(out).current() == 1
     assert (
-        "version 2 is published, but version 1 validates better and stays current; to switch: "
+        "version 2 is published, but not current: version 1 validates better; to switch: "
         f"fm-recall rollback {out} --to 2" in reporter.lines
     )
     n_train = results["data"]["counts"]["train"]
