@@ -107,7 +107,6 @@ def fit_and_measure(split: Split, config: RunConfig, reporter: Reporter) -> Eval
             validation=split.validation,
             directory=Path(folder, "fit"),
             logs=Path(folder, "logs"),
-            spectral=spectral,
         )
         model = calibrate(fit(job, reporter), job, reporter).model
     return split.measure(match_scorer(embed(model, dataset)), config)

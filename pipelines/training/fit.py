@@ -58,8 +58,8 @@ class Fit:
     """Called with the figures of an epoch after its checkpoint and state are written."""
     parent: Parent | None = None
     """The version whose vectors the fit starts from."""
-    spectral: NDArray[np.float32] | None = None
-    """What `start_vectors` found for these data; computed where it is not given."""
+    spectral: Path | None = None
+    """The file of what `start_vectors` found for these data; computed where none is given."""
 
     @cached_property
     def known(self) -> sparse.csr_array:
@@ -136,7 +136,9 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
         job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
     )
     start = time.perf_counter()
-    model = build_model(job.config, batches, parent=job.parent, spectral=job.spectral)
+    spectral = None if job.spectral is None else np.load(job.spectral, mmap_mode="r")
+    model = build_model(job.config, batches, parent=job.parent, spectral=spectral)
+    del spectral
     seconds = time.perf_counter() - start
     checkpoint = tf.train.Checkpoint(model=model)
     job.directory.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import RunConfig
@@ -29,6 +28,9 @@ from towers.negatives import MinedNegatives
 
 START = "start.json"
 """The file in a run's work folder that keeps the powers that were chosen."""
+
+SPECTRAL = "spectral.npy"
+"""The file beside it with the singular vectors of the training part."""
 
 
 class RoundFits:
@@ -52,7 +54,6 @@ class RoundFits:
         self._prepared, self._store = prepared, store
         self._work, self._reporter, self._parent = work, reporter, parent
         self._searched: dict[int, Fitted] = {}
-        self._spectral: NDArray[np.float32] | None = None
         self.config = settled(config)
         if parent is None and config.model.init == "spectral" and config.schema.history is not None:
             self.config = self._choose_start()
@@ -85,16 +86,17 @@ class RoundFits:
             return with_powers(self.config, **json.loads(kept.read_text(encoding="utf-8")))
         powers = powers_of(self.config)
         if self._prepared.counts["validation"]:
-            data = self._dataset("train")
-            self._spectral = start_vectors(data, self.config)
             with self._reporter.stage("choose the start"):
+                data = self._dataset("train")
+                spectral = start_vectors(data, self.config)
                 powers = choose_start(
                     self.config,
                     data,
-                    spectral=self._spectral,
+                    spectral=spectral,
                     validation=self._validation,
                     reporter=self._reporter,
                 )
+            np.save(self._work / SPECTRAL, spectral)
         write_text_atomic(kept, json.dumps(powers))
         return with_powers(self.config, **powers)
 
@@ -139,6 +141,7 @@ class RoundFits:
         """Fit with validation held out, which decides the epochs and what is fair to cold items."""
         if number in self._searched:
             return self._searched[number]
+        spectral = self._work / SPECTRAL
         job = Fit(
             dataset=self._search_data,
             config=self.config,
@@ -148,9 +151,8 @@ class RoundFits:
             directory=self._work / f"round-{number}" / "search",
             logs=self._logs(number, "search"),
             parent=self._parent,
-            spectral=self._spectral,
+            spectral=spectral if spectral.exists() else None,
         )
-        self._spectral = None  # of the size of the items' vectors; a later round computes its own
         return calibrate(fit(job, self._reporter), job, self._reporter)
 
     def _fit_final(
