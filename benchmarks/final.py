@@ -35,5 +35,6 @@ def final_parts(config: RunConfig, prepared: Prepared) -> tuple[Dataset, sparse.
         users=prepared.users,
         items=prepared.items,
         interactions=prepared.interactions("train", "validation"),
+        contexts=prepared.contexts,
     )
     return dataset, every_positive(prepared.interactions("test"))

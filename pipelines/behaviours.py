@@ -77,6 +77,24 @@ def resolve(given: Behaviours, *, has_event: bool, has_rating: bool) -> dict[str
     return found
 
 
+def check_columns(event: str | None, rating: str | None, positive_rating: float | None) -> None:
+    """Refuse columns of interactions that do not go together.
+
+    Raises:
+        ConfigError: with the remedy.
+    """
+    if event is not None and rating is not None:
+        raise ConfigError(
+            "data.interactions: expected event or rating, received both; write what a rating "
+            "means into the column of events"
+        )
+    if (rating is None) != (positive_rating is None):
+        raise ConfigError(
+            "data.interactions: rating and positive_rating belong together, but only one is "
+            "given; give both or neither"
+        )
+
+
 def check_test(test: str | None, interactions: str | None) -> None:
     """Refuse a column of events in the test table alone.
 

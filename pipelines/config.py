@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from pipelines.behaviours import Behaviour, check_histories, check_test, resolve
+from pipelines.behaviours import Behaviour, check_columns, check_histories, check_test, resolve
 from pipelines.results import metric_names
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
@@ -75,16 +75,7 @@ class InteractionsTable(FileFormat):
     """The column of weights of the positives in the loss; positive numbers."""
 
     def __post_init__(self) -> None:
-        if self.event is not None and self.rating is not None:
-            raise ConfigError(
-                "data.interactions: expected event or rating, received both; write what a rating "
-                "means into the column of events"
-            )
-        if (self.rating is None) != (self.positive_rating is None):
-            raise ConfigError(
-                "data.interactions: rating and positive_rating belong together, but only one is "
-                "given; give both or neither"
-            )
+        check_columns(self.event, self.rating, self.positive_rating)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -218,6 +209,8 @@ class TrainingConfig:
     all others. Default: `past` where the interactions have timestamps."""
     history_dropout: Fraction = 0.1
     """The share of queries that are trained without their history, as a newcomer comes."""
+    context_dropout: Fraction = 0.5
+    """The share of queries that are trained without their context, as requests without one come."""
     id_dropout: Fraction = 0.3
     """The share of users and items that a step trains as if their id were unknown, where they have
     other features: so that these carry weight, and unknown ids have a vector."""
@@ -318,6 +311,9 @@ class RunConfig:
     """The users' features; default: their history."""
     item: Features | None = None
     """The items' features; default: their id."""
+    context: Features | None = None
+    """Columns of the interactions that describe the moment (hour, device): features of the query,
+    given with the request; see docs/events.md."""
     split: SplitConfig = dataclasses.field(default_factory=SplitConfig)
     """What is held out."""
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -352,7 +348,9 @@ class RunConfig:
         interactions = self.data.interactions
         user_id = self.data.users.id if self.data.users else interactions.user
         item_id = self.data.items.id if self.data.items else interactions.item
-        return Schema.of(user_id=user_id, item_id=item_id, user=self.user, item=self.item)
+        return Schema.of(
+            user_id=user_id, item_id=item_id, user=self.user, item=self.item, context=self.context
+        )
 
     def fingerprint(self) -> str:
         """A digest (hex, 16 characters) that changes when any setting does."""

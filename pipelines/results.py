@@ -39,6 +39,9 @@ class Round(TypedDict):
     """What is said of the index of each direction."""
     lengths: dict[str, dict[str, float]]
     """How long the vectors of users and of items are, without coordinate 0 where it is constant."""
+    by_moment: NotRequired[dict[str, float]]
+    """Where there is a context: the deciding metric over each user's test items at one moment,
+    `with context` and `without context`."""
 
 
 Rule = Literal["not-worse", "always"]

@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
         "part": pa.int8(),
         "timestamp": pa.float64(),
         "behaviour": pa.int8(),
+        "moment": pa.int32(),
         "is_positive": pa.bool_(),
     }
 )
@@ -245,6 +246,7 @@ class StoredInteractions:
             weights=columns["weight"],
             behaviours=columns["behaviour"],
             positive=columns["is_positive"],
+            moments=columns["moment"],
         )
         matrix = events.matrix(events.positive, shape=(len(users), self.shape[1]))
         return Block(users, matrix, events if self.has_events else None, self.behaviours)
@@ -306,12 +308,13 @@ def finish_blocks(
     n_blocks: int,
     has_times: bool,
     behaviours: Behaviours,
+    has_context: bool = False,
 ) -> None:
     """Count the positives of stored blocks, and write what `StoredInteractions` needs beside."""
     n_users = len(block_of_user)
     user_counts = np.zeros((len(PARTS), n_users), dtype=np.int64)
     item_counts = np.zeros((len(PARTS), n_items), dtype=np.int64)
-    has_events = len(behaviours) > 1
+    has_events = len(behaviours) > 1 or has_context
     for number in range(n_blocks):
         names = ["user_row", "item_row", "part", "is_positive"]
         table = pq.read_table(block_file(folder, number), columns=names)

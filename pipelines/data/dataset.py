@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import Interactions, ids_of
+from pipelines.data.blocks import Interactions, all_blocks, ids_of
 from pipelines.data.events import Block, past_of
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
@@ -45,6 +45,8 @@ class Dataset:
     """The row of each item's id in the feature table, [n_items]; -1 for an unknown id."""
     pasts: Mapping[str, PastItems]
     """What the items bring to each history, by its name."""
+    context_bags: sparse.csr_array | None = None
+    """The bags of each moment's context, [n_moments, n_rows]; None where there is none."""
 
     def with_schema(self, schema: Schema) -> Dataset:
         """The same under a schema whose histories alone differ."""
@@ -176,6 +178,7 @@ def assemble_dataset(
     items: pd.DataFrame,
     interactions: Interactions,
     earlier: Vocabulary | None = None,
+    contexts: pd.DataFrame | None = None,
 ) -> Dataset:
     """Fit the vocabulary on interactions, and encode every user and item with it.
 
@@ -185,6 +188,7 @@ def assemble_dataset(
         items: all items, likewise.
         interactions: the positives to learn from, by the rows of `users` and `items`.
         earlier: the vocabulary to grow, in place of a new one.
+        contexts: the context of each moment of the interactions, where there is one.
 
     Raises:
         DataError: a column's values are of another type than in the earlier vocabulary.
@@ -195,6 +199,8 @@ def assemble_dataset(
         "user_counts": interactions.user_counts,
         "item_counts": interactions.item_counts,
     }
+    if contexts is not None:
+        tables |= {"contexts": contexts, "context_counts": _count_moments(interactions, contexts)}
     if earlier is None:
         vocabulary = fit_vocabulary(schema, **tables)
     else:
@@ -211,6 +217,7 @@ def assemble_dataset(
         interactions=interactions,
         history_rows=_history_rows(schema, vocabulary, item_ids),
         pasts=_pasts(schema, vocabulary, ids=item_ids, item_bags=item_bags),
+        context_bags=None if contexts is None else _encode_contexts(schema, vocabulary, contexts),
     )
 
 
@@ -234,9 +241,36 @@ def encode_table(
     schema: Schema, vocabulary: Vocabulary, *, side: Side, table: pd.DataFrame
 ) -> sparse.csr_array:
     """Encode a table through the encoder's graph; bags [n, n_rows] float32, histories empty."""
+    return _encode(schema, vocabulary, side=side, table=table, columns=schema.columns(side))
+
+
+def _encode_contexts(
+    schema: Schema, vocabulary: Vocabulary, contexts: pd.DataFrame
+) -> sparse.csr_array:
+    """Encode the contexts of moments as a user of whom nothing else is known."""
+    columns = {feature.name: feature.column for feature in schema.context_features}
+    return _encode(schema, vocabulary, side="user", table=contexts, columns=columns)
+
+
+def _count_moments(interactions: Interactions, contexts: pd.DataFrame) -> NDArray[np.int64]:
+    """The number of positives of each moment, [n_moments]."""
+    counts = np.zeros(len(contexts), dtype=np.int64)
+    for block in all_blocks(interactions):
+        counts += np.bincount(block.moments(), minlength=len(counts))
+    return counts
+
+
+def _encode(
+    schema: Schema,
+    vocabulary: Vocabulary,
+    *,
+    side: Side,
+    table: pd.DataFrame,
+    columns: Mapping[str, str],
+) -> sparse.csr_array:
+    """Encode some columns of a table."""
     encoder = Encoder(schema, vocabulary, side=side)
     inputs = input_dtypes(schema, vocabulary, side=side)
-    columns = schema.columns(side)
     parts = []
     for start in range(0, len(table), ENCODE_BATCH):
         chunk = table.iloc[start : start + ENCODE_BATCH]

@@ -31,6 +31,8 @@ class Events:
     """Codes."""
     positive: NDArray[np.bool_]
     """Whether it is a positive; these are in the order of the entries of `Block.matrix`."""
+    moments: NDArray[np.int32]
+    """The rows of their contexts; 0 where there are none."""
 
     def matrix(
         self,
@@ -88,6 +90,12 @@ class Block:
         if self.events is None:
             return np.full(self.matrix.nnz, np.nan)
         return self.events.times[self.events.positive]
+
+    def moments(self) -> NDArray[np.int32]:
+        """The row of the context of each entry of `matrix`, 0 where there is none."""
+        if self.events is None:
+            return np.zeros(self.matrix.nnz, dtype=np.int32)
+        return self.events.moments[self.events.positive]
 
     def seen(self) -> sparse.csr_array:
         """What each of them knows, [n, n_items] bool."""

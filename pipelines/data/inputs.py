@@ -65,6 +65,7 @@ class Inputs:
                     source=sources[name],
                     table=table,
                     behaviours=config.data.kinds,
+                    context=config.schema.context_features,
                     chunk_rows=chunk_rows or max(sources[name].n_rows, 1),
                 )
                 for name, table in described.items()
@@ -99,9 +100,25 @@ class Inputs:
     def _require_columns(self) -> None:
         """Refuse tables that lack a column which the configuration names."""
         for chunks in self.interactions.values():
-            chunks.source.require(table_columns(chunks.table))
+            self._refuse_misplaced(chunks)
+            chunks.source.require(table_columns(chunks.table, chunks.context))
         for side in SIDES:
             require_columns(self.entities.get(side), schema=self.schema, side=side)
+
+    def _refuse_misplaced(self, chunks: Chunks) -> None:
+        """Refuse a context that is a column of users or items instead.
+
+        Raises:
+            ConfigError: with the remedy.
+        """
+        for feature in chunks.context:
+            for side, table in self.entities.items():
+                if feature.column in table.columns and feature.column not in chunks.source.columns:
+                    raise ConfigError(
+                        f"context.features: expected columns of {chunks.source.where}, received "
+                        f"{feature.column!r}, which is one of the {side}s; move the feature to "
+                        f"{side}.features"
+                    )
 
     def _id_columns(self, side: Side) -> Iterator[IdColumn]:
         """Every column that decides on the ids of a side, or as much of it as tells their kind.

@@ -43,6 +43,9 @@ from towers.features.schema import SIDES, Side
 BLOCKS = "blocks"
 """The folder of the interactions in the folder of a preparation."""
 
+CONTEXTS = "contexts.parquet"
+"""The contexts there, if interactions have some."""
+
 LINES = "lines.json"
 """The report there."""
 
@@ -59,6 +62,8 @@ class Prepared:
     """The report: how many rows of each table were read, kept and rejected."""
     blocks: Path
     """The folder of the interactions; see `pipelines.data.blocks`."""
+    contexts: pd.DataFrame | None = None
+    """The context of each moment, one row each, by its columns; None where there is none."""
     parts: tuple[Part, ...] = PARTS
     """The parts that may be read; all others are empty."""
 
@@ -67,7 +72,14 @@ class Prepared:
         """Read what `prepare` wrote."""
         users, items = (pd.read_parquet(folder / f"{side}s.parquet") for side in SIDES)
         lines = tuple(json.loads((folder / LINES).read_text(encoding="utf-8")))
-        return cls(users=users, items=items, lines=lines, blocks=folder / BLOCKS)
+        contexts = folder / CONTEXTS
+        return cls(
+            users=users,
+            items=items,
+            lines=lines,
+            blocks=folder / BLOCKS,
+            contexts=pd.read_parquet(contexts) if contexts.exists() else None,
+        )
 
     @property
     def tables(self) -> dict[Side, pd.DataFrame]:
@@ -164,6 +176,8 @@ def prepare(
             with reporter.stage("split"):
                 lines = _divide(inputs, job, checked, beside / BLOCKS, trained_on)
         _write_tables(checked.tables, [*checked.lines, *lines], beside)
+        if checked.contexts is not None:
+            checked.contexts.to_parquet(beside / CONTEXTS)
         shutil.rmtree(work)
         move_directory(beside, folder)
     finally:
@@ -183,6 +197,8 @@ class _Checked:
 
     tables: Mapping[Side, pd.DataFrame]
     """Users and items."""
+    contexts: pd.DataFrame | None
+    """The context of each moment, where there is one."""
     lines: list[str]
     """The report."""
     n_kept: Mapping[str, int]
@@ -213,6 +229,7 @@ def _check(
         if side not in tables
     }
     tables = {side: (tables | numbered)[side] for side in SIDES}
+    moments = job.write_moments()
     settled = job.settle(keys, checked, ids=job.write_ids(numbered))
     faults = job.faults(checked)
     all_faults = [*(found.faults for found in entities.values()), *faults.values()]
@@ -238,6 +255,7 @@ def _check(
     ]
     return _Checked(
         tables=tables,
+        contexts=moments,
         lines=[*(line for report in reports for line in report.lines()), *id_notes],
         n_kept={name: counts.kept for name, counts in settled.counts.items()},
     )
@@ -304,6 +322,7 @@ def _divide(
         n_blocks=job.n_blocks,
         has_times=job.has_times,
         behaviours=inputs.behaviours,
+        has_context=checked.contexts is not None,
     )
     return [trained_on.message(n_moved)] if trained_on is not None and n_moved else []
 

@@ -22,10 +22,11 @@ from pipelines.progress import Reporter
 from pipelines.publishing.check_bundle import check_bundle
 from pipelines.publishing.export import Exported, export_bundle
 from pipelines.publishing.length_spread import spread_lines
+from pipelines.publishing.measure_context import AskedAt, measure_context
 from pipelines.publishing.promote import Gate, HeldOut
 from pipelines.reporting.report import write_report
 from pipelines.results import Data, Results, Round, Rule, flatten
-from pipelines.training.embed import embed, match_scorer
+from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.fit import Fitted, sampling_report
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
@@ -88,6 +89,7 @@ class Rounds:
             fitted = fitted.without_optimizer()
             vectors = embed(fitted.model, self._fits.final_data)
             evaluation = self._measure(match_scorer(vectors))
+            by_moment = self._measure_context(fitted, vectors)
         with (
             self.reporter.stage(f"round {number}: export, check against exact, publish"),
             self.store.staging() as staged,
@@ -117,6 +119,8 @@ class Rounds:
                     lengths=exported.lengths,
                 )
             )
+            if by_moment:
+                self._results["rounds"][-1]["by_moment"] = by_moment
             self._results["timings"] = self._earlier + self.reporter.timings
             if self._is_best(number):
                 self._promote(version, match_scorer(vectors))
@@ -168,6 +172,23 @@ class Rounds:
                 config=self.config.evaluation,
                 advance=advance,
             )
+
+    def _measure_context(self, fitted: Fitted, vectors: Vectors) -> dict[str, float]:
+        """Measure what the context is worth on the test interactions, where there is one."""
+        data = self._fits.final_data
+        if data.context_bags is None or not len(self._asked):
+            return {}
+        found = measure_context(
+            fitted.model,
+            data,
+            AskedAt.of(self.prepared.interactions("test"), users=self._asked),
+            vectors=vectors,
+            seen=self._seen,
+            config=self.config.evaluation,
+        )
+        figures = ", ".join(f"{value:.4f} {name}" for name, value in found.items())
+        self.reporter.say(f"  {self.config.evaluation.metric} by user and moment: {figures}")
+        return found
 
     @cached_property
     def _test(self) -> sparse.csr_array:

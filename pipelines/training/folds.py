@@ -20,6 +20,7 @@ from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
 from pipelines.training.past_events import PastEvents, expand, past_events
+from pipelines.training.queries import Queries
 from serving.search.index import Pairs, contains
 from towers.features.schema import History, Side
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
@@ -143,25 +144,28 @@ class FoldBatches:
         pasts = past_events(block, self.dataset.schema.histories)
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
-            yield self._batch(
-                users[chosen], fold[chosen], block=block, folds=folds, pasts=pasts, rng=rng
-            )
+            queries = Queries(users[chosen], fold[chosen], np.full(len(chosen), -1))
+            if self.dataset.context_bags is not None:
+                is_dropped = rng.random(len(chosen)) < self.config.context_dropout
+                queries = queries.by_moment(block, folds, is_dropped=is_dropped)
+            yield self._batch(queries, block=block, folds=folds, pasts=pasts, rng=rng)
 
     def _batch(
         self,
-        places: NDArray[np.int64],
-        fold: NDArray[np.int64],
+        queries: Queries,
         *,
         block: Block,
         folds: NDArray[np.int64],
         pasts: Mapping[str, PastEvents],
         rng: np.random.Generator,
     ) -> Arrays:
-        """Assemble the batch of queries (the block's user places[i] without its fold fold[i])."""
+        """Assemble the batch of some queries, whose history is without their folds."""
+        places, fold = queries.places, queries.folds
         matrix, users = block.matrix, block.users[places]
         query, entry = expand(matrix, places)
         item = matrix.indices[entry].astype(np.int64)
-        is_positive = folds[entry] == fold[query]
+        in_fold = folds[entry] == fold[query]
+        is_positive = in_fold & queries.are_at(block.moments()[entry], query)
         kept = is_positive & self._kept(item, rng)
         shared, source = self.sampler.draw(rng)
         mined = self._mined(users, shared, rng)
@@ -172,19 +176,19 @@ class FoldBatches:
         n_positive = int(kept.sum())
         mined_item, rest = _filled(mined, codes[n_positive + len(shared) :])
         explicit_item, _ = _filled(explicit, rest)
-        is_context = folds[entry] < fold[query] if self._only_past else ~is_positive
+        is_context = folds[entry] < fold[query] if self._only_past else ~in_fold
         remembers = self._remembers(len(users), rng)
         is_past = is_context & remembers[query]
         past: dict[str | None, Pairs] = {None: (query[is_past], item[is_past])}
         if pasts:
             begins = np.full(len(users), np.inf)
             if self._only_past:
-                np.minimum.at(begins, query[is_positive], block.times()[entry[is_positive]])
+                np.minimum.at(begins, query[in_fold], block.times()[entry[in_fold]])
             begins[~remembers] = -np.inf
-            positives = query[is_positive], item[is_positive]
+            positives = query[in_fold], item[in_fold]
             for name, events in pasts.items():
                 past[name] = events.before(begins, places, positives=positives)
-        bags = self._bags(users, past, items, rng=rng)
+        bags = self._bags(users, past, items, moments=queries.moments, rng=rng)
         return bags | {
             "n_queries": np.int64(len(users)),
             "item_popularity": self.dataset.interactions.item_counts[items].astype(np.float32),
@@ -251,6 +255,7 @@ class FoldBatches:
         past: Mapping[str | None, Pairs],
         items: NDArray[np.int64],
         *,
+        moments: NDArray[np.int64],
         rng: np.random.Generator,
     ) -> Arrays:
         """Build the bags of the queries and the items over the rows that the batch touches.
@@ -259,6 +264,12 @@ class FoldBatches:
         """
         user_at, user_row, user_x = self._take("user", users, rng)
         item_at, item_row, item_x = self._take("item", items, rng)
+        if self.dataset.context_bags is not None:
+            asked = np.flatnonzero(moments >= 0)
+            at, entry = expand(self.dataset.context_bags, moments[asked])
+            user_at = np.concatenate([user_at, asked[at]])
+            user_row = np.concatenate([user_row, self.dataset.context_bags.indices[entry]])
+            user_x = np.concatenate([user_x, self.dataset.context_bags.data[entry]])
         for history in self.dataset.schema.histories:
             pairs = past[None if history.behaviours is None else history.name]
             past_at, past_row, past_x = self._past(history, *pairs, len(users))

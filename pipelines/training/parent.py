@@ -137,7 +137,7 @@ def _check_settings(manifest: Manifest, config: RunConfig) -> tuple[History, ...
         ConfigError: the message names what differs.
     """
     where = f"version {manifest.version}"
-    kept = {name: manifest.config.get(name) for name in ("data", "user", "item")}
+    kept = {name: manifest.config.get(name) for name in ("data", "user", "item", "context")}
     before = parse(RunConfig, kept, where=where)
     histories = before.schema.histories
     before, now = (_with_histories_of(one, histories) for one in (before, config))
@@ -161,7 +161,7 @@ def _differences(before: Schema, after: Schema) -> list[str]:
         columns = before.id_column(side), after.id_column(side)
         if columns[0] != columns[1]:
             found.append(f"the {side} id was {columns[0]!r}, is {columns[1]!r}")
-        old, new = ({f.name: f for f in schema.features(side)} for schema in (before, after))
+        old, new = ({f.name: f for f in schema.tower_features(side)} for schema in (before, after))
         found += [f"{side} feature {name!r} is gone" for name in sorted(old.keys() - new.keys())]
         found += [f"{side} feature {name!r} is new" for name in sorted(new.keys() - old.keys())]
         for name in sorted(old.keys() & new.keys()):

@@ -107,6 +107,7 @@ class RoundFits:
             items=self._prepared.items,
             interactions=self._prepared.interactions(*parts),
             earlier=self._parent.vocabulary if self._parent else None,
+            contexts=self._prepared.contexts,
         )
 
     def fit(self, number: int, *, versions: Sequence[int]) -> tuple[Fitted, tuple[Record, ...]]:

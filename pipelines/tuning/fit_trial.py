@@ -102,4 +102,5 @@ class TrialFits:
             users=self._prepared.users,
             items=self._prepared.items,
             interactions=self._prepared.interactions("train"),
+            contexts=self._prepared.contexts,
         )

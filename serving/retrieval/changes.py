@@ -46,6 +46,8 @@ def check_change(
         for history, column in parts.history_columns.items():
             if column is None:
                 columns.pop(history, None)
+        for feature in parts.schema.context_features:
+            columns.pop(feature.name, None)  # of a query, not of a user
     names = columns | {column: column for column in catalogue.columns}
     given = [{names.get(key, key): value for key, value in one.items()} for one in upsert]
     inputs = {columns[name]: input for name, input in tower.inputs.items() if name in columns}

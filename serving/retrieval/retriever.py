@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from serving.retrieval.answers import answer
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.changes import Change, apply_change, check_change
+from serving.retrieval.explanation.active_features import raw_features
 from serving.retrieval.explanation.explain import Explanation, Given, explain
 from serving.retrieval.explanation.importance import FieldImportance, draw_users, explain_fields
 from serving.retrieval.parts import OpenIndex, Parts, find_direction
@@ -90,7 +91,7 @@ class Retriever:
             direction: u2i, i2i, u2u or i2u.
             id: a user or an item of the version. In i2i and u2u it is left out of its own answer.
             features: raw values by the schema's names, for any user or item; a history is a list
-                of item ids.
+                of item ids. Beside the id of a user, features of the context alone.
             k: how many; fewer come only where no more are left.
             exclude: ids of targets to leave out; unknown ones do no harm.
             exclude_seen: in u2i, leave out the items that the user has seen in training, positive
@@ -178,15 +179,7 @@ class Retriever:
         if where is not None:
             where = parse_filter(where)
             self.catalogue(chosen.target).check_filter(where)
-        if (ids is None) == (features is None):
-            raise QueryError(
-                f"query: expected either the id or the features of the {chosen.source}, received "
-                f"{'neither' if ids is None else 'both'}"
-            )
-        if ids is not None:
-            packed, rows = None, self.parts.known_rows(chosen.source, ids)
-        else:
-            packed, rows = self._described(chosen.source, features or {})
+        packed, rows = self._sources(chosen.source, ids, features)
         return Question(
             direction=chosen,
             rows=rows,
@@ -316,6 +309,35 @@ class Retriever:
     def index_sizes(self) -> dict[str, int]:
         """How many targets each direction finds, by its name."""
         return {name: self.parts.index(name).size for name in DIRECTIONS}
+
+    def _sources(
+        self,
+        side: Side,
+        ids: Sequence[int | str] | None,
+        features: Mapping[str, Sequence[Any]] | None,
+    ) -> tuple[Mapping[str, NDArray[Any]] | None, Rows]:
+        """Find sources by id, and pack their features where those stored do not do.
+
+        Raises:
+            QueryError: there is neither an id nor features, or both, and not of the context alone.
+        """
+        context = [one.name for one in self.parts.schema.context_features if side == "user"]
+        both = ids is not None and features is not None
+        if (both and not (features and set(features) <= set(context))) or (
+            ids is None and features is None
+        ):
+            beside = f"; beside an id, only features of the context {context}" if context else ""
+            raise QueryError(
+                f"query: expected either the id or the features of the {side}, received "
+                f"{'both' if both else 'neither'}{beside}"
+            )
+        if ids is None:
+            return self._described(side, features or {})
+        rows = self.parts.known_rows(side, ids)
+        if not features:
+            return None, rows
+        known = raw_features(self.parts, side, rows)
+        return self.tower(side).pack({**known, **features}, size=len(rows)), rows
 
     def _described(
         self, side: Side, columns: Mapping[str, Sequence[Any]]

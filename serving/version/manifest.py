@@ -115,10 +115,15 @@ class Manifest(Provenance):
             }
             features = {
                 side: parse(Features, given, where=f"{MANIFEST}: config.{side}")
-                for side in ("user", "item")
+                for side in ("user", "item", "context")
                 if (given := self.config.get(side)) is not None
             }
-            return Schema.of(**ids, user=features.get("user"), item=features.get("item"))
+            return Schema.of(
+                **ids,
+                user=features.get("user"),
+                item=features.get("item"),
+                context=features.get("context"),
+            )
         except (ConfigError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(
                 f"{MANIFEST}: expected the features of a run in `config`, received {error}; "

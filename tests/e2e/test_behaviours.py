@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from pipelines.config import RunConfig
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
 from tests.made_once import made_once
+from tests.serving.server.api_support import running_api
+from towers.errors import QueryError
 from towers.typed import parse
 
 pytestmark = pytest.mark.slow
@@ -46,6 +49,12 @@ CONFIG: dict[str, Any] = {
             {"kind": "categorical", "column": "kind"},
         ]
     },
+    "context": {
+        "features": [
+            {"kind": "categorical", "column": "hour"},
+            {"kind": "numeric", "column": "warmth", "scale": "none"},
+        ]
+    },
     "model": {"embedding_dim": 8},
     "split": {"test_fraction": 0.2, "validation_fraction": 0.0},
     "training": {"epochs": 1, "rounds": 0, "negatives": {"uniform": 8}},
@@ -65,7 +74,11 @@ def make_events() -> pd.DataFrame:
         if rng.random() < share
     ]
     frame = pd.DataFrame(rows, columns=["user_id", "item_id", "did"])
-    return frame.assign(at=rng.permutation(len(frame)).astype(float))
+    return frame.assign(
+        at=rng.permutation(len(frame)).astype(float),
+        hour=rng.choice([7, 12, 20], len(frame)),
+        warmth=np.where(rng.random(len(frame)) < 0.5, np.nan, rng.normal(size=len(frame)).round(1)),
+    )
 
 
 EVENTS = make_events()
@@ -111,6 +124,60 @@ def test_a_user_is_what_its_histories_say(retriever: Retriever, user: int) -> No
         fewer = features(user) | {name: []}
         other = retriever.retrieve("u2i", features=fewer, k=N_ITEMS)
         assert not np.allclose(np.sort(by_id["score"]), np.sort(other["score"]), rtol=1e-3)
+
+
+def test_a_context_comes_with_the_request(retriever: Retriever) -> None:
+    moment = {"hour": 12, "warmth": 0.7}
+    plain = retriever.retrieve("u2i", id=3, k=N_ITEMS, exclude_seen=True)
+    asked = retriever.retrieve("u2i", id=3, features=moment, k=N_ITEMS, exclude_seen=True)
+    described = retriever.retrieve("u2i", features=features(3) | moment, k=N_ITEMS)
+    assert set(asked["id"]) == set(plain["id"])
+    assert not np.allclose(np.sort(asked["score"]), np.sort(plain["score"]), rtol=1e-3)
+    found = described.set_index("id")["score"].loc[asked["id"]]
+    np.testing.assert_allclose(asked["score"], found, rtol=1e-4, atol=1e-5)
+    text = retriever.retrieve("u2i", id=3, features=moment | {"hour": "12"}, k=N_ITEMS)
+    np.testing.assert_allclose(text["score"], described["score"], rtol=1e-4, atol=1e-5)
+    best = described["id"].iloc[0]
+    source = {"features": features(3) | moment}
+    explained = retriever.explain("u2i", source=source, target={"id": best})
+    assert explained.score == pytest.approx(float(described["score"].iloc[0]), rel=1e-4, abs=1e-5)
+    assert {"hour", "warmth"} <= {name.field for name in explained.source}
+    for wrong in ({"hour": 12, "history": []}, {}):
+        with pytest.raises(QueryError, match=r"received both; .* context \['hour', 'warmth'\]"):
+            retriever.ask("u2i", ids=[3], features={name: [x] for name, x in wrong.items()})
+    with pytest.raises(QueryError, match="received both"):
+        retriever.ask("i2i", ids=["item 3"], features={"hour": [12]})
+
+
+def test_the_figures_by_moment_are_those_of_requests(retriever: Retriever) -> None:
+    bought = EVENTS[EVENTS["did"] == "buy"].sort_values("at")
+    test = bought.iloc[round(len(bought) * 0.8) :].fillna({"warmth": "none"})
+    recalls: dict[str, list[float]] = {"with context": [], "without context": []}
+    key: Any
+    for key, wanted in test.groupby(["user_id", "hour", "warmth"]):
+        user, hour, warmth = key
+        moment = {"hour": hour, "warmth": None if warmth == "none" else warmth}
+        for name, asked in (("with context", moment), ("without context", None)):
+            found = retriever.retrieve("u2i", id=user, features=asked, k=5, exclude_seen=True)
+            recalls[name].append(len(set(found["id"]) & set(wanted["item_id"])) / len(wanted))
+    figures = json.loads(retriever.bundle.metrics.read_text(encoding="utf-8"))
+    by_moment = figures["rounds"][0]["by_moment"]
+    assert by_moment == pytest.approx({name: np.mean(each) for name, each in recalls.items()})
+
+
+def test_a_server_takes_the_context_beside_an_id_or_features(
+    retriever: Retriever, tmp_path: Path
+) -> None:
+    moment = {"hour": 12, "warmth": 0.7}
+    by_features = {"features": features(3), "context": moment}
+    with running_api(retriever.bundle.path.parents[1], journal=tmp_path / "journal") as api:
+        body = {"sources": [{"id": 3, "context": moment}, {"id": 3}, by_features], "k": 5}
+        answers = api.post("/v1/retrieve/u2i/batch", body).json()["answers"]
+        alone = api.post("/v1/retrieve/u2i", {"id": 3, "context": moment, "k": 5}).json()["results"]
+    scores = [[result["score"] for result in answer] for answer in answers]
+    np.testing.assert_allclose(scores[0], scores[2], rtol=1e-4, atol=1e-5)
+    assert not np.allclose(scores[0], scores[1], rtol=1e-3)
+    assert [result["id"] for result in alone] == [one["id"] for one in answers[0]]
 
 
 def test_scores_are_explained_by_every_history(retriever: Retriever) -> None:

@@ -115,7 +115,7 @@ def write(folder: Path, tables: dict[str, pd.DataFrame], tiny: Tiny, *, suffix: 
 
 def spaces(schema: Schema, users: pd.DataFrame, items: pd.DataFrame) -> dict[str, Any]:
     """The tokens of every feature."""
-    ones = {
+    ones: dict[str, Any] = {
         "user_counts": np.ones(len(users), np.int64),
         "item_counts": np.ones(len(items), np.int64),
     }

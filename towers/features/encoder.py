@@ -50,7 +50,7 @@ class Encoder(tf.Module):
         """
         super().__init__(name=f"{side}_encoder")
         self.n_rows = vocabulary.n_rows
-        self._features = schema.features(side)
+        self._features = schema.tower_features(side)
         self._inputs = input_dtypes(schema, vocabulary, side=side)
         self._columns: dict[str, tf.Module] = {}
         for feature in self._features:

@@ -23,6 +23,8 @@ def grow_vocabulary(
     items: pd.DataFrame,
     user_counts: NDArray[np.int64],
     item_counts: NDArray[np.int64],
+    contexts: pd.DataFrame | None = None,
+    context_counts: NDArray[np.int64] | None = None,
 ) -> Vocabulary:
     """Give rows to the tokens that the training interactions show for the first time.
 
@@ -39,13 +41,21 @@ def grow_vocabulary(
         items: one row an item, likewise.
         user_counts: the number of training interactions of each user, [n_users].
         item_counts: the same of each item, [n_items].
+        contexts: one row a moment, with the columns of the context, where there is one.
+        context_counts: the number of training interactions of each moment, [n_moments].
 
     Raises:
         DataError: a column holds text where the vocabulary holds integers, or ids are of another
             type.
     """
     seen = fit_vocabulary(
-        schema, users=users, items=items, user_counts=user_counts, item_counts=item_counts
+        schema,
+        users=users,
+        items=items,
+        user_counts=user_counts,
+        item_counts=item_counts,
+        contexts=contexts,
+        context_counts=context_counts,
     )
     spaces: dict[str, Space] = {}
     ids = {f"{side}.{schema.id_input(side)}" for side in SIDES}

@@ -50,7 +50,7 @@ class Input:
 def input_dtypes(schema: Schema, vocabulary: Vocabulary, *, side: Side) -> dict[str, Input]:
     """List the inputs of one side by name."""
     types: dict[str, tuple[Any, int]] = {}
-    for feature in schema.features(side):
+    for feature in schema.tower_features(side):
         if isinstance(feature, Numeric):
             types[feature.name] = (np.float32, 1)
             continue
@@ -69,7 +69,7 @@ def describe_inputs(
     """Say how the inputs of a tower are read, whose NumPy types and ranks are known by name."""
     ids = {schema.id_input(side)}
     separators: dict[str, str] = {}
-    for feature in schema.features(side):
+    for feature in schema.tower_features(side):
         if isinstance(feature, History):
             ids.add(feature.name)
         elif isinstance(feature, MultiValued):

@@ -158,14 +158,24 @@ class Features:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Schema:
-    """What the two towers read: the id column and the features of users and of items."""
+    """What the two towers read: the id column and the features of users and of items.
+
+    The user tower reads the context of a query, too.
+    """
 
     user_id: str
     item_id: str
     user: Features
     item: Features
+    context: Features | None = None
 
     def __post_init__(self) -> None:
+        if any(not isinstance(one, Categorical | Numeric) for one in self.context_features):
+            raise ConfigError(
+                "context.features: expected features of kind categorical or numeric, received "
+                f"{sorted({one.kind for one in self.context_features})}; a list or a history "
+                "belongs to user.features"
+            )
         for side in ("user", "item"):
             self._check_side(side)
         if self.histories and self.item_id_feature is None:
@@ -185,7 +195,13 @@ class Schema:
 
     @classmethod
     def of(
-        cls, *, user_id: str, item_id: str, user: Features | None, item: Features | None
+        cls,
+        *,
+        user_id: str,
+        item_id: str,
+        user: Features | None,
+        item: Features | None,
+        context: Features | None = None,
     ) -> Schema:
         """The schema; without features, users are their history and items their id."""
         return cls(
@@ -193,20 +209,30 @@ class Schema:
             item_id=item_id,
             user=user or Features(features=(History(),)),
             item=item or Features(features=(Categorical(column=item_id),)),
+            context=context,
         )
 
     def features(self, side: Side) -> tuple[Feature, ...]:
         """The features of `side`, in the order in which the schema lists them."""
         return (self.user if side == "user" else self.item).features
 
+    def tower_features(self, side: Side) -> tuple[Feature, ...]:
+        """What the tower of `side` reads: for users, the context of a query too."""
+        return self.features(side) + (self.context_features if side == "user" else ())
+
+    @property
+    def context_features(self) -> tuple[Feature, ...]:
+        """The features of the moment at which a user asks."""
+        return () if self.context is None else self.context.features
+
     def input_names(self, side: Side) -> list[str]:
         """The names of the inputs of `side`, weights included."""
         return [name for name, _ in self._inputs(side)]
 
     def columns(self, side: Side) -> dict[str, str]:
-        """The column of each input of `side` by its name; a history has none."""
-        histories = {history.name for history in self.histories if side == "user"}
-        return {name: column for name, column in self._inputs(side) if name not in histories}
+        """The column of each input of `side` in its table; histories and context have none."""
+        others = {one.name for one in (*self.histories, *self.context_features) if side == "user"}
+        return {name: column for name, column in self._inputs(side) if name not in others}
 
     def id_column(self, side: Side) -> str:
         """The column that holds the ids of `side`."""
@@ -248,7 +274,7 @@ class Schema:
 
     def _inputs(self, side: Side) -> list[tuple[str, str]]:
         """Each input's name and column: those of the features, then those of weights."""
-        features = self.features(side)
+        features = self.tower_features(side)
         weights = [
             (feature.weights_name, feature.weights)
             for feature in features

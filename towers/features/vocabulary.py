@@ -129,6 +129,8 @@ def fit_vocabulary(
     items: pd.DataFrame,
     user_counts: NDArray[np.int64],
     item_counts: NDArray[np.int64],
+    contexts: pd.DataFrame | None = None,
+    context_counts: NDArray[np.int64] | None = None,
 ) -> Vocabulary:
     """Give rows to what the training interactions show.
 
@@ -141,6 +143,8 @@ def fit_vocabulary(
         items: one row an item, likewise.
         user_counts: the number of training interactions of each user, [n_users].
         item_counts: the same of each item, [n_items].
+        contexts: one row a moment, with the columns of the context, where there is one.
+        context_counts: the number of training interactions of each moment, [n_moments].
     """
     spaces: dict[str, Space] = {}
     n_rows = 0
@@ -157,6 +161,12 @@ def fit_vocabulary(
             column = table[feature.column]
             space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=own)
             spaces[space_of(feature, side=side, schema=schema)] = space
+            n_rows += size
+    if contexts is not None and context_counts is not None:
+        for feature in schema.context_features:
+            column, is_seen = contexts[feature.column], context_counts > 0
+            space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=None)
+            spaces[space_of(feature, side="user", schema=schema)] = space
             n_rows += size
     for history in schema.histories:
         if history.vectors == "own" and schema.item_id_feature is not None:

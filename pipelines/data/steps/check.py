@@ -18,9 +18,9 @@ from pipelines.data.columns.times import TimeReading
 from pipelines.data.steps.chunks import Chunks
 from pipelines.data.steps.files import ROW, checked_file, write_by_block, write_faults, write_rows
 from pipelines.data.steps.hashing import blocks_of, draws, hash_ids
-from pipelines.data.steps.parse import parse_interactions
+from pipelines.data.steps.parse import context_column, parse_interactions
 from pipelines.spark.tasks import Outcome
-from towers.features.schema import SIDES, Side
+from towers.features.schema import SIDES, Numeric, Side
 
 MOST_NAMES = 20
 """How many names of other behaviours a chunk gives, those that come most often."""
@@ -67,6 +67,7 @@ class CheckChunk:
             id_kinds=self.keys.id_kinds,
             known_ids={side: read_ids(path) for side, path in self.keys.known_ids.items()},
             times=self.times,
+            context=self.chunks.context,
         )
         start = self.chunks.start(number)
         rejects = parsed.rejects
@@ -113,6 +114,9 @@ class CheckChunk:
             "is_target": pa.bool_(),
             "draw": pa.uint64(),
         }
+        for place, feature in enumerate(self.chunks.context):
+            kind = pa.float64() if isinstance(feature, Numeric) else pa.string()
+            fields[context_column(place)] = kind
         return pa.schema(list(fields.items()))
 
 

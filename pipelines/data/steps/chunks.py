@@ -16,6 +16,7 @@ from pipelines.data.faults.rejects import Rejects
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.source import Rows, Source
 from pipelines.data.steps.parse import parse_values, table_columns
+from towers.features.schema import Feature
 
 INTERACTIONS, TEST = "interactions", "test"
 """What tables of interactions are called."""
@@ -34,6 +35,8 @@ class Chunks:
     chunk_rows: int
     behaviours: Behaviours
     """What users do, by name."""
+    context: tuple[Feature, ...] = ()
+    """The features of the moment that the interactions have."""
 
     @property
     def name(self) -> str:
@@ -63,7 +66,7 @@ class Chunks:
     @property
     def columns(self) -> list[str]:
         """The columns that have a meaning."""
-        return list(dict.fromkeys(table_columns(self.table)))
+        return list(dict.fromkeys(table_columns(self.table, self.context)))
 
     def sample_ids(self, column: str) -> IdColumn:
         """Read ids until they tell whether all of them are integers or text.

@@ -15,6 +15,8 @@ from uuid import uuid4
 import duckdb
 import pandas as pd
 
+from pipelines.data.steps.files import write_rows
+
 MEMORY = "1GiB"
 """How much memory DuckDB may use; it writes what needs more to disk."""
 
@@ -101,6 +103,25 @@ def first_seen(checked: Sequence[Sequence[Path]], *, column: str, scratch: Path)
         names = [list(map(str, paths)) for paths in checked]
         ids: pd.Series = connection.sql(query, params=names).to_arrow_table()["id"].to_pandas()
     return ids
+
+
+def write_moments(
+    checked: Sequence[Path], path: Path, *, columns: Sequence[str], scratch: Path
+) -> pd.DataFrame:
+    """Number the distinct contexts of checked rows from 0, and write them where steps find them.
+
+    Their order is that of their values, so that it depends on nothing else.
+    """
+    names = ", ".join(columns)
+    query = (
+        f"SELECT (row_number() OVER (ORDER BY {names}) - 1)::INTEGER AS moment, {names} "
+        f"FROM (SELECT DISTINCT {names} FROM read_parquet($checked)) ORDER BY moment"
+    )
+    with connect(scratch) as database:
+        found = database.sql(query, params={"checked": list(map(str, checked))}).to_arrow_table()
+    write_rows(path, found)
+    moments: pd.DataFrame = found.to_pandas()
+    return moments.drop(columns="moment")
 
 
 def _slice_of(extremes: tuple[float | None, float | None]) -> str:

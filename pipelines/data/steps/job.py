@@ -22,7 +22,7 @@ from pipelines.data.inputs import Inputs
 from pipelines.data.split import Split
 from pipelines.data.steps.check import CheckChunk, Keys, write_ids
 from pipelines.data.steps.chunks import INTERACTIONS, TEST, Chunks
-from pipelines.data.steps.database import find_places, first_seen
+from pipelines.data.steps.database import find_places, first_seen, write_moments
 from pipelines.data.steps.files import (
     ROW,
     checked_file,
@@ -31,7 +31,7 @@ from pipelines.data.steps.files import (
     settled_file,
     write_by_block,
 )
-from pipelines.data.steps.parse import duplicate
+from pipelines.data.steps.parse import context_column, duplicate
 from pipelines.data.steps.settle import SettleBlock
 from pipelines.data.steps.store import Cuts, StoreBlock
 from pipelines.progress import Reporter
@@ -133,12 +133,28 @@ class Job:
             )
         return checked
 
+    def write_moments(self) -> pd.DataFrame | None:
+        """Write the distinct contexts of all rows; one row each, by the columns of the context."""
+        context = self.tables[INTERACTIONS].context
+        if not context:
+            return None
+        paths = [path for name in self.tables for path in self._checked(name)]
+        names = [context_column(place) for place in range(len(context))]
+        found = write_moments(paths, self._moments, columns=names, scratch=self.work)
+        return found.set_axis([feature.column for feature in context], axis=1)
+
+    @property
+    def _moments(self) -> Path:
+        return self.work / "moments.parquet"
+
     def settle(self, keys: Keys, checked: Checked, *, ids: Mapping[Side, Path]) -> Settled:
         """Settle every block, and remove the checked rows."""
         step = SettleBlock(
             chunks={name: table.n_chunks for name, table in self.tables.items()},
             repeated={name: len(found.reasons) - 1 for name, found in checked.items()},
             has_events=self.tables[INTERACTIONS].table.event is not None,
+            moments=self._moments if self.tables[INTERACTIONS].context else None,
+            n_context=len(self.tables[INTERACTIONS].context),
             keys=keys,
             ids=ids,
             folder=self.work,

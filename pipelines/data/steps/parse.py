@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,9 @@ from pipelines.data.columns.parsed import Parsed, parse_numbers
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.faults.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
-from towers.features.reading import read_tokens
-from towers.features.schema import Side
+from towers.features.reading import read_numbers, read_tokens
+from towers.features.schema import Feature, Numeric, Side
+from towers.features.values import MISSING_STRING
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,10 +34,28 @@ class ParsedInteractions:
     """How many rows have each name that is not that of a behaviour."""
 
 
-def table_columns(table: InteractionsTable) -> list[str]:
+def table_columns(table: InteractionsTable, context: Sequence[Feature]) -> list[str]:
     """List the columns that a table of interactions must have."""
     named = (table.user, table.item, table.timestamp, table.rating, table.event, table.weight)
-    return [column for column in named if column is not None]
+    return [column for column in named if column is not None] + [one.column for one in context]
+
+
+def read_context(source: Rows, context: Sequence[Feature]) -> dict[str, pd.Series]:
+    """Read the columns of the context by their place: text, or numbers; missing ones are null."""
+    columns: dict[str, pd.Series] = {}
+    for place, feature in enumerate(context):
+        values = source.column(feature.column)
+        if isinstance(feature, Numeric):
+            columns[context_column(place)] = pd.Series(read_numbers(values).values)
+        else:
+            texts = pd.Series(read_tokens(values, "text").values, dtype=object)
+            columns[context_column(place)] = texts.where(texts != MISSING_STRING, None)
+    return columns
+
+
+def context_column(place: int) -> str:
+    """What a column of the context is called in the files of steps."""
+    return f"context_{place}"
 
 
 def duplicate(table: InteractionsTable) -> Reason:
@@ -53,6 +72,7 @@ def parse_interactions(
     id_kinds: Mapping[Side, IdKind],
     known_ids: Mapping[Side, pd.Index],
     times: TimeReading | None,
+    context: Sequence[Feature] = (),
 ) -> ParsedInteractions:
     """Parse interactions, and collect the rows that are faulty by themselves.
 
@@ -63,6 +83,7 @@ def parse_interactions(
         id_kinds: whether ids are integers or text.
         known_ids: the ids of a side that has a table; an interaction with another is a fault.
         times: how times are read, if there are some.
+        context: the features of the moment that the table has.
     """
     rejects = Rejects(len(source.frame))
     columns: dict[str, pd.Series] = {}
@@ -77,7 +98,7 @@ def parse_interactions(
             rejects.add(known < 0, f"{name} not in the {side}s table", columns=[name])
             columns[f"{side}_row"] = pd.Series(known)
     values = parse_values(source, table, behaviours=behaviours, times=times, rejects=rejects)
-    rows = pd.DataFrame(columns | values, copy=False)
+    rows = pd.DataFrame(columns | values | read_context(source, context), copy=False)
     others = pd.Series(dtype=np.int64)
     unnamed = rejects.good & (rows["behaviour"].to_numpy() < 0)
     if table.event is not None and unnamed.any():

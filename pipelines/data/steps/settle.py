@@ -14,18 +14,21 @@ from pipelines.data.steps.check import Keys
 from pipelines.data.steps.chunks import INTERACTIONS, TEST
 from pipelines.data.steps.database import connect
 from pipelines.data.steps.files import checked_file, settled_file, whole_file, write_faults
+from pipelines.data.steps.parse import context_column
 from pipelines.spark.tasks import Outcome
 from towers.features.schema import SIDES, Side
 
 GIVEN = """
 SELECT {is_test} AS is_test, {rows}, timestamp, position, weight, draw, behaviour,
-    is_target
+    is_target, {moment} AS moment
 FROM read_parquet(${table}) AS checked {joins}
 WHERE block = $block
 """
 """The good rows of a table, with users and items by row."""
 
-COLUMNS = "is_test, user_row, item_row, timestamp, position, weight, draw, behaviour, is_target"
+COLUMNS = (
+    "is_test, user_row, item_row, timestamp, position, weight, draw, behaviour, is_target, moment"
+)
 
 JUDGED = """
 CREATE TEMP TABLE judged AS
@@ -105,6 +108,10 @@ class SettleBlock:
     """The code of the reason for a repeated row, by table."""
     has_events: bool
     """Whether rows of several behaviours at one time do not repeat each other."""
+    moments: Path | None
+    """The contexts by moment; see `write_moments`. None where there is no context."""
+    n_context: int
+    """How many columns the context has."""
     keys: Keys
     ids: Mapping[Side, Path]
     """The ids of each side with their rows."""
@@ -143,9 +150,19 @@ class SettleBlock:
             f"JOIN read_parquet(${side}s) AS {side}s ON {side}s.id = checked.{side}_id"
             for side in unknown
         ]
+        moment = "0"
+        if self.moments is not None:
+            names = [context_column(place) for place in range(self.n_context)]
+            same = [f"moments.{name} IS NOT DISTINCT FROM checked.{name}" for name in names]
+            joins.append(f"JOIN read_parquet($moments) AS moments ON {' AND '.join(same)}")
+            moment = "moments.moment"
         return "UNION ALL".join(
             GIVEN.format(
-                table=name, is_test=name == TEST, rows=", ".join(rows), joins=" ".join(joins)
+                table=name,
+                is_test=name == TEST,
+                rows=", ".join(rows),
+                joins=" ".join(joins),
+                moment=moment,
             )
             for name in self.chunks
         )
@@ -161,7 +178,8 @@ class SettleBlock:
             for side, path in self.ids.items()
             if side not in self.keys.known_ids
         }
-        return {"block": number, **tables, **sides}
+        moments = {} if self.moments is None else {"moments": str(self.moments)}
+        return {"block": number, **tables, **sides, **moments}
 
     def _write_repeated(self, database: duckdb.DuckDBPyConnection, number: int) -> None:
         """Write where the rows are that repeat another."""

@@ -53,7 +53,7 @@ KNOWN = """EXISTS (
 )"""
 
 STORED = f"""
-SELECT user_row, item_row, timestamp, behaviour, is_positive, is_moved,
+SELECT user_row, item_row, timestamp, behaviour, moment, is_positive, is_moved,
     CASE WHEN is_positive THEN greatest(weight, max(weight) FILTER (is_target) OVER pair)
     ELSE weight END AS weight,
     CASE WHEN is_moved THEN {TRAIN} ELSE part END AS part

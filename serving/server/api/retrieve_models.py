@@ -69,6 +69,16 @@ class Source(RequestModel):
         return self
 
 
+@checked_dataclass(frozen=True, kw_only=True, config=REQUEST | ONE_OF)
+class Asking(Source):
+    """A user or an item, and the moment at which a user asks."""
+
+    context: Annotated[
+        Values | None,
+        Field(description="Of a user, features of the moment by name, beside its id or features."),
+    ] = None
+
+
 @checked_dataclass(frozen=True, kw_only=True, config=REQUEST)
 class Options(RequestModel):
     """Which targets are wanted."""
@@ -105,7 +115,7 @@ class Options(RequestModel):
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=REQUEST | ONE_OF)
-class Query(Source, Options):
+class Query(Asking, Options):
     """One user or item, and which targets are wanted for it."""
 
 
@@ -113,7 +123,7 @@ class Query(Source, Options):
 class BatchQuery(Options):
     """Several users or items, and which targets are wanted for each."""
 
-    sources: Many[Source] = Field(min_length=1, description="The server has a limit of its own.")
+    sources: Many[Asking] = Field(min_length=1, description="The server has a limit of its own.")
 
 
 class Result(TypedDict):

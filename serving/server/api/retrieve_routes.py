@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -22,13 +22,13 @@ from serving.server.api.request_values import check_lists
 from serving.server.api.retrieve_models import (
     Answer,
     Applied,
+    Asking,
     BatchAnswer,
     BatchQuery,
     DirectionName,
     Options,
     Query,
     Result,
-    Source,
 )
 from serving.server.api.table_json import plain_records
 from serving.server.errors import TooLargeError
@@ -82,7 +82,7 @@ async def retrieve_batch(
 
 
 async def _find(
-    core: ServerCore, served: Served, direction: str, *, sources: Sequence[Source], options: Options
+    core: ServerCore, served: Served, direction: str, *, sources: Sequence[Asking], options: Options
 ) -> tuple[list[list[Result]], Applied]:
     """Ask for all sources; answers the results of each, and what was applied.
 
@@ -145,7 +145,7 @@ async def _results(
 
 
 def _ask(
-    retriever: Retriever, direction: str, sources: Sequence[Source], options: Options
+    retriever: Retriever, direction: str, sources: Sequence[Asking], options: Options
 ) -> list[_Part]:
     """Make the questions: one about the sources with an id, one about those with features.
 
@@ -165,18 +165,25 @@ def _ask(
     parts = []
     known = {place: source.id for place, source in enumerate(sources) if source.id is not None}
     if known:
-        parts.append(_Part(list(known), ask(ids=list(known.values()))))
+        moments = _join([sources[place].context or {} for place in known]) or None
+        parts.append(_Part(list(known), ask(ids=list(known.values()), features=moments)))
     described = {
-        place: source.features
+        place: {**source.features, **(source.context or {})}
         for place, source in enumerate(sources)
         if source.features is not None
     }
     if described:
         tower = retriever.tower(find_direction(direction).source)
-        names = dict.fromkeys(chain(*described.values())) or tower.inputs
-        features = {name: [given.get(name) for given in described.values()] for name in names}
+        nothing = {name: [None] * len(described) for name in tower.inputs}
+        features = _join(list(described.values())) or nothing
         parts.append(_Part(list(described), ask(features=features)))
     return parts
+
+
+def _join(given: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The features of several sources by name; what one does not give is missing."""
+    names = dict.fromkeys(chain.from_iterable(given))
+    return {name: [one.get(name) for one in given] for name in names}
 
 
 def _applied(question: Question, options: Options) -> Applied:

@@ -144,7 +144,7 @@ def _describe_features(
 
 def _kinds(retriever: Retriever, side: Side) -> dict[str, Kind]:
     """The kind of each feature that the run's configuration names, and where weights are."""
-    features = retriever.parts.schema.features(side)
+    features = retriever.parts.schema.tower_features(side)
     kinds: dict[str, Kind] = {feature.name: feature.kind for feature in features}
     given = [f.weights_name for f in features if isinstance(f, MultiValued) and f.weights]
     return kinds | dict.fromkeys(given, "weights")

@@ -63,7 +63,8 @@ def store(
         user, item, part, weight = zip(*mine, strict=True) if mine else ((), (), (), ())
         positive = [i not in judged for i in item]
         codes = [int(not flag) for flag in positive]
-        columns = (user, item, weight, part, [None] * len(user), codes, positive)
+        nothing = [None] * len(user)
+        columns = (user, item, weight, part, nothing, codes, [0] * len(user), positive)
         arrays = [
             pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)
         ]
@@ -91,6 +92,7 @@ def held(
         weights=seen.data,
         behaviours=(~positive).astype(np.int8),
         positive=positive,
+        moments=np.zeros(seen.nnz, dtype=np.int32),
     )
     return HeldInteractions(
         _matrix(triples, parts, [item for item in range(N_ITEMS) if item not in judged]),

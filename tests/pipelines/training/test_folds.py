@@ -124,18 +124,21 @@ def test_queries_draw_what_their_users_have_turned_down() -> None:
     rng = np.random.default_rng(0)
     low = (rng.random(positives.shape) < 0.3) & (np.arange(N_USERS) % 3 > 0)[:, np.newaxis]
     weights = np.arange(1.0, low.size + 1).reshape(low.shape)
-    users, items = np.nonzero(low)
+    chosen, down = positives.tocoo(), np.nonzero(low)
+    users = np.concatenate([chosen.coords[0], down[0]]).astype(np.int64)
+    order = np.argsort(users, kind="stable")
+    is_positive = np.arange(len(users)) < chosen.nnz
     events = Events(
-        users=users,
-        items=items,
+        users=users[order],
+        items=np.concatenate([chosen.coords[1], down[1]]).astype(np.int64)[order],
         times=np.zeros(len(users)),
-        weights=weights[low].astype(np.float32),
-        behaviours=np.zeros(len(users), dtype=np.int8),
-        positive=np.zeros(len(users), dtype=np.bool_),
+        weights=np.concatenate([chosen.data, weights[low]]).astype(np.float32)[order],
+        behaviours=(~is_positive).astype(np.int8)[order],
+        positive=is_positive[order],
+        moments=np.zeros(len(users), dtype=np.int32),
     )
-    held = HeldInteractions(
-        positives, events=events, behaviours={"hide": Behaviour(role="negative")}
-    )
+    behaviours = {"buy": Behaviour(role="target"), "hide": Behaviour(role="negative")}
+    held = HeldInteractions(positives, events=events, behaviours=behaviours)
     dataset = dataclasses.replace(DATASET, interactions=held)
     batches = make_batches(dataset=dataset, negatives={"explicit": 5})
     drawn: dict[int, set[int]] = {user: set() for user in range(N_USERS)}

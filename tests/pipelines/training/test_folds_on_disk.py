@@ -42,6 +42,7 @@ def stored(folder: Path, *, n_blocks: int) -> Dataset:
         columns["timestamp"] = pa.nulls(rows.nnz, pa.float64())
         columns["is_positive"] = np.ones(rows.nnz, dtype=np.bool_)
         columns["behaviour"] = np.zeros(rows.nnz, dtype=np.int8)
+        columns["moment"] = np.zeros(rows.nnz, dtype=np.int32)
         write_block(block_file(folder, number), pa.table(columns))
     finish_blocks(
         folder,

@@ -72,6 +72,8 @@ def settle(
         chunks=dict.fromkeys(tables, 2),
         repeated=dict.fromkeys(tables, 4),
         has_events=has_events,
+        moments=None,
+        n_context=0,
         keys=Keys(
             id_kinds={"user": "text", "item": "integer"},
             known_ids={"item": folder / "items.parquet"},

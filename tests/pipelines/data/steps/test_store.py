@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         "weight": pa.float32(),
         "draw": pa.uint64(),
         "behaviour": pa.int8(),
+        "moment": pa.int32(),
         "is_target": pa.bool_(),
         "is_positive": pa.bool_(),
     }
@@ -45,7 +46,8 @@ def store(
     Rows of weight 0 are what is judged, and others positives.
     """
     found = [
-        dict(zip(SCHEMA.names, (*row, 0, row[5] > 0.0, row[5] > 0.0), strict=True)) for row in rows
+        dict(zip(SCHEMA.names, (*row, 0, 0, row[5] > 0.0, row[5] > 0.0), strict=True))
+        for row in rows
     ]
     write_rows(settled_file(folder, 7), pa.Table.from_pylist(found, schema=SCHEMA))
     (folder / "blocks").mkdir()
