@@ -33,7 +33,7 @@ from serving.retrieval.retriever import Retriever
 from serving.version.store import Store
 
 SINGLES, STEADY, RATE, SECONDS = 500, 2000, 200, 5
-START_S = 120
+START_S = 600
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def server(models: Path, *options: str) -> Iterator[dict[str, str]]:
     try:
         addresses = _addresses(process)
         stop = time.monotonic() + START_S
-        while httpx.get(f"{addresses['rest']}/readyz").status_code != httpx.codes.OK:
+        while not _is_ready(addresses["rest"]):
             if time.monotonic() > stop:
                 raise TimeoutError(f"no version was loaded within {START_S} s")
             time.sleep(0.2)
@@ -56,6 +56,14 @@ def server(models: Path, *options: str) -> Iterator[dict[str, str]]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _is_ready(rest: str) -> bool:
+    """Whether a server answers, and has a version."""
+    try:
+        return httpx.get(f"{rest}/readyz").status_code == httpx.codes.OK
+    except httpx.TimeoutException:  # it is busy loading
+        return False
 
 
 def _addresses(process: subprocess.Popen[str]) -> dict[str, str]:

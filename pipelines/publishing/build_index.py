@@ -81,7 +81,7 @@ def build_index(
         trial = min(trial, alone, key=lambda x: (x.best.surely < recall, x.best.cost_us))
     if trial.best.surely < recall:
         raise RecallGateError(_refusal(trial.best, recall=recall, k=k, n=len(queries.vectors)))
-    return Shells(tuple(trial.shells(lengths)), places), trial.settings
+    return Shells(tuple(trial.shells(distinct, lengths)), places), trial.settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,10 +103,10 @@ class _Trial:
         """The best at each cost, as lines of the report."""
         return [choice.setting(is_chosen=choice is self.best) for choice in self.bargains]
 
-    def shells(self, lengths: Vectors) -> Iterator[Shell]:
+    def shells(self, vectors: Vectors, lengths: Vectors) -> Iterator[Shell]:
         """The shells of vectors of these lengths, with the options chosen."""
         for shell, option, rows in zip(self.built, self.best.options, self.cuts, strict=True):
-            yield Shell(shell.take(option.settings), rows, float(lengths[rows[0]]))
+            yield Shell(shell.take(option.settings, vectors, rows), rows, float(lengths[rows[0]]))
 
 
 def _choose(

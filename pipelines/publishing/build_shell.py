@@ -109,7 +109,6 @@ class Asked:
 class BuiltShell:
     """A shell with the best of its trees, and the ways to search it that may be worth it."""
 
-    vectors: Vectors
     asked: Asked
     tree: ScannIndex | None
     """None where every vector is scored."""
@@ -119,16 +118,16 @@ class BuiltShell:
     def measured(self, some: Iterable[Option]) -> list[Option]:
         """Measure options with all queries."""
         return [
-            _score_all(self.vectors, self.asked)
+            dataclasses.replace(option, found=self.asked.present)
             if self.tree is None or option.settings.num_leaves is None
             else _measure(self.tree, option.settings, self.asked)
             for option in some
         ]
 
-    def take(self, settings: ScannSettings) -> ScannIndex:
-        """The index that searches in one of the ways."""
+    def take(self, settings: ScannSettings, vectors: Vectors, rows: Rows) -> ScannIndex:
+        """The index that searches in one of the ways; the shell has `rows` of `vectors`."""
         if self.tree is None or settings.num_leaves is None:
-            return ScannIndex.build(self.vectors, settings)
+            return ScannIndex.build(vectors[rows], settings)
         return dataclasses.replace(self.tree, settings=settings)
 
 
@@ -147,14 +146,14 @@ def build_shell(
     size, some = len(vectors), asked.some
     every = _score_all(vectors, some)
     if size < max(FEWEST_FOR_TREE // 10, FEWEST, 4 * asked.k):
-        return BuiltShell(vectors, asked, None, [every])
+        return BuiltShell(asked, None, [every])
     tree, options = _best_tree(
         vectors, some, recall=recall, storage=storage, good_us=GOOD_SHARE * every.cost_us
     )
     few = FEWEST_FOR_TREE if storage == "float32" else 0
     if size <= max(few, EXACT_SHARE * n_all):
         options.append(every)
-    return BuiltShell(vectors, asked, tree, options)
+    return BuiltShell(asked, tree, options)
 
 
 def _best_tree(

@@ -7,6 +7,8 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from scann.proto.scann_pb2 import ScannConfig
 
 from serving.search.scann_index import ScannIndex, ScannSettings, Storage
 from towers.errors import BundleError, ConfigError
@@ -19,6 +21,14 @@ TREES = [dataclasses.replace(TREE, storage=storage) for storage in get_args(Stor
 @pytest.fixture(scope="module")
 def index() -> ScannIndex:
     return ScannIndex.build(VECTORS, TREE)
+
+
+@pytest.mark.parametrize(("num_leaves", "expected"), [(20, 100_000), (2000, 256_000)])
+def test_leaves_are_learned_from_enough_vectors(num_leaves: int, expected: int) -> None:
+    vectors = np.random.default_rng(5).normal(size=(2000, 3)).astype(np.float32)
+    index = ScannIndex.build(vectors, ScannSettings(num_leaves=num_leaves))
+    config = text_format.Parse(str(index.searcher.config()), ScannConfig())
+    assert config.partitioning.expected_sample_size == expected
 
 
 @pytest.mark.parametrize("settings", [*TREES, ScannSettings(num_leaves=None)])
