@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import PARTS, Part, every_positive
+from pipelines.data.blocks import PARTS, Interactions, Part, all_blocks, every_positive
 from pipelines.data.engines import Plan, RunStep
+from pipelines.data.events import Block
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.progress import Reporter
@@ -65,6 +68,22 @@ class Given:
         )
 
 
+def by_user(interactions: Interactions, kind: Callable[[Block], Any]) -> dict[int, Any]:
+    """What the block of each user says of it: the row of a matrix, or values of its positives."""
+    found: dict[int, Any] = {}
+    for block in all_blocks(interactions):
+        said = kind(block)
+        for place, user in enumerate(block.users.tolist()):
+            if isinstance(said, np.ndarray):
+                its = slice(*block.matrix.indptr[place : place + 2])
+                found[user] = np.nan_to_num(said[its], nan=-1.0).tolist()
+            else:
+                row = None if said is None else said[[place]].tocoo()
+                pairs = [] if row is None else zip(row.coords[1], row.data, strict=True)
+                found[user] = list(pairs)
+    return found
+
+
 def write_shards(folder: Path, rows: pd.DataFrame, *, cuts: list[int], schema: pa.Schema) -> None:
     """Write rows as shards, which begin at `cuts`."""
     folder.mkdir(parents=True)
@@ -91,6 +110,9 @@ def assert_same(whole: Prepared, blocked: Prepared) -> None:
     lines = [line.replace("rejects-blocked", "rejects-whole") for line in blocked.lines]
     assert lines == list(whole.lines)
     assert blocked.counts == whole.counts
+    assert (blocked.contexts is None) == (whole.contexts is None)
+    if blocked.contexts is not None and whole.contexts is not None:
+        pd.testing.assert_frame_equal(blocked.contexts, whole.contexts)
     for parts in CASES:
         expected, received = whole.interactions(*parts), blocked.interactions(*parts)
         ours, theirs = every_positive(received), every_positive(expected)
@@ -101,5 +123,7 @@ def assert_same(whole: Prepared, blocked: Prepared) -> None:
         np.testing.assert_array_equal(received.item_counts, expected.item_counts)
         assert received.has_times == expected.has_times
         users = np.arange(expected.shape[0])
+        for kind in (attrgetter("turned_down"), Block.moments, Block.times):
+            assert by_user(received, kind) == by_user(expected, kind)
         seen = received.seen_of(users).toarray()
         np.testing.assert_array_equal(seen, expected.seen_of(users).toarray())

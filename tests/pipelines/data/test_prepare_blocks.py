@@ -35,6 +35,15 @@ TIMES: dict[str, tuple[list[Any], pa.DataType]] = {
     "text": (["1", "2", "2020-01-01", "2020-01-01T00:00:01Z", "soon", "", None], pa.string()),
     "date": ([pd.Timestamp("2020-01-01"), pd.Timestamp("2021-01-01"), None], pa.timestamp("us")),
 }
+EXTRA: dict[str, list[Any]] = {
+    "did": ["buy", "buy", "gift", "hide", "scroll", None],
+    "hour": ["7", "12", "late", "", None],
+}
+BEHAVIOURS = {
+    "buy": {"role": "target"},
+    "gift": {"role": "target", "weight": 2.0},
+    "hide": {"role": "negative"},
+}
 NUMBERS = [0.0, 0.5, 1.0, 2.0, 5.0, float("nan"), INF, None]
 
 
@@ -48,6 +57,7 @@ def cases(draw: st.DrawFn, *, faults: bool = True) -> dict[str, Any]:
     time = draw(st.sampled_from([None, *TIMES]))
     bad = faults and draw(st.booleans())
     fewest = 0 if faults else 8
+    extra = draw(st.sets(st.sampled_from(["did", "hour"])))
 
     def value(values: list[Any]) -> st.SearchStrategy[Any]:
         good = [v for v in values if v not in {"", "soon"} and not pd.isna(v) and v != INF]
@@ -61,7 +71,11 @@ def cases(draw: st.DrawFn, *, faults: bool = True) -> dict[str, Any]:
         if time is not None:
             columns["when"], (_, fields["when"]) = value(TIMES[time][0]), TIMES[time]
             named["timestamp"] = "when"
-        for role in draw(st.sets(st.sampled_from(["rating", "weight"]))):
+        for name in sorted(extra):
+            columns[name], fields[name] = value(EXTRA[name]), pa.string()
+        named |= {"event": "did"} if "did" in extra else {}
+        roles = ["weight"] if "did" in extra else ["rating", "weight"]
+        for role in draw(st.sets(st.sampled_from(roles))):
             columns[role], fields[role] = value(NUMBERS), pa.float64()
             named[role] = role
         more = {"positive_rating": 1.0} if "rating" in named else {}
@@ -80,6 +94,7 @@ def cases(draw: st.DrawFn, *, faults: bool = True) -> dict[str, Any]:
         "entities": entities,
         "cuts": draw(st.lists(st.integers(0, 25), max_size=2)),
         "by": draw(st.sampled_from([None, "random", *(["time"] if time else [])])),
+        "extra": extra,
         "on_bad_rows": draw(st.sampled_from(["fail", "quarantine"])),
         "seed": draw(st.integers(0, 3)),
         "rows": draw(st.integers(1, 9)),
@@ -102,7 +117,12 @@ def write_case(folder: Path, case: dict[str, Any]) -> Given:
     split |= {"by": case["by"]} if case["by"] else {}
     split |= {"test": described.pop("test")} if case["test"] is not None else {}
     data = described | {"on_bad_rows": case["on_bad_rows"]}
-    return Given(folder=folder, settings={"data": data, "split": split, "seed": case["seed"]})
+    settings = {"data": data, "split": split, "seed": case["seed"]}
+    if "did" in case["extra"]:
+        data["behaviours"] = BEHAVIOURS
+    if "hour" in case["extra"]:
+        settings["context"] = {"features": [{"kind": "categorical", "column": "hour"}]}
+    return Given(folder=folder, settings=settings)
 
 
 @pytest.mark.slow

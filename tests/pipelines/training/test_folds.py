@@ -124,15 +124,15 @@ def test_queries_draw_what_their_users_have_turned_down() -> None:
     rng = np.random.default_rng(0)
     low = (rng.random(positives.shape) < 0.3) & (np.arange(N_USERS) % 3 > 0)[:, np.newaxis]
     weights = np.arange(1.0, low.size + 1).reshape(low.shape)
-    chosen, down = positives.tocoo(), np.nonzero(low)
-    users = np.concatenate([chosen.coords[0], down[0]]).astype(np.int64)
+    bought, down = positives.tocoo(), np.nonzero(low)
+    users = np.concatenate([bought.coords[0], down[0]]).astype(np.int64)
     order = np.argsort(users, kind="stable")
-    is_positive = np.arange(len(users)) < chosen.nnz
+    is_positive = np.arange(len(users)) < bought.nnz
     events = Events(
         users=users[order],
-        items=np.concatenate([chosen.coords[1], down[1]]).astype(np.int64)[order],
+        items=np.concatenate([bought.coords[1], down[1]]).astype(np.int64)[order],
         times=np.zeros(len(users)),
-        weights=np.concatenate([chosen.data, weights[low]]).astype(np.float32)[order],
+        weights=np.concatenate([bought.data, weights[low]]).astype(np.float32)[order],
         behaviours=(~is_positive).astype(np.int8)[order],
         positive=is_positive[order],
         moments=np.zeros(len(users), dtype=np.int32),

@@ -54,10 +54,13 @@ def given(tmp_path: Path) -> Given:
             "user_id": rng.integers(N_USERS, size=N_ROWS) * 3 + 2**40,
             "item_id": [f"item {row}" for row in rng.integers(N_ITEMS, size=N_ROWS)],
             "time": rng.integers(4_000, size=N_ROWS).astype(float),
+            "did": rng.choice(["buy", "buy", "view", "hide"], size=N_ROWS),
+            "hour": rng.integers(24, size=N_ROWS),
         }
     )
     rows.loc[[17, 4_711], "item_id"] = None
     types = {"user_id": pa.int64(), "item_id": pa.string(), "time": pa.float64()}
+    types |= {"did": pa.string(), "hour": pa.int64()}
     write_shards(tmp_path / "shards", rows, cuts=[1_000, 2_500], schema=pa.schema(types))
     users = pd.DataFrame({"user_id": np.arange(N_USERS) * 3 + 2**40})
     users.assign(city=users["user_id"] % 7).to_parquet(tmp_path / "users.parquet", index=False)
@@ -65,13 +68,19 @@ def given(tmp_path: Path) -> Given:
         folder=tmp_path,
         settings={
             "data": {
-                "interactions": {"path": str(tmp_path / "shards"), "timestamp": "time"},
+                "interactions": {
+                    "path": str(tmp_path / "shards"),
+                    "timestamp": "time",
+                    "event": "did",
+                },
+                "behaviours": {"buy": {"role": "target"}, "view": {}, "hide": {"role": "negative"}},
                 "users": {"path": str(tmp_path / "users.parquet"), "id": "user_id"},
                 "on_bad_rows": "quarantine",
             },
             "user": {
                 "features": [{"kind": "history"}, {"kind": "categorical", "column": "city"}],
             },
+            "context": {"features": [{"kind": "categorical", "column": "hour"}]},
         },
     )
 
@@ -90,6 +99,7 @@ def assert_same_vocabulary(given: Given, held: Prepared, stored: Prepared) -> No
             users=prepared.users,
             items=prepared.items,
             interactions=prepared.interactions("train", "validation"),
+            contexts=prepared.contexts,
         ).vocabulary
         for prepared in (held, stored)
     ]
