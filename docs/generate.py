@@ -31,6 +31,7 @@ SECTIONS: dict[str, type[Any]] = {
     "[[user.features]], [[item.features]]: kind = 'categorical'": schema.Categorical,
     "[[user.features]], [[item.features]]: kind = 'multi_valued'": schema.MultiValued,
     "[[user.features]], [[item.features]]: kind = 'numeric'": schema.Numeric,
+    "[[user.features]], [[item.features]]: kind = 'vector'": schema.Vector,
     "[[user.features]]: kind = 'history'": schema.History,
 }
 """The tables of a TOML file, and the dataclass that each is read into."""

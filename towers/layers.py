@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from towers import fm
+from towers.dense import Dense
 
 FIRST_ORDER = "first_order"
 """The name of w, by which an optimizer can find it."""
@@ -44,14 +45,16 @@ class FeatureTable(keras.layers.Layer):
 class UserTower(keras.layers.Layer):
     """V_user [batch, 1 + k] of user bags."""
 
-    def call(self, x: tf.SparseTensor, v: tf.Tensor) -> tf.Tensor:
+    def call(self, x: tf.SparseTensor, v: tf.Tensor, dense: Dense | None = None) -> tf.Tensor:
         """Apply `fm.user_vector` to bags x [batch, n] over vectors v [n, k]."""
-        return fm.user_vector(x, v)
+        return fm.user_vector(x, v, dense=dense)
 
 
 class ItemTower(keras.layers.Layer):
     """V_item [batch, 1 + k] of item bags."""
 
-    def call(self, x: tf.SparseTensor, w: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+    def call(
+        self, x: tf.SparseTensor, w: tf.Tensor, v: tf.Tensor, dense: Dense | None = None
+    ) -> tf.Tensor:
         """Apply `fm.item_vector` to bags x [batch, n] over weights w [n] and vectors v [n, k]."""
-        return fm.item_vector(x, w, v)
+        return fm.item_vector(x, w, v, dense=dense)

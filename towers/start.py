@@ -124,7 +124,11 @@ def fit_map(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray
 
 
 def fit_features(
-    bags: sparse.csr_array, moments: NDArray[np.float32], *, penalty: float = PENALTY
+    bags: sparse.csr_array,
+    moments: NDArray[np.float32],
+    *,
+    dense: NDArray[np.float32] | None = None,
+    penalty: float = PENALTY,
 ) -> NDArray[np.float32]:
     """Find the vectors of features [m, k] whose sums over bags come nearest to wanted vectors.
 
@@ -135,18 +139,24 @@ def fit_features(
 
     Args:
         bags: X, the features of users or items, [n, m].
+        dense: further columns of X, [n, l]; their vectors come after those of the others.
         moments: X'T, where T [n, k] are the wanted vectors; a sum over blocks of n where T is not
             held in memory.
         penalty: what a feature pays for a squared entry. A feature of one item alone, with x = 1,
             goes 1 / (1 + penalty) of the way.
     """
+    if dense is None:
+        dense = np.zeros((bags.shape[0], 0), dtype=np.float32)
     squares = np.bincount(bags.indices, weights=np.square(bags.data), minlength=bags.shape[1])
+    squares = np.concatenate([squares, np.einsum("nl,nl->l", dense, dense)])
     scale = (1.0 / np.sqrt(squares + penalty))[:, np.newaxis].astype(np.float32)
     transposed = bags.T.tocsr()
 
     def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:
         scaled = x * scale
-        applied: NDArray[np.float32] = (transposed @ (bags @ scaled) + penalty * scaled) * scale
+        sums = bags @ scaled[: bags.shape[1]] + dense @ scaled[bags.shape[1] :]
+        back = np.concatenate([transposed @ sums, dense.T @ sums])
+        applied: NDArray[np.float32] = (back + penalty * scaled) * scale
         return applied
 
     residual = moments * scale

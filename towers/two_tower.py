@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
+from towers.dense import Dense
 from towers.layers import FeatureTable, ItemTower, UserTower
 from towers.losses import margin_violations, mean_over, select_hardest
 from towers.negatives import Source
@@ -26,6 +27,9 @@ BATCH_SPEC: dict[str, tf.TensorSpec] = {
     "item_indices": tf.TensorSpec([None, 2], tf.int64),
     "item_values": tf.TensorSpec([None], tf.float32),
     "item_popularity": tf.TensorSpec([None], tf.float32),
+    # vectors' numbers, on the batch's first rows: users' own, and those that items have
+    "user_dense": tf.TensorSpec([None, None], tf.float32),
+    "item_dense": tf.TensorSpec([None, None], tf.float32),
     # pairs of a query and an item of the batch that belong together
     "positive_query": tf.TensorSpec([None], tf.int32),
     "positive_item": tf.TensorSpec([None], tf.int32),
@@ -121,7 +125,9 @@ class TwoTower(tfrs.Model):
         items = tf.SparseTensor(
             inputs["item_indices"], inputs["item_values"], tf.stack([n_items, n_rows])
         )
-        return self.user_tower(users, v), self.item_tower(items, w, v)
+        width = tf.shape(inputs["user_dense"])[1] - tf.shape(inputs["item_dense"])[1]
+        query = self.user_tower(users, v, dense=Dense(inputs["user_dense"], 0))
+        return query, self.item_tower(items, w, v, dense=Dense(inputs["item_dense"], width))
 
     def _hardest_negatives(
         self, inputs: Batch, queries: tf.Tensor, items: tf.Tensor

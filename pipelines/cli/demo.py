@@ -1,4 +1,7 @@
-"""The demo: the whole job on MovieLens 100k, an answer in each direction, a page to explore."""
+"""The demo: the whole job on MovieLens 100k, an answer in each direction, a page to explore.
+
+It ends with a film that came out after the data was collected, and is found by its features.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.cli.display import show_hits, show_results
+from pipelines.cli.display import show_explanation, show_hits, show_results
 from pipelines.cli.movielens import fetch_movielens_100k
+from pipelines.cli.query import titles_of
 from pipelines.config import load_config
 from pipelines.progress import Reporter
 from pipelines.run import run
@@ -32,8 +36,21 @@ QUERIES: dict[str, tuple[str, dict[str, Any]]] = {
 SHOWN = {"i": ("title", "year"), "u": ("age", "gender", "occupation")}
 """The columns to show of items, and of users."""
 
-NEWCOMER = {"age": 30.0, "gender": "F", "occupation": "scientist", "history": [50, 172, 181]}
+NEWCOMER: dict[str, Any] = {
+    "age": 30.0,
+    "gender": "F",
+    "occupation": "scientist",
+    "history": [50, 172, 181],
+}
 """A user that training has never seen, with three films: the first Star Wars trilogy."""
+
+NEW_FILM: dict[str, Any] = {
+    "item_id": 100_000,
+    "title": "The Matrix",
+    "year": 1999,
+    "genres": ["Action", "Sci-Fi", "Thriller"],
+}
+"""A film that training has never seen: the ratings are of 1997 and 1998."""
 
 
 def run_demo(folder: Path, reporter: Reporter) -> Path:
@@ -56,7 +73,27 @@ def run_demo(folder: Path, reporter: Reporter) -> Path:
     hits = retriever.retrieve("u2i", features=NEWCOMER, k=5, exclude_seen=True)
     title = "u2i: Films for a newcomer: a scientist of 30 who liked the Star Wars trilogy"
     show_hits(reporter.console, hits, title=title, show=SHOWN["i"])
+    _show_new_film(reporter.console, retriever)
     return models
+
+
+def _show_new_film(console: Console, retriever: Retriever) -> None:
+    """Put a film in as a server's clients may, and show where it is found and why.
+
+    It is gone with the retriever: the published version stays as it is.
+    """
+    retriever.apply(retriever.change("item", upsert=[NEW_FILM]))
+    title, id = f"{NEW_FILM['title']} ({NEW_FILM['year']})", NEW_FILM["item_id"]
+    hits = retriever.retrieve("i2i", id=id, k=5)
+    heading = f"i2i: Films like {title}, which training has never seen"
+    show_hits(console, hits, title=heading, show=SHOWN["i"])
+    everything = retriever.catalogue("item").size
+    ids = retriever.retrieve("u2i", features=NEWCOMER, k=everything, exclude_seen=True)["id"]
+    place = 1 + ids.tolist().index(id)
+    console.print(f"Of {len(ids):,} films, {title} is number {place:,} for the newcomer. Why:")
+    found = retriever.explain("u2i", source={"features": NEWCOMER}, target={"id": id})
+    titles = titles_of(retriever, found, columns=["title"])
+    show_explanation(console, found, limit=5, titles=titles)
 
 
 def serve_demo(console: Console, models: Path, *, port: int) -> None:

@@ -131,7 +131,7 @@ def explain(
     if as_json:
         _write_json(found.to_dict(limit=limit))
     else:
-        titles = _titles(retriever, found, columns=_split(show))
+        titles = titles_of(retriever, found, columns=_split(show))
         show_explanation(Console(), found, limit=limit, titles=titles)
 
 
@@ -192,7 +192,7 @@ def _two(ends: Mapping[Side, Sequence[Given]], direction: Direction) -> tuple[Gi
     return ends[source][0], ends[target][-1]
 
 
-def _titles(
+def titles_of(
     retriever: Retriever, found: Explanation, *, columns: Sequence[str]
 ) -> dict[FeatureName, str]:
     """Columns of the items that are features, as text.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -15,11 +15,12 @@ from scipy import sparse
 
 from pipelines.data.blocks import Interactions, all_blocks, ids_of
 from pipelines.data.events import Block, past_of
+from towers.dense import Dense
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
-from towers.features.packer import input_dtypes, pack
+from towers.features.packer import Packed, input_dtypes, pack
 from towers.features.past_items import PastItems
-from towers.features.schema import History, Schema, Side, space_of
+from towers.features.schema import History, Schema, Side, Vector, space_of
 from towers.features.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 ENCODE_BATCH = 8192
@@ -47,11 +48,25 @@ class Dataset:
     """What the items bring to each history, by its name."""
     context_bags: sparse.csr_array | None = None
     """The bags of each moment's context, [n_moments, n_rows]; None where there is none."""
+    vectors: Mapping[Side, NDArray[np.float32]] = field(default_factory=dict)
+    """The scaled numbers of the vectors of a side, [n, m], where it has some."""
 
     def with_schema(self, schema: Schema) -> Dataset:
         """The same under a schema whose histories alone differ."""
-        pasts = _pasts(schema, self.vocabulary, ids=self.item_ids, item_bags=self.item_bags)
+        pasts = _pasts(
+            schema,
+            self.vocabulary,
+            ids=self.item_ids,
+            item_bags=self.item_bags,
+            dense=self.dense("item"),
+        )
         return dataclasses.replace(self, schema=schema, pasts=pasts)
+
+    def dense(self, side: Side) -> Dense:
+        """The numbers of the vectors of a side, [n, m], which its bags do not have."""
+        n = len(self.user_ids if side == "user" else self.item_ids)
+        x = self.vectors.get(side, np.zeros((n, 0), dtype=np.float32))
+        return Dense(x, self.vocabulary.dense_rows(side).start)
 
     def rows_without_ids(self, side: Side) -> NDArray[np.int64]:
         """The columns of a side's bags, [n_entries], as of users or items that nobody has seen.
@@ -64,7 +79,8 @@ class Dataset:
         if space is None:
             return rows
         sizes = np.diff(bags.indptr)
-        is_id = np.isin(rows, space.rows) & (np.repeat(sizes, sizes) > 1)
+        holds_more = (sizes > 1) | self.dense(side).x.any(axis=1)
+        is_id = np.isin(rows, space.rows) & np.repeat(holds_more, sizes)
         return np.where(is_id, space.oov_row, rows)
 
     @property
@@ -168,7 +184,7 @@ class Dataset:
     @cached_property
     def _brings(self) -> dict[str, NDArray[np.bool_]]:
         """Which items count in each history, [n_items]."""
-        return {name: np.diff(past.bags.indptr) > 0 for name, past in self.pasts.items()}
+        return {name: past.brings for name, past in self.pasts.items()}
 
 
 def assemble_dataset(
@@ -207,6 +223,11 @@ def assemble_dataset(
         vocabulary = grow_vocabulary(earlier, schema, **tables)
     item_ids = ids_of(items, schema.item_id)
     item_bags = encode_table(schema, vocabulary, side="item", table=items)
+    vectors: dict[Side, NDArray[np.float32]] = {
+        "user": encode_vectors(schema, vocabulary, side="user", table=users),
+        "item": encode_vectors(schema, vocabulary, side="item", table=items),
+    }
+    dense = Dense(vectors["item"], vocabulary.dense_rows("item").start)
     return Dataset(
         schema=schema,
         vocabulary=vocabulary,
@@ -216,8 +237,9 @@ def assemble_dataset(
         item_bags=item_bags,
         interactions=interactions,
         history_rows=_history_rows(schema, vocabulary, item_ids),
-        pasts=_pasts(schema, vocabulary, ids=item_ids, item_bags=item_bags),
+        pasts=_pasts(schema, vocabulary, ids=item_ids, item_bags=item_bags, dense=dense),
         context_bags=None if contexts is None else _encode_contexts(schema, vocabulary, contexts),
+        vectors=vectors,
     )
 
 
@@ -227,11 +249,12 @@ def _pasts(
     *,
     ids: NDArray[Any],
     item_bags: sparse.csr_array,
+    dense: Dense,
 ) -> dict[str, PastItems]:
     """What items bring to each history."""
     return {
         history.name: PastItems.build(
-            schema, vocabulary, history=history, ids=ids, item_bags=item_bags
+            schema, vocabulary, history=history, ids=ids, item_bags=item_bags, dense=dense
         )
         for history in schema.histories
     }
@@ -241,7 +264,31 @@ def encode_table(
     schema: Schema, vocabulary: Vocabulary, *, side: Side, table: pd.DataFrame
 ) -> sparse.csr_array:
     """Encode a table through the encoder's graph; bags [n, n_rows] float32, histories empty."""
-    return _encode(schema, vocabulary, side=side, table=table, columns=schema.columns(side))
+    vectors = _vector_columns(schema, side)
+    columns = {name: column for name, column in schema.columns(side).items() if name not in vectors}
+    return _encode(schema, vocabulary, side=side, table=table, columns=columns)
+
+
+def encode_vectors(
+    schema: Schema, vocabulary: Vocabulary, *, side: Side, table: pd.DataFrame
+) -> NDArray[np.float32]:
+    """Encode the vectors of a table through the encoder's graph; [n, m], histories empty."""
+    rows, columns = vocabulary.dense_rows(side), _vector_columns(schema, side)
+    found = np.zeros((len(table), len(rows)), dtype=np.float32)
+    if not rows:
+        return found
+    encoder, start = Encoder(schema, vocabulary, side=side), 0
+    for packed in _packed(schema, vocabulary, side=side, table=table, columns=columns):
+        dense = encoder.dense(packed)
+        if dense is not None:  # of users, past items' come behind their own
+            found[start : start + ENCODE_BATCH] = dense.x.numpy()[:, : len(rows)]
+        start += ENCODE_BATCH
+    return found
+
+
+def _vector_columns(schema: Schema, side: Side) -> dict[str, str]:
+    """The columns of vectors by their names."""
+    return {f.name: f.column for f in schema.features(side) if isinstance(f, Vector)}
 
 
 def _encode_contexts(
@@ -270,16 +317,28 @@ def _encode(
 ) -> sparse.csr_array:
     """Encode some columns of a table."""
     encoder = Encoder(schema, vocabulary, side=side)
-    inputs = input_dtypes(schema, vocabulary, side=side)
     parts = []
+    for packed in _packed(schema, vocabulary, side=side, table=table, columns=columns):
+        x = encoder(packed)
+        query, row = x.indices.numpy().T
+        parts.append(sparse.csr_array((x.values.numpy(), (query, row)), shape=x.shape))
+    return sparse.vstack(parts, format="csr")
+
+
+def _packed(
+    schema: Schema,
+    vocabulary: Vocabulary,
+    *,
+    side: Side,
+    table: pd.DataFrame,
+    columns: Mapping[str, str],
+) -> Iterator[Packed]:
+    """Pack some columns of a table, by their names, a batch at a time."""
+    inputs = input_dtypes(schema, vocabulary, side=side)
     for start in range(0, len(table), ENCODE_BATCH):
         chunk = table.iloc[start : start + ENCODE_BATCH]
         raw = {name: chunk[column] for name, column in columns.items()}
-        x = encoder(pack(raw, inputs=inputs, size=len(chunk)))
-        query, row = x.indices.numpy().T
-        shape = (len(chunk), vocabulary.n_rows)
-        parts.append(sparse.csr_array((x.values.numpy(), (query, row)), shape=shape))
-    return sparse.vstack(parts, format="csr")
+        yield pack(raw, inputs=inputs, size=len(chunk))
 
 
 def _history_rows(

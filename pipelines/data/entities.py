@@ -8,13 +8,29 @@ import numpy as np
 import pandas as pd
 
 from pipelines.data.columns.ids import IdKind, parse_ids
-from pipelines.data.columns.tidy import tidy_bags, tidy_column, tidy_numbers, tidy_shown
+from pipelines.data.columns.tidy import (
+    tidy_bags,
+    tidy_column,
+    tidy_numbers,
+    tidy_shown,
+    tidy_vectors,
+)
 from pipelines.data.faults.rejects import Faults, Rejects
 from pipelines.data.faults.unread import report_merged, report_unread
 from pipelines.data.sources.source import Rows, Source
 from towers.errors import ConfigError
+from towers.features.lists import vector_length
 from towers.features.reading import Mask
-from towers.features.schema import Categorical, Feature, History, MultiValued, Numeric, Schema, Side
+from towers.features.schema import (
+    Categorical,
+    Feature,
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    Side,
+    Vector,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +54,8 @@ class _ReadColumn:
     """The values that cannot be read."""
     why: str
     """What such a value is."""
+    rejects: bool = False
+    """Whether it is a fault of its row; else it is missing."""
 
 
 def require_columns(source: Source | None, *, schema: Schema, side: Side) -> None:
@@ -61,7 +79,8 @@ def check_entities(
 ) -> CheckedEntities:
     """Read a table of users or items, and collect its faulty rows.
 
-    Only its id rejects a row: a value that a feature cannot read is a missing value, and noted.
+    Only its id rejects a row, and a vector that is none or of another length than the others: any
+    other value that a feature cannot read is a missing value, and noted.
     Every column keeps its values, in the type that holds them: `Int64` for integers, so that
     missing values leave them as they are. Those that features read are
 
@@ -70,6 +89,7 @@ def check_entities(
     | categorical | as all columns: what a token of it is, is read when it is used |
     | multi-valued, its weights | lists of integers or text, lists of floats; missing is [] |
     | numeric | `Int64`, or float64; missing is NA, or NaN |
+    | vector | arrays of float32; missing is null |
     """
     id_column = schema.id_column(side)
     rows = source.read(0, source.n_rows)
@@ -82,10 +102,14 @@ def check_entities(
     repeated[good] = ids.values[good].duplicated()
     rejects.add(repeated, f"duplicate {id_column}", columns=[id_column])
     columns = _read_columns(rows, schema=schema, side=side)
+    for column in columns.values():
+        if column.rejects:
+            rejects.add(column.faulty, column.why, columns=[column.name])
     values = {id_column: ids.values} | {name: column.values for name, column in columns.items()}
     notes = [
         line
         for column in columns.values()
+        if not column.rejects
         for line in report_unread(
             rows, column.name, column.faulty, why=column.why, kept=rejects.good
         )
@@ -148,12 +172,28 @@ def _read_feature(feature: Feature, rows: Rows) -> list[_ReadColumn]:
     column = rows.column(name)
     if isinstance(feature, MultiValued):
         return _read_lists(feature, rows)
+    if isinstance(feature, Vector):
+        return [_read_vectors(feature, rows)]
     if isinstance(feature, Numeric):
         parsed, why = tidy_numbers(column), "no finite number of 32 bits"
     else:
         parsed, why = tidy_column(column, typed=rows.typed), "no single value"
     values = parsed.values.mask(parsed.faulty, None) if parsed.faulty.any() else parsed.values
     return [_ReadColumn(name=name, values=values, faulty=parsed.faulty, why=why)]
+
+
+def _read_vectors(feature: Vector, rows: Rows) -> _ReadColumn:
+    """Read vectors of the length that the feature says, or that most of them have."""
+    column = rows.column(feature.column)
+    size = feature.length or vector_length(column)
+    parsed = tidy_vectors(column, size=size)
+    return _ReadColumn(
+        name=feature.column,
+        values=parsed.values,
+        faulty=parsed.faulty,
+        why=f"{feature.column} is no list of {size} numbers",
+        rejects=True,
+    )
 
 
 def _read_lists(feature: MultiValued, rows: Rows) -> list[_ReadColumn]:

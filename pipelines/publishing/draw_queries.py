@@ -11,7 +11,7 @@ from scipy import sparse
 
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
-from pipelines.training.embed import Vectors, embed_users
+from pipelines.training.embed import Vectors, embed_block
 from towers.directions import Direction
 from towers.features.schema import Side
 from towers.two_tower import TwoTower
@@ -90,7 +90,7 @@ def _newcomers(model: TwoTower, dataset: Dataset, users: NDArray[np.int64]) -> N
     kept = first + within
     ends = np.concatenate([[0], np.cumsum(sizes)])
     early = sparse.csr_array((matrix.data[kept], matrix.indices[kept], ends), shape=matrix.shape)
-    return embed_users(model, dataset.query_bags(Block(users, early)))
+    return embed_block(model, dataset, Block(users, early))
 
 
 def _grouped(groups: Mapping[str, NDArray[np.float32]]) -> Queries:

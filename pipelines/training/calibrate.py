@@ -56,7 +56,8 @@ def calibrate(
     """
     dataset, rule = job.dataset, job.config.training.cold_items
     row = dataset.unknown_item_row
-    if row is None or np.diff(dataset.item_bags.indptr).max(initial=0) <= 1:
+    only_ids = np.diff(dataset.item_bags.indptr).max(initial=0) <= 1
+    if row is None or (only_ids and not dataset.dense("item").x.any()):
         return fitted
     if rule != "fair":
         weight = weight_for_share(fitted.model, job, share=rule)
@@ -171,7 +172,7 @@ def _vectors_without_ids(model: TwoTower, dataset: Dataset, items: NDArray[np.in
     bags, vectors = dataset.item_bags, embed(model, dataset)
     parts = (bags.data, dataset.rows_without_ids("item"), bags.indptr)
     without = sparse.csr_array(parts, shape=bags.shape)[items]
-    vectors["item"][items] = embed_items(model, without)
+    vectors["item"][items] = embed_items(model, without, dense=dataset.dense("item").take(items))
     return vectors
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
 from pipelines.evaluation.evaluate import Scorer
+from towers.dense import Dense
 from towers.directions import DIRECTIONS
 from towers.features.schema import Side
 from towers.two_tower import TwoTower
@@ -21,16 +24,36 @@ Vectors = dict[Side, NDArray[np.float32]]
 """V_user and V_item of every user and item, [n, 1 + k]."""
 
 
-def embed_users(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
-    """Run the user tower over bags [n_users, n_rows]; V_user [n_users, 1 + k]."""
+def embed_users(
+    model: TwoTower, bags: sparse.csr_array, *, dense: Dense | None = None
+) -> NDArray[np.float32]:
+    """Run the user tower over bags [n_users, n_rows] and vectors; V_user [n_users, 1 + k]."""
     v = model.features.v
-    return np.concatenate([model.user_tower(x, v).numpy() for x in _batches(bags)])
+    return np.concatenate(
+        [model.user_tower(x, v, dense=some).numpy() for x, some in _batches(bags, dense)]
+    )
 
 
-def embed_items(model: TwoTower, bags: sparse.csr_array) -> NDArray[np.float32]:
-    """Run the item tower over bags [n_items, n_rows]; V_item [n_items, 1 + k]."""
+def embed_items(
+    model: TwoTower, bags: sparse.csr_array, *, dense: Dense | None = None
+) -> NDArray[np.float32]:
+    """Run the item tower over bags [n_items, n_rows] and vectors; V_item [n_items, 1 + k]."""
     w, v = model.features.w, model.features.v
-    return np.concatenate([model.item_tower(x, w, v).numpy() for x in _batches(bags)])
+    return np.concatenate(
+        [model.item_tower(x, w, v, dense=some).numpy() for x, some in _batches(bags, dense)]
+    )
+
+
+def embed_block(model: TwoTower, dataset: Dataset, block: Block) -> NDArray[np.float32]:
+    """Embed a block's users with the latest items of their histories; V_user [n, 1 + k]."""
+    dense = dataset.dense("user").take(block.users)
+    users = embed_users(model, dataset.query_bags(block), dense=dense)
+    for history in dataset.schema.histories:
+        x, first = dataset.pasts[history.name].dense
+        if x.size:  # the sum of products is the product of sums, and shorter
+            pooled = x @ tf.gather(model.features.v, range(first, first + x.shape[1])).numpy()
+            users[:, 1:] += dataset.history_of(block, history) @ pooled
+    return users
 
 
 def embed(
@@ -43,7 +66,7 @@ def embed(
         dataset: has the bags.
         only_users: the rows of those who are asked for, ascending; others' vectors are zero.
     """
-    items = embed_items(model, dataset.item_bags)
+    items = embed_items(model, dataset.item_bags, dense=dataset.dense("item"))
     users = np.zeros((len(dataset.user_ids), items.shape[1]), dtype=np.float32)
     if only_users is None:
         blocks = all_blocks(dataset.interactions)
@@ -51,7 +74,7 @@ def embed(
         some = dataset.interactions.of(only_users)[only_users]
         blocks = iter([Block(only_users, some)])
     for block in blocks:
-        users[block.users] = embed_users(model, dataset.query_bags(block))
+        users[block.users] = embed_block(model, dataset, block)
     return {"user": users, "item": items}
 
 
@@ -60,12 +83,12 @@ def match_scorer(vectors: Vectors) -> Scorer:
     return lambda user_rows: DIRECTIONS["u2i"].score(vectors["user"][user_rows], vectors["item"])
 
 
-def _batches(bags: sparse.csr_array) -> list[tf.SparseTensor]:
-    """Cut bags into sparse tensors of at most `BATCH` rows."""
-    parts = [
-        bags[start : start + BATCH].tocoo() for start in range(0, max(bags.shape[0], 1), BATCH)
-    ]
-    return [
-        tf.SparseTensor(np.stack(part.coords, axis=1).astype(np.int64), part.data, part.shape)
-        for part in parts
-    ]
+def _batches(
+    bags: sparse.csr_array, dense: Dense | None
+) -> Iterator[tuple[tf.SparseTensor, Dense | None]]:
+    """Cut bags into sparse tensors of at most `BATCH` rows, and vectors along with them."""
+    for start in range(0, max(bags.shape[0], 1), BATCH):
+        part = bags[start : start + BATCH].tocoo()
+        indices = np.stack(part.coords, axis=1).astype(np.int64)
+        some = None if dense is None else dense.take(slice(start, start + BATCH))
+        yield tf.SparseTensor(indices, part.data, part.shape), some

@@ -276,17 +276,42 @@ class FoldBatches:
             user_at = np.concatenate([user_at, past_at])
             user_row = np.concatenate([user_row, past_row])
             user_x = np.concatenate([user_x, past_x])
-        codes, rows = pd.factorize(np.concatenate([user_row, item_row]))
-        n_user = len(user_row)
+        first = self.dataset.vocabulary.dense_rows("user", "item")
+        codes, rows = pd.factorize(np.concatenate([first, user_row, item_row]))
+        codes, n_user = codes[len(first) :], len(user_row)
         # a feature that several past items bring is one entry
         bags = sparse.coo_array((user_x, (user_at, codes[:n_user])), (len(users), len(rows)))
         bags.sum_duplicates()
-        return {
+        return self._dense(users, past, items) | {
             "rows": rows.astype(np.int64),
             "user_indices": np.stack(bags.coords, axis=1).astype(np.int64),
             "user_values": bags.data,
             "item_indices": np.stack([item_at, codes[n_user:]], axis=1),
             "item_values": item_x,
+        }
+
+    def _dense(
+        self,
+        users: NDArray[np.int64],
+        past: Mapping[str | None, Pairs],
+        items: NDArray[np.int64],
+    ) -> Arrays:
+        """Give the vectors of the queries, with those of their past items, and of the items."""
+        own, of_items = self.dataset.dense("user").x[users], self.dataset.dense("item").x[items]
+        brought = np.zeros((len(users), of_items.shape[1]), dtype=np.float32)
+        for history in self.dataset.schema.histories:
+            x = self.dataset.pasts[history.name].dense.x
+            if x.size:
+                query, item = past[None if history.behaviours is None else history.name]
+                brought += (
+                    self.dataset.history_weights(
+                        history, users=query, items=item, n_users=len(users)
+                    )
+                    @ x
+                )
+        return {
+            "user_dense": np.concatenate([own, brought], axis=1),
+            "item_dense": of_items,
         }
 
     def _past(

@@ -139,19 +139,23 @@ def _split_items(
     Returns:
         rows of the feature table [n] and their shares [n, m], of features and then of known ids.
     """
-    content, columns = dataset.content_bags("item")
+    (content, columns), vectors = dataset.content_bags("item"), dataset.dense("item")
     chosen = np.flatnonzero(dataset.interactions.item_counts)
-    learned = fit_features(content[chosen], np.asarray(content[chosen].T @ wanted[chosen]))
+    x, dense, target = content[chosen], vectors.x[chosen], wanted[chosen]
+    learned = fit_features(x, np.concatenate([x.T @ target, dense.T @ target]), dense=dense)
     known = np.flatnonzero(dataset.history_rows >= 0)
-    rest = wanted[known] - content[known] @ learned
-    return [(columns, learned), (dataset.history_rows[known], rest)]
+    said = content[known] @ learned[: len(columns)] + vectors.x[known] @ learned[len(columns) :]
+    rows = np.concatenate([columns, np.r_[vectors.rows]])
+    return [(rows, learned), (dataset.history_rows[known], wanted[known] - said)]
 
 
 def _pairs_within(dataset: Dataset, v: NDArray[np.float32]) -> NDArray[np.float32]:
     """The second-order terms within each item, [n_items, 1]; the equation is `fm.second_order`."""
-    bags = dataset.item_bags
-    squares = bags.power(2) @ np.sum(np.square(v), axis=1)
-    pairs = (np.sum(np.square(bags @ v), axis=1) - squares) / 2
+    bags, dense = dataset.item_bags, dataset.dense("item")
+    norms = np.sum(np.square(v), axis=1)
+    squares = bags.power(2) @ norms + np.square(dense.x) @ norms[dense.rows]
+    pooled = bags @ v + dense.x @ v[dense.rows]
+    pairs = (np.sum(np.square(pooled), axis=1) - squares) / 2
     return np.asarray(pairs, dtype=np.float32)[:, np.newaxis]
 
 
@@ -159,12 +163,14 @@ def _place_users(
     dataset: Dataset, v: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Place the features of users where the histories of those who have them are: rows, vectors."""
-    content, columns = dataset.content_bags("user")
-    moments = np.zeros((len(columns), v.shape[1]), dtype=np.float32)
-    history = dataset.schema.history
-    if len(columns) and history is not None:
-        pooled = dataset.pasts[history.name].bags @ v
+    (content, columns), vectors = dataset.content_bags("user"), dataset.dense("user")
+    rows = np.concatenate([columns, np.r_[vectors.rows]])
+    moments = np.zeros((len(rows), v.shape[1]), dtype=np.float32)
+    history, past = dataset.schema.history, dataset.past
+    if len(rows) and history is not None and past is not None:
+        pooled = past.bags @ v + past.dense.x @ v[past.dense.rows]
         for block in all_blocks(dataset.interactions):
-            past = dataset.history_of(block, history)
-            moments += content[block.users].T @ (past @ pooled)
-    return columns, fit_features(content, moments)
+            histories = dataset.history_of(block, history) @ pooled
+            x, dense = content[block.users], vectors.x[block.users]
+            moments += np.concatenate([x.T @ histories, dense.T @ histories])
+    return rows, fit_features(content, moments, dense=vectors.x)

@@ -13,10 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from towers.errors import BundleError
-from towers.features.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
+from towers.features.vocabulary import (
+    Buckets,
+    Coordinates,
+    Hashed,
+    Scalar,
+    Space,
+    Tokens,
+    Vocabulary,
+)
 
 KINDS: dict[str, Callable[..., Space]] = {
-    kind.__name__.lower(): kind for kind in (Hashed, Scalar, Buckets)
+    kind.__name__.lower(): kind for kind in (Hashed, Scalar, Buckets, Coordinates)
 }
 """Spaces that are a few numbers, by the name that the JSON file gives them."""
 

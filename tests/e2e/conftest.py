@@ -36,7 +36,15 @@ from serving.version.vocabulary_files import read_vocabulary
 from tests.made_once import made_once
 from towers.directions import DIRECTIONS
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Side
+from towers.features.schema import (
+    Categorical,
+    Features,
+    History,
+    MultiValued,
+    Numeric,
+    Side,
+    Vector,
+)
 
 TEST_FRACTION = 0.2
 USER_FEATURES = Features(
@@ -48,6 +56,7 @@ USER_FEATURES = Features(
         MultiValued(column="interests", weights="interest_weights", combiner="mean"),
         Numeric(column="age"),
         Numeric(column="income", buckets=4),
+        Vector(column="taste"),
     )
 )
 ITEM_FEATURES = Features(
@@ -60,6 +69,8 @@ ITEM_FEATURES = Features(
         Numeric(column="price"),
         Numeric(column="stock", scale="none"),
         Numeric(column="year", buckets=3),
+        Vector(column="cover", scale="standard"),
+        Vector(column="text"),
     )
 )
 
@@ -148,6 +159,12 @@ def make_frames(
     def weights(bags: list[list[str]]) -> list[list[float]]:
         return [rng.uniform(0.1, 2.0, len(bag)).tolist() for bag in bags]
 
+    other = np.random.default_rng(seed + 1)
+
+    def vectors(size: int, *, length: int) -> list[NDArray[np.float64] | None]:
+        rows = other.normal(0.5, 2.0, (size, length))
+        return [row if other.random() < 0.9 else None for row in rows]
+
     interests, genres = bags("弦楽", n_users), bags("comédie", n_items)
     users = pd.DataFrame(
         {
@@ -158,6 +175,7 @@ def make_frames(
             "interest_weights": weights(interests),
             "age": numbers(n_users),
             "income": numbers(n_users),
+            "taste": [v if v is None else str(v.tolist()) for v in vectors(n_users, length=5)],
         }
     )
     shops = pd.Series(2**55 + rng.integers(6, size=n_items), dtype="Int64")
@@ -172,6 +190,8 @@ def make_frames(
             "price": numbers(n_items),
             "stock": rng.random(n_items),
             "year": numbers(n_items),
+            "cover": vectors(n_items, length=4),
+            "text": [v if v is None else v.tolist() for v in vectors(n_items, length=7)],
             "title": [f"Title {number}" for number in range(n_items)],
         }
     )

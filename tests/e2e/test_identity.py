@@ -18,6 +18,7 @@ from scipy import sparse
 
 from serving.version.bundle import Bundle
 from serving.version.vocabulary_files import read_vocabulary
+from towers.dense import Dense
 from towers.features.encoder import Encoder
 from towers.features.past_items import PastItems
 from towers.features.schema import Side
@@ -40,7 +41,7 @@ class Machine:
     w: Floats
     v: Floats
     bags: Mapping[str, Floats]
-    """Of the users asked about, and of all items, [n, n_rows]."""
+    """Of the users asked about, and of all items, [n, n_rows]; with the numbers of vectors."""
 
     def score(self, user: Floats, item: Floats) -> float:
         """FM(user and item) without w0, as it is defined: sums over features and their pairs."""
@@ -137,21 +138,26 @@ def scores(published: Published) -> Floats:
 
 
 def encode(published: Published, bundle: Bundle, side: Side, rows: list[int]) -> Floats:
-    schema, vocabulary = published.config.schema, read_vocabulary(bundle.vocabulary)
+    schema, vocabulary = published.open().parts.schema, read_vocabulary(bundle.vocabulary)
     pasts = {}
     if side == "user":
         ids = published.frames["items"]["item_id"].to_numpy()
-        bags = encode(published, bundle, "item", list(range(len(ids))))
-        of_items = sparse.csr_array(bags.astype(np.float32))
+        bags = encode(published, bundle, "item", list(range(len(ids)))).astype(np.float32)
+        vectors = vocabulary.dense_rows("item")
+        dense = Dense(bags[:, vectors], vectors.start)
+        of_items = sparse.csr_array(np.where(np.isin(range(vocabulary.n_rows), vectors), 0, bags))
         for history in schema.histories:
             pasts[history.name] = PastItems.build(
-                schema, vocabulary, history=history, ids=ids, item_bags=of_items
+                schema, vocabulary, history=history, ids=ids, item_bags=of_items, dense=dense
             )
     encoder = Encoder(schema, vocabulary, side=side, pasts=pasts)
-    inputs = published.packed(side, rows)
-    x = encoder({name: tf.constant(values) for name, values in inputs.items()})
-    dense: Floats = tf.sparse.to_dense(x).numpy().astype(float)
-    return dense
+    inputs = {name: tf.constant(x) for name, x in published.packed(side, rows).items()}
+    found: Floats = tf.sparse.to_dense(encoder(inputs)).numpy().astype(float)
+    numbers = encoder.dense(inputs)
+    assert numbers is not None
+    assert not found[:, numbers.rows].any()
+    found[:, numbers.rows] = numbers.x.numpy()
+    return found
 
 
 def first_row(space: Space) -> int:

@@ -38,6 +38,7 @@ NEW_USER: dict[str, list[Any]] = {
     "interest_weights": [[0.5, None]],
     "age": [33.5],
     "income": [math.nan],
+    "taste": [[1.0, -2.0, 0.0, 0.5, 3.0]],
     "history": [["物品 «3»", "no such", "物品 «5»"]],
 }
 NEW_USER_PACKED = NEW_USER | {"device": [""], "interest_weights": [[0.5, math.nan]]}
@@ -51,8 +52,14 @@ NEW_ITEM: dict[str, list[Any]] = {
     "price": [80.0],
     "stock": [0.25],
     "year": [-5],
+    "cover": ["[1.0, 0.5, -2.0, 0.25]"],
+    "text": [None],
 }
-NEW_ITEM_PACKED = NEW_ITEM | {"shop": [-(2**63)]}
+NEW_ITEM_PACKED = NEW_ITEM | {
+    "shop": [-(2**63)],
+    "cover": [[1.0, 0.5, -2.0, 0.25]],
+    "text": [[math.nan] * 7],
+}
 
 
 @dataclass(frozen=True)
@@ -228,7 +235,7 @@ def all_questions(published: Published) -> dict[tuple[Side, str], Question]:
 def empty(values: NDArray[Any]) -> list[Any]:
     """What stands for one missing value, or list, of such an input."""
     if values.ndim == 2:
-        return [[]]
+        return [[math.nan] * values.shape[1]] if values.dtype == np.float32 else [[]]
     if values.dtype == np.float32:
         return [math.nan]
     return [MISSING_INTEGER if values.dtype == np.int64 else MISSING_STRING]

@@ -35,6 +35,8 @@ def make_batch(seed: int) -> Arrays:
         "item_indices": np.stack([items, rng.permutation(20)[:N_ITEMS]], axis=1),
         "item_values": np.ones(N_ITEMS, np.float32),
         "item_popularity": np.ones(N_ITEMS, np.float32),
+        "user_dense": np.ones((N_QUERIES, 2), np.float32),
+        "item_dense": np.ones((N_ITEMS, 1), np.float32),
         "positive_query": queries.astype(np.int32),
         "positive_item": items[:6].astype(np.int32),
         "positive_weight": np.ones(N_QUERIES, np.float32),

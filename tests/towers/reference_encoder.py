@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from towers.features.schema import Categorical, Feature, History, Numeric, Schema, space_of
+from towers.features.schema import (
+    Categorical,
+    Feature,
+    History,
+    Numeric,
+    Schema,
+    Vector,
+    space_of,
+)
 from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 Query = dict[str, Any]
@@ -48,6 +56,7 @@ def reference_entries(
     assert isinstance(space, (Tokens, Hashed))
     if isinstance(feature, Categorical):
         return [] if is_missing(value) else [(row_of(space, value), 1.0)]
+    assert not isinstance(feature, Vector)
     values = value or []
     if isinstance(feature, History):
         assert isinstance(space, Tokens)

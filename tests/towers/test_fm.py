@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from towers import fm, fm_numpy
+from towers.dense import Dense
 
 Array = NDArray[np.float64]
 
@@ -92,6 +93,31 @@ def test_the_graph_computes_what_the_arrays_do(m: Machine) -> None:
         pairs = fm.second_order(items, v, pool=graph_pool).numpy()
         assert_exact(pairs, fm_numpy.second_order(x, m.v, pool=pool))
         assert_exact(fm.item_vector(items, w, v).numpy(), fm_numpy.item_vector(x, m.w, m.v))
+
+
+@given(machines(), st.data())
+@settings(max_examples=60)
+def test_dense_features_are_numeric_features_of_the_machine(
+    m: Machine, data: st.DataObject
+) -> None:
+    """By the naive sums over all features; and as one feature in the place of all of them."""
+    x, w, v = m.items + m.users[:1], tf.constant(m.w), tf.constant(m.v)
+    first = data.draw(st.integers(0, x.shape[1]))
+    last = data.draw(st.integers(first, x.shape[1]))
+    rest = x.copy()
+    rest[:, first:last] = 0.0
+    dense = Dense(tf.constant(x[:, first:last]), first)
+    found = fm.item_vector(sparse(rest), w, v, dense=dense).numpy()
+    assert_exact(found[:, 0], [naive_fm(row, 0.0, m.w, m.v) for row in x])
+    assert_exact(found[:, 1:], [sum(row[i] * m.v[i] for i in range(len(row))) for row in x])
+    users = fm.user_vector(sparse(rest), v, dense=dense).numpy()
+    assert_exact(users, np.column_stack([np.ones(len(x)), found[:, 1:]]))
+    vectors, weights = fm.as_one(dense, v, w)
+    assert weights is not None
+    for row, vector, weight, expected in zip(rest, vectors, weights, found, strict=True):
+        one, own_w = np.append(row, 1.0), np.append(m.w, weight)
+        own_v = np.concatenate([m.v, [vector]])
+        assert_exact(fm_numpy.item_vector(one[np.newaxis], own_w, own_v)[0], expected)
 
 
 @given(machines())

@@ -19,6 +19,8 @@ Arrays = dict[str, NDArray[Any]]
 
 N_ROWS, DIM = 12, 3
 N_QUERIES, N_ITEMS, N_SHARED = 4, 7, 5
+DENSE = {"user": 3, "item": 2}
+"""How many numbers of vectors a user has, and an item; they are on the first rows of a batch."""
 
 
 def make_model(
@@ -30,8 +32,10 @@ def make_model(
 
 
 def entries(rng: np.random.Generator, n: int, n_rows: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Random bags, their entries in no order."""
-    where = np.argwhere(rng.random((n, n_rows)) < 0.5)
+    """Random bags, their entries in no order and on none of the first rows."""
+    chosen = rng.random((n, n_rows)) < 0.5
+    chosen[:, : DENSE["user"]] = False
+    where = np.argwhere(chosen)
     rng.shuffle(where)
     return where.astype(np.int64), rng.normal(size=len(where)).astype(np.float32)
 
@@ -50,6 +54,8 @@ def make_batch(seed: int) -> Arrays:
         "item_indices": item_indices,
         "item_values": item_values,
         "item_popularity": rng.integers(1, 9, N_ITEMS).astype(np.float32),
+        "user_dense": rng.normal(size=(N_QUERIES, DENSE["user"])).astype(np.float32),
+        "item_dense": rng.normal(size=(N_ITEMS, DENSE["item"])).astype(np.float32),
         "positive_query": np.array([0, 0, 1, 2, 2], dtype=np.int32),
         "positive_item": rng.integers(0, N_ITEMS, 5).astype(np.int32),
         "positive_weight": rng.uniform(0.5, 2.0, 5).astype(np.float32),
@@ -71,6 +77,7 @@ def dense(batch: Arrays, side: str, n: int) -> NDArray[Any]:
     x = np.zeros((n, N_ROWS))
     for (at, code), value in zip(batch[f"{side}_indices"], batch[f"{side}_values"], strict=True):
         x[at, batch["rows"][code]] += value
+    x[:, batch["rows"][DENSE["user"] - DENSE[side] : DENSE["user"]]] += batch[f"{side}_dense"]
     return x
 
 
@@ -197,6 +204,8 @@ def scored_batch() -> tuple[TwoTower, Arrays]:
         "item_indices": np.stack([np.arange(6), np.arange(6)], axis=1),
         "item_values": np.ones(6),
         "item_popularity": np.array([10.0, 20.0, 30.0, 40.0, 50.0, 60.0]),
+        "user_dense": np.empty((2, 0)),
+        "item_dense": np.empty((6, 0)),
         "positive_query": np.array([0, 1, 1]),
         "positive_item": np.array([a, d, f]),
         "positive_weight": np.array([1.0, 2.0, 1.0]),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+from towers.dense import Dense
 from towers.features.packer import input_dtypes
 from towers.features.past_items import PastItems
 from towers.features.schema import (
@@ -17,11 +18,13 @@ from towers.features.schema import (
     Numeric,
     Schema,
     Side,
+    Vector,
     space_of,
 )
 from towers.features.values import MISSING_INTEGER, MISSING_STRING
 from towers.features.vocabulary import (
     Buckets,
+    Coordinates,
     Hashed,
     Scalar,
     Space,
@@ -33,7 +36,10 @@ Tensors = Mapping[str, tf.Tensor]
 
 
 class Encoder(tf.Module):
-    """Encode the raw features of one side into bags, a sparse matrix x [batch, n_rows] float32."""
+    """Encode the raw features of one side into bags, a sparse matrix x [batch, n_rows] float32.
+
+    The numbers of vectors are none of its entries: `dense` answers them.
+    """
 
     def __init__(
         self,
@@ -63,6 +69,12 @@ class Encoder(tf.Module):
             else:
                 column = _column(feature, space)
             self._columns[feature.name] = column
+        sides: tuple[Side, ...] = (side,)
+        if side == "user" and any(one.vectors == "shared" for one in schema.histories):
+            sides = ("user", "item")
+        self._vectors = vocabulary.vectors(*sides)
+        self.dense_rows = vocabulary.dense_rows(*sides)
+        """The rows of the feature table that the columns of `dense` belong to."""
 
     @property
     def fresh_items(self) -> dict[str, _PastBags]:
@@ -72,10 +84,10 @@ class Encoder(tf.Module):
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:
-        """The inputs by name: [batch] or [batch, length], int64, string or float32."""
+        """The inputs by name: [batch], [batch, length] or, of a vector, [batch, d]."""
         return {
             name: tf.TensorSpec(
-                [None] * input.rank,
+                [None] if input.rank == 1 else [None, input.length],
                 tf.string if input.dtype is object else tf.as_dtype(input.dtype),
                 name=name,
             )
@@ -93,6 +105,28 @@ class Encoder(tf.Module):
         summed = tf.math.unsorted_segment_sum(values, position, tf.size(unique, out_type=tf.int64))
         indices = tf.stack([unique // self.n_rows, unique % self.n_rows], axis=1)
         return tf.SparseTensor(indices, summed, tf.stack([batch, self.n_rows]))
+
+    def dense(self, features: Tensors) -> Dense | None:
+        """Encode the vectors of a batch, and those of past items; None where there are none."""
+        if not self.dense_rows:
+            return None
+        columns = self._columns.values()
+        own = [column for column in columns if isinstance(column, _VectorColumn)]
+        own.sort(key=lambda column: column.space.first_row)
+        past = [one for one in columns if isinstance(one, _HistoryColumn) and one.published.width]
+        found = [column.dense(features) for column in own]
+        if past:
+            found.append(tf.add_n([column.dense(features) for column in past]))
+        return Dense(tf.concat(found, axis=1), self.dense_rows.start)
+
+    def dense_fields(self, dense: Dense) -> list[Dense]:
+        """Cut what `dense` has answered into one for each vector."""
+        start = self.dense_rows.start
+        return [
+            Dense(dense.x[:, first - start : first - start + space.size], first)
+            for space in self._vectors
+            for first in [space.first_row]
+        ]
 
 
 Entries = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
@@ -184,7 +218,11 @@ class _PastBags(tf.Module):
         self._starts = tf.Variable(starts, trainable=False, name="past_starts", shape=[None])
         self._rows = tf.Variable(rows, trainable=False, name="past_rows", shape=[None])
         self._x = tf.Variable(past.bags.data, trainable=False, name="past_x", shape=[None])
-        brings = np.flatnonzero(np.diff(past.bags.indptr))  # others are as good as unknown
+        self.width = past.dense.x.shape[1]
+        if self.width:
+            shape = [None, self.width]
+            self._dense = tf.Variable(past.dense.x, False, name="past_dense", shape=shape)
+        brings = np.flatnonzero(past.brings)  # others are as good as unknown
         ids = past.ids[brings].tolist()
         if ids:
             keys = tf.constant(ids if integer else [str(one) for one in ids])
@@ -195,13 +233,27 @@ class _PastBags(tf.Module):
         """What `replace` takes."""
         ids = tf.TensorSpec([None], self._table.key_dtype)
         whole = tf.TensorSpec([None], tf.int64)
-        return [ids, whole, whole, tf.TensorSpec([None], tf.float32)]
+        bags = [ids, whole, whole, tf.TensorSpec([None], tf.float32)]
+        dense = tf.TensorSpec([None, self.width], tf.float32)
+        return [*bags, dense] if self.width else bags
 
-    def replace(self, ids: tf.Tensor, starts: tf.Tensor, rows: tf.Tensor, x: tf.Tensor) -> None:
-        """Hold the items `ids` [n], with bags as of a CSR matrix, in place of those held."""
+    def replace(
+        self,
+        ids: tf.Tensor,
+        starts: tf.Tensor,
+        rows: tf.Tensor,
+        x: tf.Tensor,
+        dense: tf.Tensor | None = None,
+    ) -> None:
+        """Hold the items `ids` [n], with bags as of a CSR matrix, in place of those held.
+
+        `dense` [n, m] are their vectors, where items have some.
+        """
         self._starts.assign(starts)
         self._rows.assign(rows)
         self._x.assign(x)
+        if dense is not None:
+            self._dense.assign(dense)
         self._table.insert(ids, tf.range(tf.size(ids, tf.int64), dtype=tf.int64))
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:
@@ -217,6 +269,14 @@ class _PastBags(tf.Module):
         entry = spans.flat_values
         return spans.value_rowids(), tf.gather(self._rows, entry), tf.gather(self._x, entry)
 
+    def dense(self, positions: tf.Tensor) -> tf.Tensor:
+        """What the items at `positions` [n] bring of vectors, [n, m]; 0 for unknown ones."""
+        held = tf.convert_to_tensor(self._dense)
+        known = tf.where(positions >= 0)
+        x = tf.gather(held, tf.gather_nd(positions, known))
+        shape = tf.stack([tf.size(positions, tf.int64), self.width])
+        return tf.scatter_nd(known, x, shape)
+
 
 class _HistoryColumn(tf.Module):
     """Past items: the sum of what the latest n of them bring, times 1/sqrt(n)."""
@@ -228,7 +288,22 @@ class _HistoryColumn(tf.Module):
         self.fresh = _PastBags(past.take(slice(0, 0)), integer=integer)
 
     def __call__(self, features: Tensors) -> Entries:
+        query, scale, found = self._latest_items(features[self._column])
+        entries = [bags.entries(positions) for bags, positions in found]
+        place, rows, x = (tf.concat(parts, axis=0) for parts in zip(*entries, strict=True))
+        return tf.gather(query, place), rows, x * tf.gather(scale, place)
+
+    def dense(self, features: Tensors) -> tf.Tensor:
+        """Sum what they bring of vectors, [batch, m]."""
         ids = features[self._column]
+        query, scale, found = self._latest_items(ids)
+        x = tf.add_n([bags.dense(positions) for bags, positions in found])
+        return tf.math.unsorted_segment_sum(x * scale[:, tf.newaxis], query, tf.shape(ids)[0])
+
+    def _latest_items(
+        self, ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tuple[_PastBags, tf.Tensor]]]:
+        """Of each query's ids, the latest that are known: queries [n], 1/sqrt(n) and positions."""
         published = self.published.positions(ids)
         fresh = tf.where(published < 0, self.fresh.positions(ids), -1)
         known = tf.maximum(published, fresh) >= 0
@@ -237,12 +312,10 @@ class _HistoryColumn(tf.Module):
         query, ones = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
         n = tf.math.unsorted_segment_sum(ones, query, tf.shape(ids)[0])
         found = [
-            bags.entries(tf.gather_nd(positions, where))
+            (bags, tf.gather_nd(positions, where))
             for bags, positions in ((self.published, published), (self.fresh, fresh))
         ]
-        place, rows, x = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
-        query = tf.gather(query, place)
-        return query, rows, x * tf.math.rsqrt(tf.gather(n, query))
+        return query, tf.math.rsqrt(tf.gather(n, query)), found
 
 
 class _ScalarColumn(tf.Module):
@@ -260,6 +333,28 @@ class _ScalarColumn(tf.Module):
         if limit is not None:
             values = tf.clip_by_value(values, -limit, limit)
         return query, tf.fill(tf.shape(query), tf.constant(self._space.row, tf.int64)), values
+
+
+class _VectorColumn(tf.Module):
+    """A vector: x = its scaled numbers, which are dense; what is missing is 0."""
+
+    def __init__(self, column: str, space: Coordinates) -> None:
+        super().__init__()
+        self._column, self.space = column, space
+
+    def __call__(self, features: Tensors) -> Entries:
+        nothing = tf.zeros([0], tf.int64)
+        return nothing, nothing, tf.zeros([0], tf.float32)
+
+    def dense(self, features: Tensors) -> tf.Tensor:
+        """The values of the rows of the space, [batch, size]."""
+        numbers, space = features[self._column], self.space
+        values = tf.where(tf.math.is_finite(numbers), numbers, 0.0)
+        if space.is_unit:
+            return tf.math.divide_no_nan(values, tf.norm(values, axis=1, keepdims=True))
+        if space.means:
+            values = (values - np.array(space.means, np.float32)) / np.array(space.stds, np.float32)
+        return tf.where(tf.math.is_finite(numbers), values, 0.0)
 
 
 class _BucketColumn(tf.Module):
@@ -293,6 +388,8 @@ def _column(feature: Feature, space: Space) -> tf.Module:
         return _ScalarColumn(feature.name, space)
     if isinstance(feature, Numeric) and isinstance(space, Buckets):
         return _BucketColumn(feature.name, space)
+    if isinstance(feature, Vector) and isinstance(space, Coordinates):
+        return _VectorColumn(feature.name, space)
     if isinstance(feature, MultiValued) and isinstance(space, (Tokens, Hashed)):
         return _MultiValuedColumn(feature, space)
     if isinstance(feature, Categorical) and isinstance(space, (Tokens, Hashed)):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from towers.errors import DataError
 from towers.features.schema import SIDES, Schema, space_of
 from towers.features.values import is_integer_text
-from towers.features.vocabulary import Space, Tokens, Vocabulary, fit_vocabulary
+from towers.features.vocabulary import Coordinates, Space, Tokens, Vocabulary, fit_vocabulary
 
 
 def grow_vocabulary(
@@ -45,8 +45,8 @@ def grow_vocabulary(
         context_counts: the number of training interactions of each moment, [n_moments].
 
     Raises:
-        DataError: a column holds text where the vocabulary holds integers, or ids are of another
-            type.
+        DataError: a column holds text where the vocabulary holds integers, ids are of another
+            type, or vectors of another length.
     """
     seen = fit_vocabulary(
         schema,
@@ -68,6 +68,7 @@ def grow_vocabulary(
             n_rows += len(grown.tokens) - len(space.tokens)
             spaces[name] = grown
         else:
+            _check_length(space, found, name=name)
             spaces[name] = space
     return Vocabulary(spaces=spaces, n_rows=n_rows)
 
@@ -111,6 +112,20 @@ def _grow(space: Tokens, found: Tokens, *, name: str, first_row: int, is_id: boo
     return Tokens(
         tokens=tokens[order], rows=rows[order], counts=counts[order], oov_row=space.oov_row
     )
+
+
+def _check_length(space: Space, found: Space, *, name: str) -> None:
+    """Refuse vectors of another length.
+
+    Raises:
+        DataError: they are.
+    """
+    lengths = [one.size for one in (space, found) if isinstance(one, Coordinates)]
+    if len(set(lengths)) > 1:
+        raise DataError(
+            f"{name}: expected lists of {lengths[0]} numbers, as in the earlier vocabulary, "
+            f"received lists of {lengths[1]}; convert the column, or train from the start"
+        )
 
 
 def _as_text(space: Tokens) -> Tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
-from towers.features.reading import Column, Mask, Read, as_arrow, listed
+from towers.features.reading import Column, Mask, Read, as_arrow, listed, read_numbers
 from towers.features.values import is_missing, missing_marker
+
+Separator = str | re.Pattern[str]
+
+NUMBERS = re.compile(r"[^\s,;|\[\]()]+")
+"""What is a number of a vector that is given as text: whatever stands between spaces, commas,
+semicolons, vertical bars and brackets, so that it reads what Python, NumPy and JSON write."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,10 +51,11 @@ class Lists:
         return padded, faulty
 
 
-def cut_lists(column: Column, separator: str | None) -> Lists:
+def cut_lists(column: Column, separator: Separator | None) -> Lists:
     """Cut a column into its lists.
 
-    Where there is a separator, a text is cut at it, and any other single value is a list of one.
+    Where there is a separator, a text is cut at it, and any other single value is a list of one. A
+    pattern is that of a value rather than of what stands between two.
     """
     array = None if isinstance(column, list) else as_arrow(column)
     if array is not None and _is_list(array.type):
@@ -69,7 +77,31 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(is_list)
 
 
-def _cells(cell: Any, separator: str | None) -> list[Any] | None:
+def read_vectors(column: Column, *, size: int) -> Read:
+    """Read vectors of `size` numbers, [n, size] float32; NaN where a number is missing.
+
+    `faulty` [n] are cells that are no such vectors: of another length, or with something that is
+    no number. A cell that is missing, or a list of nothing, is none of them.
+    """
+    lists = cut_lists(column, NUMBERS)
+    read = read_numbers(lists.values)
+    rows = np.repeat(np.arange(len(lists.lengths)), lists.lengths)
+    faulty = lists.faulty | ~np.isin(lists.lengths, (0, size))
+    faulty[rows[read.faulty]] = True
+    vectors = np.full((len(lists.lengths), size), np.nan, dtype=np.float32)
+    is_kept = ~faulty & (lists.lengths > 0)
+    vectors[is_kept] = read.values[is_kept[rows]].reshape(-1, size)
+    return Read(values=vectors, faulty=faulty)
+
+
+def vector_length(column: Column) -> int:
+    """The length of most of the lists of a column that are not empty; 0 if all are."""
+    lengths = np.bincount(cut_lists(column, NUMBERS).lengths, minlength=1)
+    lengths[0] = 0
+    return int(np.argmax(lengths)) if lengths.any() else 0
+
+
+def _cells(cell: Any, separator: Separator | None) -> list[Any] | None:
     """The values of one cell; None if it is no list."""
     if isinstance(cell, list | tuple | np.ndarray):
         return list(cell)
@@ -77,4 +109,6 @@ def _cells(cell: Any, separator: str | None) -> list[Any] | None:
         return []
     if separator is None or not pd.api.types.is_scalar(cell):
         return None
-    return cell.split(separator) if isinstance(cell, str) else [cell]
+    if not isinstance(cell, str):
+        return [cell]
+    return separator.findall(cell) if isinstance(separator, re.Pattern) else cell.split(separator)

@@ -10,11 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.errors import QueryError
-from towers.features.lists import cut_lists
+from towers.features.lists import NUMBERS, Separator, cut_lists, read_vectors
 from towers.features.reading import Column, Kind, Mask, Read, read_ids, read_numbers, read_tokens
-from towers.features.schema import History, MultiValued, Numeric, Schema, Side, space_of
+from towers.features.schema import (
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    Side,
+    Vector,
+    space_of,
+)
 from towers.features.values import missing_marker
-from towers.features.vocabulary import Tokens, Vocabulary
+from towers.features.vocabulary import Coordinates, Tokens, Vocabulary
 
 Packed = dict[str, NDArray[Any]]
 
@@ -34,8 +42,10 @@ class Input:
     """np.int64, object for str, or np.float32."""
     rank: int = 1
     """1 for a value, [batch]; 2 for a list, [batch, length]."""
-    separator: str | None = None
+    separator: Separator | None = None
     """What stands between the values of a list that is given as text."""
+    length: int | None = None
+    """How many values every list has; None: lists are padded to the longest."""
     is_id: bool = False
     """Whether its values are ids, which are read as they are."""
 
@@ -50,38 +60,60 @@ class Input:
 def input_dtypes(schema: Schema, vocabulary: Vocabulary, *, side: Side) -> dict[str, Input]:
     """List the inputs of one side by name."""
     types: dict[str, tuple[Any, int]] = {}
+    lengths: dict[str, int] = {}
     for feature in schema.tower_features(side):
         if isinstance(feature, Numeric):
             types[feature.name] = (np.float32, 1)
             continue
         space = vocabulary.spaces[space_of(feature, side=side, schema=schema)]
+        if isinstance(space, Coordinates):
+            types[feature.name] = (np.float32, 2)
+            lengths[feature.name] = space.size
+            continue
         integer = isinstance(space, Tokens) and space.is_integer
         rank = 2 if isinstance(feature, (MultiValued, History)) else 1
         types[feature.name] = (np.int64 if integer else object, rank)
         if isinstance(feature, MultiValued) and feature.weights is not None:
             types[feature.weights_name] = (np.float32, 2)
-    return describe_inputs(types, schema=schema, side=side)
+    return describe_inputs(types, schema=schema, side=side, lengths=lengths)
 
 
 def describe_inputs(
-    types: Mapping[str, tuple[Any, int]], *, schema: Schema, side: Side
+    types: Mapping[str, tuple[Any, int]],
+    *,
+    schema: Schema,
+    side: Side,
+    lengths: Mapping[str, int | None],
 ) -> dict[str, Input]:
-    """Say how the inputs of a tower are read, whose NumPy types and ranks are known by name."""
+    """Say how the inputs of a tower are read, whose NumPy types and ranks are known by name.
+
+    So are the lengths of those whose lists have one.
+    """
     ids = {schema.id_input(side)}
-    separators: dict[str, str] = {}
+    separators: dict[str, Separator] = {}
     for feature in schema.tower_features(side):
         if isinstance(feature, History):
             ids.add(feature.name)
         elif isinstance(feature, MultiValued):
             separators |= dict.fromkeys((feature.name, feature.weights_name), feature.separator)
+        elif isinstance(feature, Vector):
+            separators[feature.name] = NUMBERS
     return {
-        name: Input(dtype=dtype, rank=rank, separator=separators.get(name), is_id=name in ids)
+        name: Input(
+            dtype=dtype,
+            rank=rank,
+            separator=separators.get(name),
+            is_id=name in ids,
+            length=lengths.get(name),
+        )
         for name, (dtype, rank) in types.items()
     }
 
 
 def pack(columns: Mapping[str, Column], *, inputs: Mapping[str, Input], size: int) -> Packed:
     """Turn `size` raw values a column into dense arrays, [size] or padded [size, longest].
+
+    Vectors are [size, d].
 
     A column that is absent, or a value that is missing, becomes the missing marker: `""`, the
     smallest int64, or NaN.
@@ -110,11 +142,14 @@ def read_inputs(
     faulty: dict[str, Mask] = {}
     for name, input in inputs.items():
         if name not in columns:
-            shape = (size,) if input.rank == 1 else (size, 0)
+            shape = (size,) if input.rank == 1 else (size, input.length or 0)
             packed[name] = np.full(shape, missing_marker(input.dtype), dtype=input.dtype)
         elif input.rank == 1:
             read = input.read(columns[name])
             packed[name], faulty[name] = read.values, read.faulty
+        elif input.length is not None:
+            vectors = read_vectors(columns[name], size=input.length)
+            packed[name], faulty[name] = vectors.values, vectors.faulty
         else:
             lists = cut_lists(columns[name], input.separator)
             packed[name], faulty[name] = lists.padded(input.read(lists.values))
@@ -131,6 +166,10 @@ def _unreadable(name: str, input: Input, column: Column, *, row: int) -> QueryEr
         read = input.read(lists.values)
         if lists.faulty.any():
             expected = "a list"
+        elif input.length is not None and not read.faulty.any():
+            expected = f"a list of {input.length} numbers"
+            value = f"one of {lists.lengths[0]}"
+            return QueryError(f"feature {name!r}: expected {expected}, received {value}")
         elif read.faulty.any():
             value = _at(lists.values, int(np.argmax(read.faulty)))
     return QueryError(f"feature {name!r}: expected {expected}, received {value!r}")

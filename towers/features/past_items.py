@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
+from towers.dense import Dense
 from towers.features.schema import History, Schema, space_of
 from towers.features.vocabulary import Tokens, Vocabulary, history_weights, rows_of
 
@@ -28,16 +29,38 @@ class PastItems:
     bags: sparse.csr_array
     """[n, n_rows] float32: c pop^-b times the features of each item; empty for an item of which
     nothing is known, which does not count in a history."""
+    dense: Dense = field(default_factory=lambda: Dense(np.empty((0, 0), np.float32), 0))
+    """The same of the numbers of vectors, [n, m] float32; by default there are no vectors."""
+
+    def __post_init__(self) -> None:
+        if not self.dense.x.size:
+            x = np.zeros((len(self.ids), self.dense.x.shape[1]), dtype=np.float32)
+            object.__setattr__(self, "dense", self.dense._replace(x=x))
+
+    @property
+    def brings(self) -> NDArray[np.bool_]:
+        """Which items bring anything, [n]."""
+        found: NDArray[np.bool_] = (np.diff(self.bags.indptr) > 0) | self.dense.x.any(axis=1)
+        return found
 
     def take(self, items: slice | NDArray[np.int64]) -> PastItems:
         """Some of them."""
-        return PastItems(ids=self.ids[items], bags=sparse.csr_array(self.bags[items]))
+        return PastItems(
+            ids=self.ids[items],
+            bags=sparse.csr_array(self.bags[items]),
+            dense=self.dense.take(items),
+        )
 
     def add(self, others: PastItems) -> PastItems:
         """These and others, which count in place of those of the same ids."""
         is_kept = ~pd.Index(self.ids).isin(others.ids)
         bags = sparse.vstack([self.bags[np.flatnonzero(is_kept)], others.bags], format="csr")
-        return PastItems(ids=np.concatenate([self.ids[is_kept], others.ids]), bags=bags)
+        dense = np.concatenate([self.dense.x[is_kept], others.dense.x])
+        return PastItems(
+            ids=np.concatenate([self.ids[is_kept], others.ids]),
+            bags=bags,
+            dense=Dense(dense, others.dense.first),
+        )
 
     @classmethod
     def build(
@@ -48,8 +71,12 @@ class PastItems:
         history: History,
         ids: NDArray[Any],
         item_bags: sparse.csr_array,
+        dense: Dense | None = None,
     ) -> PastItems:
-        """Take from the bags of items [n, n_rows] what a history is to know of them."""
+        """Take from the bags of items [n, n_rows] what a history is to know of them.
+
+        `dense` are the numbers of their vectors, [n, m]; none where they are not known.
+        """
         space = _id_space(schema, vocabulary)
         weights = history_weights(np.append(space.counts, 0), power=history.power)
         weights *= np.float32(history.scale or 1.0)
@@ -61,11 +88,19 @@ class PastItems:
             rows = own.rows[position[known]]
             parts = (weights[position[known]], rows, starts)
             return cls(ids=ids, bags=sparse.csr_array(parts, shape=item_bags.shape))
-        kept = _is_brought(history, schema, vocabulary)[item_bags.indices]
+        brought = _is_brought(history, schema, vocabulary)
+        kept = brought[item_bags.indices]
         starts = np.concatenate([[0], np.cumsum(kept)])[item_bags.indptr]
         items = np.repeat(position, np.diff(item_bags.indptr))[kept]
         parts = (item_bags.data[kept] * weights[items], item_bags.indices[kept], starts)
-        return cls(ids=ids, bags=sparse.csr_array(parts, shape=item_bags.shape))
+        if dense is None:
+            vectors = vocabulary.dense_rows("item")
+            dense = Dense(np.zeros((len(ids), len(vectors)), dtype=np.float32), vectors.start)
+        return cls(
+            ids=ids,
+            bags=sparse.csr_array(parts, shape=item_bags.shape),
+            dense=Dense(dense.x * weights[position, np.newaxis] * brought[dense.rows], dense.first),
+        )
 
     @classmethod
     def of_vocabulary(

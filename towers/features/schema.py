@@ -10,6 +10,7 @@ real values x_i. What each kind does with a missing or an unknown value:
 | multi_valued | its tokens' rows, x by `combiner` | no row | the out-of-vocabulary row, once each |
 | numeric | its one row, x = the scaled value | no row: as the mean or median | inf: no row |
 | numeric, bucketed | its bucket's row, x = 1 | no row | outside the range: the end bucket |
+| vector | a row for each of its d numbers, x = the scaled numbers | x = 0 | inf: x = 0 |
 | history | its items' bags, times c pop^-b / sqrt(n) | no row | left out, and not counted in n |
 
 An out-of-vocabulary row starts at zero, so that it says nothing until tokens rarer than `min_count`
@@ -100,6 +101,25 @@ class Numeric:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Vector:
+    """A list of d numbers, such as the embedding of a text or an image, as d real-valued x."""
+
+    column: str
+    kind: Literal["vector"] = "vector"
+    name: str = ""
+    """The input's name, where it is not the column's: letters, digits and _."""
+    length: PositiveInt | None = None
+    """d; a list of another length is a row at fault. Default: the length of most of the lists."""
+    scale: Literal["unit", "standard", "none"] = "unit"
+    """`unit`: x = the vector divided by its length, which bounds it; `standard`: each number less
+    its mean, divided by its standard deviation and by sqrt(d); `none`: x = the numbers. Only
+    `unit` is bounded: elsewhere one vector far out leads every ranking."""
+
+    def __post_init__(self) -> None:
+        _fill(self, name=self.column)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class History:
     """The items of a user's past, as a bag that shares the vectors of their ids and features."""
 
@@ -146,7 +166,9 @@ def _fill(feature: object, **defaults: str) -> None:
         object.__setattr__(feature, field, getattr(feature, field) or value)
 
 
-Feature = Annotated[Categorical | MultiValued | Numeric | History, Field(discriminator="kind")]
+Feature = Annotated[
+    Categorical | MultiValued | Numeric | Vector | History, Field(discriminator="kind")
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from towers.features.lists import cut_lists
+from towers.errors import DataError
+from towers.features.lists import cut_lists, read_vectors, vector_length
 from towers.features.reading import Column, is_marker, read_numbers, read_tokens, token_kind
 from towers.features.schema import (
     Categorical,
@@ -21,6 +22,7 @@ from towers.features.schema import (
     Numeric,
     Schema,
     Side,
+    Vector,
     space_of,
 )
 
@@ -72,7 +74,21 @@ class Buckets:
     boundaries: tuple[float, ...]
 
 
-Space: TypeAlias = Tokens | Hashed | Scalar | Buckets
+@dataclass(frozen=True, kw_only=True)
+class Coordinates:
+    """The real-valued x of a vector's numbers, on rows [first_row, first_row + size)."""
+
+    first_row: int
+    size: int
+    is_unit: bool = False
+    """Whether x is the vector divided by its length; else (value - mean) / std of each number."""
+    means: tuple[float, ...] = ()
+    """[size]; none where values are not moved."""
+    stds: tuple[float, ...] = ()
+    """[size]; none where values are not scaled."""
+
+
+Space: TypeAlias = Tokens | Hashed | Scalar | Buckets | Coordinates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,6 +102,21 @@ class Vocabulary:
     def oov_rows(self) -> list[int]:
         """The rows that unknown tokens share, one a learned space."""
         return [space.oov_row for space in self.spaces.values() if isinstance(space, Tokens)]
+
+    def vectors(self, *sides: Side) -> list[Coordinates]:
+        """The spaces of the vectors of some sides in order of their rows, users' first."""
+        found = [
+            space
+            for name, space in self.spaces.items()
+            if isinstance(space, Coordinates) and name.partition(".")[0] in sides
+        ]
+        return sorted(found, key=lambda space: space.first_row)
+
+    def dense_rows(self, *sides: Side) -> range:
+        """The rows of the numbers of these vectors."""
+        spaces = self.vectors(*sides)
+        first = spaces[0].first_row if spaces else 0
+        return range(first, first + sum(space.size for space in spaces))
 
     def tokens(self, name: str) -> Tokens:
         """The learned space called `name`.
@@ -105,6 +136,8 @@ def rows_of(space: Space) -> NDArray[np.int64]:
         return np.append(space.rows, space.oov_row)
     if isinstance(space, Scalar):
         return np.array([space.row])
+    if isinstance(space, Coordinates):
+        return space.first_row + np.arange(space.size)
     n = space.buckets if isinstance(space, Hashed) else len(space.boundaries) + 1
     return space.first_row + np.arange(n)
 
@@ -132,7 +165,7 @@ def fit_vocabulary(
     contexts: pd.DataFrame | None = None,
     context_counts: NDArray[np.int64] | None = None,
 ) -> Vocabulary:
-    """Give rows to what the training interactions show.
+    """Give rows to what the training interactions show; those of vectors lie together.
 
     Only users and items with a training interaction count, so that no row stays untrained. An
     id's count is its number of interactions; any other token's the number of its users (items).
@@ -145,6 +178,9 @@ def fit_vocabulary(
         item_counts: the same of each item, [n_items].
         contexts: one row a moment, with the columns of the context, where there is one.
         context_counts: the number of training interactions of each moment, [n_moments].
+
+    Raises:
+        DataError: a column of vectors has none, or vectors of several lengths.
     """
     spaces: dict[str, Space] = {}
     n_rows = 0
@@ -152,16 +188,19 @@ def fit_vocabulary(
         ("user", users, user_counts),
         ("item", items, item_counts),
     ]
-    for side, table, counts in sides:
+    features = [
+        (side, feature, table[feature.column], counts)
+        for side, table, counts in sides
+        for feature in schema.features(side)
+        if not isinstance(feature, History)
+    ]
+    features.sort(key=lambda one: isinstance(one[1], Vector))
+    for side, feature, column, counts in features:
         is_seen = counts > 0
-        for feature in schema.features(side):
-            if isinstance(feature, History):
-                continue
-            own = counts[is_seen] if feature.column == schema.id_column(side) else None
-            column = table[feature.column]
-            space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=own)
-            spaces[space_of(feature, side=side, schema=schema)] = space
-            n_rows += size
+        own = counts[is_seen] if feature.column == schema.id_column(side) else None
+        space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=own)
+        spaces[space_of(feature, side=side, schema=schema)] = space
+        n_rows += size
     if contexts is not None and context_counts is not None:
         for feature in schema.context_features:
             column, is_seen = contexts[feature.column], context_counts > 0
@@ -195,6 +234,9 @@ def _fit_space(
     if isinstance(feature, Numeric):
         numbers = pd.Series(read_numbers(column).values[is_seen])
         return _fit_numeric(feature, numbers, first_row)
+    if isinstance(feature, Vector):
+        found = _fit_vector(feature, column, first_row, is_seen=is_seen)
+        return found, found.size
     if not isinstance(feature, (Categorical, MultiValued)):
         raise TypeError(f"{feature.column}: a {feature.kind} feature has no space of its own")
     if feature.hash_buckets is not None:
@@ -243,6 +285,29 @@ def _fit_numeric(
         return Scalar(row=first_row, mean=0.0, std=1.0, limit=limit), 1
     middle, spread = _robust(known) if feature.scale == "robust" else _moments(known)
     return Scalar(row=first_row, mean=middle, std=spread, limit=limit), 1
+
+
+def _fit_vector(
+    feature: Vector, column: pd.Series[Any], first_row: int, *, is_seen: NDArray[np.bool_]
+) -> Coordinates:
+    """Fit the scale of each number of a vector."""
+    size = feature.length or vector_length(column)
+    if not size:
+        raise DataError(
+            f"column {feature.column!r}: expected lists of numbers, received none; remove the "
+            "feature, or fill the column"
+        )
+    if feature.scale != "standard":
+        return Coordinates(first_row=first_row, size=size, is_unit=feature.scale == "unit")
+    seen = read_vectors(column[is_seen], size=size).values
+    known = seen[np.isfinite(seen).any(axis=1)].astype(np.float64)
+    moments = [_moments(one[np.isfinite(one)]) if len(one) else (0.0, 1.0) for one in known.T]
+    return Coordinates(
+        first_row=first_row,
+        size=size,
+        means=tuple(mean for mean, _ in moments),
+        stds=tuple(std * math.sqrt(size) for _, std in moments),
+    )
 
 
 def _robust(known: NDArray[np.float64]) -> tuple[float, float]:

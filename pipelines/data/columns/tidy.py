@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.data.columns.parsed import Parsed, are_integers, kind_of, plain
-from towers.features.lists import Lists, cut_lists
+from towers.features.lists import Lists, cut_lists, read_vectors
 from towers.features.reading import (
     Mask,
     is_marker,
@@ -99,6 +99,19 @@ def tidy_bags(
     faulty[has_weight] = read.faulty[is_used]
     cells = Lists(values=numbers, lengths=lists.lengths, faulty=given.faulty | ~fits)
     return parsed, _regroup(numbers, cells, keep=keep, faulty=faulty)
+
+
+def tidy_vectors(column: pd.Series, *, size: int) -> Parsed:
+    """Read vectors of `size` numbers as arrays of float32; missing ones as None."""
+    read = read_vectors(plain(column), size=size)
+    missing = np.isnan(read.values).all(axis=1)
+    cells = np.empty(len(missing), dtype=object)
+    cells[:] = [
+        None if is_missing else vector
+        for vector, is_missing in zip(read.values, missing, strict=True)
+    ]
+    values = pd.Series(cells, index=column.index)
+    return Parsed(values=values, missing=missing & ~read.faulty, faulty=read.faulty)
 
 
 def _look_like(column: pd.Series, tokens: NDArray[Any]) -> pd.Series:

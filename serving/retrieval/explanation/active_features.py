@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 Packed = Mapping[str, NDArray[Any]]
 
 TOLERANCE = 1e-5
-"""How far a coordinate may be from the stored one, in shares of the sum of its terms' sizes."""
+"""How far a coordinate may be from the stored one, in shares of the largest sum of terms' sizes."""
 
 ENCODED_TOGETHER = 256
 """Users or items of one call of a tower at most, as all are padded to the longest."""
@@ -55,6 +55,8 @@ class ActiveFeatures:
         sizes = fm_numpy.pooled(x, np.abs(self.v))[0]
         bias = fm_numpy.first_order(x, np.abs(self.w)) + sizes @ sizes
         first = bias if self.side == "item" else np.ones(1)
+        # a vector's own terms, which are summed in its place, are longer than their sum
+        sizes = np.full_like(sizes, sizes.max(initial=0.0))
         allowed = TOLERANCE * np.concatenate([first, sizes]) + np.finfo(np.float32).tiny
         return bool((np.abs(self.vector() - stored) <= allowed).all())
 

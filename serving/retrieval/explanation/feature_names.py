@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from serving.search.index import Rows
 from towers.features.schema import Schema, Side, space_of
 from towers.features.values import missing_marker
-from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, rows_of
+from towers.features.vocabulary import (
+    Buckets,
+    Coordinates,
+    Hashed,
+    Scalar,
+    Tokens,
+    Vocabulary,
+    rows_of,
+)
 
 NOTHING = np.empty(0, dtype=object)
 
@@ -115,6 +123,8 @@ class FeatureNames:
             tokens = [_listed(given[hashed == place]) or f"bucket {place}" for place in places]
         elif isinstance(space, Scalar):
             tokens = [f"{value:g}" for value in (given if len(given) else x)]
+        elif isinstance(space, Coordinates):
+            tokens = [f"{space.size} numbers"] * len(places)
         else:
             tokens = [_range(space, int(place)) for place in places]
         return [

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from serving.retrieval.parts import Parts
+from serving.version.saved_models.names import DENSE
+from towers.dense import Dense
 from towers.features.past_items import PastItems
 
 
@@ -25,16 +27,18 @@ def read_past(
     if not parts.schema.histories or not tower.explains:
         return {}
     found = tower.active_features(packed)
-    is_active = found["row"] >= 0
+    vectors = parts.vocabulary.dense_rows("item")
+    is_active = (found["row"] >= 0) & ~np.isin(found["row"], vectors)
     starts = np.concatenate([[0], np.cumsum(is_active.sum(axis=1))])
     entries = (found["x"][is_active], found["row"][is_active], starts)
     bags = sparse.csr_array(entries, shape=(len(ids), parts.vocabulary.n_rows))
+    dense = Dense(found[DENSE], vectors.start) if vectors else None
     pasts = {}
     for history in parts.schema.histories:
         past = PastItems.build(
-            parts.schema, parts.vocabulary, history=history, ids=ids, item_bags=bags
+            parts.schema, parts.vocabulary, history=history, ids=ids, item_bags=bags, dense=dense
         )
-        pasts[history.name] = past.take(np.flatnonzero(np.diff(past.bags.indptr)))
+        pasts[history.name] = past.take(np.flatnonzero(past.brings))
     return pasts
 
 

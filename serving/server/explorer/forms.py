@@ -28,7 +28,7 @@ DISTINCT = 0.5
 """A text column whose share of different values is larger is taken for the names of rows."""
 
 Type = Literal["integer", "number", "text", "boolean", "other"]
-Kind = Literal["history", "categorical", "multi_valued", "numeric", "weights"]
+Kind = Literal["history", "categorical", "multi_valued", "numeric", "vector", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +169,8 @@ def _describe_column(published: Embeddings, name: str) -> Column:
     examples: list[Any] = []
     if name != published.id_column and kind != "other":
         sample = _sample(values)
-        examples = _examples(pc.list_flatten(sample) if many else sample)
+        if not (many and kind == "number"):  # nobody chooses weights or the numbers of a vector
+            examples = _examples(pc.list_flatten(sample) if many else sample)
         if kind in {"integer", "number"} and not many:
             lowest, highest = (_plain(value) for value in pc.min_max(values).values())
     return Column(name=name, type=kind, many=many, examples=examples, min=lowest, max=highest)

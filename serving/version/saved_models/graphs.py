@@ -15,8 +15,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.search.graph_search import Search
-from serving.version.saved_models.names import EXCLUDE, FEATURES, K, check_input_names
+from serving.version.saved_models.names import DENSE, EXCLUDE, FEATURES, K, check_input_names
 from towers import fm
+from towers.dense import Dense
 from towers.directions import Direction
 from towers.features.encoder import Encoder
 from towers.features.values import MISSING_INTEGER, MISSING_STRING
@@ -64,14 +65,24 @@ class TowerModel(tf.Module):
 
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Compute vectors, [b, 1 + d]."""
-        x = self._encoder(features)
+        x, dense = self._encoder(features), self._encoder.dense(features)
         if self._w is None:
-            return fm.user_vector(x, self._v)
-        return fm.item_vector(x, self._w, self._v)
+            return fm.user_vector(x, self._v, dense=dense)
+        return fm.item_vector(x, self._w, self._v, dense=dense)
 
     def active_features(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """List what the vectors are sums of; see the function of the same name."""
-        return active_features(self._encoder(features), self._v, w=self._w)
+        found = active_features(self._encoder(features), self._v, w=self._w)
+        dense = self._encoder.dense(features)
+        if dense is None:
+            return found
+        of_vectors = [
+            active_vector(one, self._v, w=self._w) for one in self._encoder.dense_fields(dense)
+        ]
+        return {
+            name: tf.concat([values, *(one[name] for one in of_vectors)], axis=1)
+            for name, values in found.items()
+        } | {DENSE: dense.x}
 
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
@@ -117,6 +128,23 @@ def active_features(
     if w is not None:
         found["w"] = padded(tf.gather(tf.convert_to_tensor(w), row))
     return found
+
+
+def active_vector(
+    dense: Dense, v: tf.Tensor, *, w: tf.Tensor | None = None
+) -> dict[str, tf.Tensor]:
+    """Describe the numbers of a vector as one active feature with x = 1; see `fm.as_one`.
+
+    Its row is that of the first number. Where all numbers are 0, it is padding. Shapes are those
+    of `active_features`, with m = 1.
+    """
+    vector, weight = fm.as_one(dense, v, w)
+    is_there = tf.reduce_any(dense.x != 0, axis=1)
+    row = tf.where(is_there, tf.constant(dense.first, tf.int64), tf.constant(-1, tf.int64))
+    found = {"row": row, "x": tf.cast(is_there, tf.float32), "v": vector}
+    if weight is not None:
+        found["w"] = weight
+    return {name: values[:, tf.newaxis] for name, values in found.items()}
 
 
 class RetrievalModel(tf.Module):

@@ -14,6 +14,9 @@ K = "k"
 EXCLUDE = "exclude"
 """The input that lists the ids that are not."""
 
+DENSE = "dense"
+"""The output of that signature that has the numbers of vectors, as the feature table takes them."""
+
 FEATURES = "features"
 """The signature of a tower that answers what its vectors are sums of."""
 

@@ -16,7 +16,7 @@ from towers.errors import BundleError
 from towers.features.packer import describe_inputs, pack
 from towers.features.past_items import PastItems
 from towers.features.reading import Column
-from towers.features.schema import Schema, Side
+from towers.features.schema import Schema, Side, Vector
 from towers.features.values import missing_marker
 
 
@@ -38,14 +38,17 @@ class Tower:
             ) from None
         self._path = path
         self._call = self._model.signatures["serving_default"]
+        specs = self._call.structured_input_signature[1]
         types = {
             name: (
                 object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype,
                 spec.shape.rank,
             )
-            for name, spec in self._call.structured_input_signature[1].items()
+            for name, spec in specs.items()
         }
-        self.inputs = describe_inputs(types, schema=schema, side=side)
+        vectors = {f.name for f in schema.features(side) if isinstance(f, Vector)}
+        lengths = {name: spec.shape[1] for name, spec in specs.items() if name in vectors}
+        self.inputs = describe_inputs(types, schema=schema, side=side, lengths=lengths)
         """The features by name, as `towers.features.packer.pack` takes them."""
 
     def share(self, other: Tower) -> None:
@@ -90,7 +93,9 @@ class Tower:
                 bags = past.bags
                 starts, rows = (part.astype(np.int64) for part in (bags.indptr, bags.indices))
                 ids = tf.constant(past.ids.tolist(), self._id_dtype(past))
-                getattr(self._model, name)(ids, starts, rows, bags.data.astype(np.float32))
+                given = [ids, starts, rows, bags.data.astype(np.float32)]
+                vectors = [past.dense.x] if past.dense.x.shape[1] else []
+                getattr(self._model, name)(*given, *vectors)
 
     @staticmethod
     def _id_dtype(past: PastItems) -> tf.DType:

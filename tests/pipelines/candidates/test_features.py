@@ -16,6 +16,7 @@ from pipelines.candidates.features import (
     without_null_texts,
 )
 from towers.errors import DataError
+from towers.features.lists import NUMBERS
 from towers.features.packer import Input, pack
 
 INPUTS = {
@@ -28,6 +29,7 @@ INPUTS = {
     "weights": Input(dtype=np.float32, rank=2, separator="|"),
     "absent": Input(dtype=object, rank=2, separator="|"),
 }
+VECTOR = {"cover": Input(dtype=np.float32, rank=2, separator=NUMBERS, length=2)}
 COLUMNS = {name: f"The {name}" for name in INPUTS}
 
 
@@ -35,6 +37,25 @@ def packed(**columns: Any) -> tuple[dict[str, Any], Any, Any]:
     table = pa.table({COLUMNS[name]: column for name, column in columns.items()})
     check_types(table.schema, inputs=INPUTS, columns=COLUMNS)
     return pack_table(table, inputs=INPUTS, columns=COLUMNS, id_input="id")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([[1.0, 2.0], None, [3.0], [4.0, 5.0]]),
+        pa.array(["[1.0, 2.0]", None, "3", "4 5"]),
+    ],
+)
+def test_vectors_are_matrices_and_one_of_another_length_cannot_be_read(cells: pa.Array) -> None:
+    table = pa.table({"cover": cells})
+    check_types(table.schema, inputs=VECTOR, columns={"cover": "cover"})
+    found, is_given, faulty = pack_table(
+        table, inputs=VECTOR, columns={"cover": "cover"}, id_input=None
+    )
+    expected = [[1.0, 2.0], [np.nan] * 2, [np.nan] * 2, [4.0, 5.0]]
+    np.testing.assert_array_equal(found["cover"], expected)
+    assert is_given.tolist() == [True, False, True, True]
+    assert faulty.tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize("list_type", [pa.list_, pa.large_list])

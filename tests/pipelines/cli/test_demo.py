@@ -102,6 +102,12 @@ def test_the_demo_runs_the_whole_job_and_answers(
     answers["newcomer"] = text.partition("newcomer")[2]
     for answer in answers.values():
         assert HIT.findall(answer)[:5] == ["1", "2", "3", "4", "5"]
+    like_it, _, why = text.partition("The Matrix (1999), which")[2].partition("Of ")
+    assert HIT.findall(like_it) == ["1", "2", "3", "4", "5"]
+    said = re.match(r"(\d+) films, The Matrix \(1999\) is number (\d+) for the newcomer", why)
+    assert said is not None
+    assert 1 <= int(said[2]) <= int(said[1]) == N_ITEMS + 1 - len(NEWCOMER["history"])
+    assert re.search(r"By field.*user_item +history +year", why, re.DOTALL)
 
 
 def test_serving_says_where_to_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

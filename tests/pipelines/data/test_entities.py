@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,7 +13,15 @@ from pipelines.data.entities import check_entities, entities_from_ids, require_c
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from towers.errors import ConfigError
-from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
+from towers.features.schema import (
+    Categorical,
+    Features,
+    History,
+    MultiValued,
+    Numeric,
+    Schema,
+    Vector,
+)
 
 SCHEMA = Schema(
     user_id="user",
@@ -64,6 +73,28 @@ def test_only_ids_reject_a_row() -> None:
     assert checked.faults.counts() == {"null item": 1, "duplicate item": 1}
     assert checked.rows["item"].tolist() == [1, 3]
     assert checked.faults.first(9)[1] == "items.iloc:2: duplicate item: '1'"
+
+
+@pytest.mark.parametrize("length", [None, 2])
+def test_vectors_are_arrays_and_one_of_another_length_is_a_row_at_fault(length: int | None) -> None:
+    item = Features(features=(Vector(column="cover", length=length),))
+    schema = Schema(
+        user_id="user",
+        item_id="item",
+        user=Features(features=(Categorical(column="user"),)),
+        item=item,
+    )
+    covers = ["[0.5, 2]", "1 2 3", "", "7|x", "[1e-3,-4]"]
+    source = films(*({"item": str(at), "cover": cover} for at, cover in enumerate(covers)))
+    checked = check_entities(source, schema=schema, side="item", id_kind="integer")
+    assert checked.faults.counts() == {"cover is no list of 2 numbers": 2}
+    assert checked.faults.first(1) == ["items.iloc:1: cover is no list of 2 numbers: '1 2 3'"]
+    assert checked.rows["item"].tolist() == [0, 2, 4]
+    first, missing, last = checked.rows["cover"]
+    assert first.dtype == last.dtype == np.float32
+    np.testing.assert_allclose([first, last], [[0.5, 2.0], [1e-3, -4.0]], rtol=1e-6)
+    assert missing is None
+    assert checked.notes == ()
 
 
 def test_what_a_feature_cannot_read_is_missing_and_noted() -> None:

@@ -14,6 +14,7 @@ from towers.features.schema import Categorical, Features, History, MultiValued, 
 from towers.features.values import MISSING_INTEGER
 from towers.features.vocabulary import (
     Buckets,
+    Coordinates,
     Hashed,
     Scalar,
     Space,
@@ -60,6 +61,7 @@ def rows_of(space: Space) -> list[int]:
         return [space.oov_row, *space.rows.tolist()]
     if isinstance(space, Scalar):
         return [space.row]
+    assert not isinstance(space, Coordinates)
     size = space.buckets if isinstance(space, Hashed) else len(space.boundaries) + 1
     return list(range(space.first_row, space.first_row + size))
 

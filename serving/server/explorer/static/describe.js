@@ -36,7 +36,9 @@ export function describer(schema) {
       built = wanted;
       written = "";
       controls = new Map(
-        schema()[here].features.map((feature) => [feature.name, control(feature)]),
+        schema()
+          [here].features.filter((feature) => feature.kind !== "vector") // nobody types these
+          .map((feature) => [feature.name, control(feature)]),
       );
       fill(
         element,

@@ -51,14 +51,14 @@ export function name(side, row, schema) {
   return label ? String(label) : `${side === "user" ? "User" : "Item"} ${row.id}`;
 }
 
-/** The columns that tell most of a row in a line: its label first, no weights. */
+/** The columns that tell most of a row in a line: its label first, no weights or vectors. */
 export function telling({ label, columns, features }, n = 5) {
-  const weights = features
-    .filter((feature) => feature.kind === "weights")
+  const numbers = features
+    .filter((feature) => ["vector", "weights"].includes(feature.kind))
     .map((feature) => feature.name);
   const names = columns
     .map((column) => column.name)
-    .filter((one) => one !== label && !weights.includes(one));
+    .filter((one) => one !== label && !numbers.includes(one));
   return [...(label ? [label] : []), ...names].slice(0, n);
 }
 
