@@ -202,10 +202,10 @@ def fit_vocabulary(
         spaces[space_of(feature, side=side, schema=schema)] = space
         n_rows += size
     if contexts is not None and context_counts is not None:
-        for feature in schema.context_features:
-            column, is_seen = contexts[feature.column], context_counts > 0
-            space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=None)
-            spaces[space_of(feature, side="user", schema=schema)] = space
+        for context in schema.context_features:
+            column, is_seen = contexts[context.column], context_counts > 0
+            space, size = _fit_space(context, column, n_rows, is_seen=is_seen, id_counts=None)
+            spaces[space_of(context, side="user", schema=schema)] = space
             n_rows += size
     for history in schema.histories:
         if history.vectors == "own" and schema.item_id_feature is not None:

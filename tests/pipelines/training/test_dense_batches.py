@@ -44,7 +44,8 @@ def test_queries_bring_the_vectors_of_their_past_items_and_never_of_their_positi
     matrix = dataset.interactions.block(0).matrix
     n_past = 0
     for batch in FoldBatches.build(dataset, config, mined=None, seed=1).epoch(0):
-        found, items = np.asarray(batch["user_dense"]), np.asarray(batch["item_dense"])
+        found = np.asarray(batch["user_dense"], dtype=np.float32)
+        items = np.asarray(batch["item_dense"], dtype=np.float32)
         rows = [int(np.flatnonzero((covers == cover).all(axis=1))[0]) for cover in items]
         users = [int(np.flatnonzero((tastes == one).all(axis=1))[0]) for one in found[:, :2]]
         positives: list[set[int]] = [set() for _ in users]
