@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.serving.corpus import N_AGES, N_CITIES
+from pipelines.publishing.measure_recall import exact_scores, measure_recall
 from serving.retrieval.retriever import Retriever
 from serving.search.index import ExactIndex
 from serving.version.index_record import IndexRecord
@@ -47,10 +48,12 @@ def measure(retriever: Retriever, *, n: int) -> Iterable[tuple[str, str]]:
     features = make_queries(n, n_items=retriever.catalogue("item").size)
     packed = retriever.tower("user").pack(features, size=n)
     vectors = retriever.encode("user", packed)
-    exact, _ = ExactIndex(retriever.catalogue("item").vectors).search(vectors[:CHECKED], K)
-    found, _ = index.search(vectors[:CHECKED], K)
-    recall = np.mean([np.isin(f, e).mean() for f, e in zip(found, exact, strict=True)])
-    yield f"recall@{K}", f"{recall:.3f}"
+    items, asked = retriever.catalogue("item").vectors, vectors[:CHECKED]
+    found, _ = index.search(asked, K)
+    shares = measure_recall(
+        ExactIndex(items).search(asked, K), (found, exact_scores(items, asked, found))
+    )
+    yield f"recall@{K}", f"{shares.mean():.3f}"
 
     def bare(part: slice) -> None:
         index.search(vectors[part], K)
