@@ -161,11 +161,11 @@ def run_random(folder: Path, config: RunConfig, reporter: Reporter) -> dict[str,
         "users": libraries[["user_id"]].drop_duplicates(),
         "items": read_items(folder),
     }
-    settings = {"split": SplitConfig(by="random"), "index": IndexConfig(kind="exact")}
+    config = dataclasses.replace(
+        config, split=SplitConfig(by="random"), index=IndexConfig(kind="exact")
+    )
     with TemporaryDirectory() as models:
-        results = run(
-            dataclasses.replace(config, **settings), models, frames=frames, reporter=reporter
-        )
+        results = run(config, models, frames=frames, reporter=reporter)
     return {**baselines(results), "fm-recall": served_round(results)["evaluation"]}
 
 
