@@ -121,6 +121,7 @@ class SettleBlock:
         """Settle a block; says what became of each table's rows, and the extreme rows kept."""
         with connect(self.folder) as database:
             same = ", behaviour" if self.has_events else ""
+            same += ", moment" if self.moments is not None else ""
             query = JUDGED.format(given=self._given, columns=COLUMNS, same=same)
             database.execute(query, self._parameters(number))
             if TEST in self.chunks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.engines import Plan
 from pipelines.data.prepare import prepare
 from pipelines.training.folds import FoldBatches
-from towers.errors import ConfigError
+from towers.errors import ConfigError, DataError
 from towers.typed import parse
 
 N_USERS, N_ITEMS = 8, 12
@@ -150,6 +151,24 @@ def test_users_are_stored_without_a_context(made: Dataset) -> None:
         assert not bags[:, rows].nnz
     assert made.context_bags is not None
     assert made.context_bags.shape[0] <= 9
+
+
+def test_the_same_at_another_moment_repeats_nothing(tmp_path: Path) -> None:
+    given = config()
+    interactions = dataclasses.replace(given.data.interactions, timestamp=None)
+    given = dataclasses.replace(
+        given, data=dataclasses.replace(given.data, interactions=interactions)
+    )
+    rows = TABLES["interactions"].drop(columns="at").assign(hour=7, warmth=1.0)
+    twice = pd.concat([rows, rows.assign(hour=12)], ignore_index=True)
+    prepared = prepare(given, tmp_path / "again", frames=TABLES | {"interactions": twice})
+    assert prepared.counts["train"] == len(rows)
+    assert f"  {len(rows)} repeats of a user and an item, merged into the earliest" in (
+        prepared.lines
+    )
+    with pytest.raises(DataError, match="duplicate interaction"):
+        again = pd.concat([twice, rows.head(1)], ignore_index=True)
+        prepare(given, tmp_path / "more", frames=TABLES | {"interactions": again})
 
 
 def test_a_context_that_is_a_column_of_items_is_refused(tmp_path: Path) -> None:
