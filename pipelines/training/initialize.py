@@ -14,6 +14,7 @@ from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from towers.features.schema import space_of
+from towers.features.vocabulary import rows_of
 from towers.layers import FeatureTable
 from towers.start import fit_features, spectral_vectors
 
@@ -58,9 +59,9 @@ def initialize(
     regression of their histories.
     """
     k = config.model.embedding_dim
-    # an unknown token says nothing, until rare ones have taught its row something
-    oov_rows = np.array(dataset.vocabulary.oov_rows, dtype=np.int64)
-    set_columns(features.v, np.zeros((len(oov_rows), k), dtype=np.float32), rows=oov_rows)
+    # an unknown token says nothing, until rare ones have taught its row something; nor a context
+    rows = np.unique([*dataset.vocabulary.oov_rows, *context_rows(dataset)]).astype(np.int64)
+    set_columns(features.v, np.zeros((len(rows), k), dtype=np.float32), rows=rows)
     if config.model.init != "spectral" or dataset.past is None:
         return
     if spectral is None:
@@ -93,6 +94,13 @@ def start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
         item_counts=interactions.item_counts,
         seed=config.seed,
     )
+
+
+def context_rows(dataset: Dataset) -> list[int]:
+    """The rows of the features of the context."""
+    schema, spaces = dataset.schema, dataset.vocabulary.spaces
+    names = [space_of(one, side="user", schema=schema) for one in schema.context_features]
+    return [int(row) for name in names for row in rows_of(spaces[name])]
 
 
 def own_rows(dataset: Dataset) -> list[NDArray[np.int64]]:

@@ -11,12 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.config import RunConfig, TrainingConfig
+from pipelines.config import ModelConfig, RunConfig, TrainingConfig
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.engines import Plan
 from pipelines.data.prepare import prepare
 from pipelines.training.folds import FoldBatches
+from pipelines.training.initialize import initialize
 from towers.errors import ConfigError, DataError
+from towers.features.vocabulary import rows_of
+from towers.layers import FeatureTable
 from towers.typed import parse
 
 N_USERS, N_ITEMS = 8, 12
@@ -169,6 +172,21 @@ def test_the_same_at_another_moment_repeats_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="duplicate interaction"):
         again = pd.concat([twice, rows.head(1)], ignore_index=True)
         prepare(given, tmp_path / "more", frames=TABLES | {"interactions": again})
+
+
+def test_a_context_says_nothing_before_it_is_learned(made: Dataset) -> None:
+    for init in ("spectral", "normal"):
+        given = dataclasses.replace(config(), model=ModelConfig(embedding_dim=4, init=init))
+        features = FeatureTable(made.vocabulary.n_rows, embedding_dim=4, init_scale=1.0, seed=0)
+        initialize(features, made, config=given)
+        v = features.v.numpy()
+        rows = [
+            row
+            for name in ("hour", "warmth")
+            for row in rows_of(made.vocabulary.spaces[f"user.{name}"])
+        ]
+        assert not v[rows].any()
+        assert v.any(axis=1).sum() > N_ITEMS - 2
 
 
 def test_a_context_that_is_a_column_of_items_is_refused(tmp_path: Path) -> None:
