@@ -29,10 +29,12 @@ SECTIONS: dict[str, type[Any]] = {
     "[index]": config.IndexConfig,
     "[export]": config.ExportConfig,
     "[[user.features]], [[item.features]]: kind = 'categorical'": schema.Categorical,
+    "[[user.features]], [[item.features]]: kind = 'cross'": schema.Cross,
     "[[user.features]], [[item.features]]: kind = 'multi_valued'": schema.MultiValued,
     "[[user.features]], [[item.features]]: kind = 'numeric'": schema.Numeric,
     "[[user.features]], [[item.features]]: kind = 'vector'": schema.Vector,
     "[[user.features]]: kind = 'history'": schema.History,
+    "[[item.features]]: kind = 'trend'": schema.Trend,
 }
 """The tables of a TOML file, and the dataclass that each is read into."""
 

@@ -105,6 +105,8 @@ class Results(TypedDict):
     """Of the last round that validated best of the run: whether its version may become current."""
     baseline: dict[str, Any]
     """`Evaluation.to_dict()` of the popularity baseline."""
+    recent_baseline: NotRequired[dict[str, Any]]
+    """The same of the popularity within the latest window, where validation is held out by time."""
     content_baseline: NotRequired[dict[str, Any]]
     """The same of the TF-IDF of item features, where items have other features than their id."""
     timings: list[Timing]
@@ -124,8 +126,10 @@ def served_round(results: Results) -> Round:
 
 
 def baselines(results: Results) -> dict[str, dict[str, Any]]:
-    """The evaluations that need no training, by name: popularity, and maybe content."""
+    """The evaluations that need no training, by name: popularity, maybe of late, maybe content."""
     found = {"popularity": results["baseline"]}
+    if "recent_baseline" in results:
+        found["popularity of late"] = results["recent_baseline"]
     if "content_baseline" in results:
         found["TF-IDF of item features"] = results["content_baseline"]
     return found

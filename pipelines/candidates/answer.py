@@ -14,9 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from pipelines.candidates.channels import Channels, Users, item_counts
-from pipelines.candidates.merge import depth_of, merge
+from pipelines.candidates.diversify import merge_diverse
+from pipelines.candidates.merge import Merged, depth_of, merge
 from pipelines.candidates.settings import CandidateSettings
 from pipelines.candidates.sources import SourceReader, Sources
+from serving.retrieval.diversity import Diversity
 from serving.retrieval.parts import Parts
 from serving.search.index import STRIDE, Pairs, Rows, no_pairs, number_pairs, search_without
 from towers.directions import DIRECTIONS
@@ -41,13 +43,14 @@ class CandidateTable:
         Raises:
             ConfigError: there is no column of ids.
             DataError: a column's type cannot be its feature's.
-            QueryError: the filter is none, or does not fit the items.
+            QueryError: the filter is none, or does not fit the items; or they lack a column.
         """
         self._parts, self._settings, self._plan = parts, settings, settings.plan
         self._read = SourceReader(
             parts, "user", schema=schema, prefer_features=settings.prefer_features
         )
         self._channels = Channels(parts, settings)
+        parts.catalogue("item").show(np.empty(0, dtype=np.int64), list(settings.max_per))
         self._ids = parts.items.ids.values
         self._names = pa.array([channel.name for channel in self._plan])
         self._by_rarity: Rows | None = None
@@ -73,12 +76,7 @@ class CandidateTable:
         """
         sources = self._read(table)
         users = self._users(sources)
-        depths = [depth_of(self._plan, i, k=self._settings.k) for i in range(len(self._plan))]
-        lists = [
-            self._channels.list(channel.name, users, depth)
-            for channel, depth in zip(self._plan, depths, strict=True)
-        ]
-        merged = merge(self._plan, lists, k=self._settings.k)
+        merged = self._merge(users)
         channels = pa.DictionaryArray.from_arrays(pa.array(merged.channels), self._names)
         version = np.full(len(merged.rows), self._parts.bundle.version)
         columns = [
@@ -90,6 +88,22 @@ class CandidateTable:
             pa.array(version),
         ]
         return Answered(pa.Table.from_arrays(columns, schema=self.schema), sources.rejected)
+
+    def _merge(self, users: Users) -> Merged:
+        """Choose what each user gets."""
+        settings = self._settings
+        diversity = Diversity.of(settings.max_per, settings.diversity)
+        if diversity is not None and users.size:
+            items = self._parts.catalogue("item")
+            return merge_diverse(
+                self._channels, users, items, settings=settings, diversity=diversity
+            )
+        depths = [depth_of(self._plan, i, k=settings.k) for i in range(len(self._plan))]
+        lists = [
+            self._channels.list(channel.name, users, depth)
+            for channel, depth in zip(self._plan, depths, strict=True)
+        ]
+        return merge(self._plan, lists, k=settings.k)
 
     def _users(self, sources: Sources) -> Users:
         """What the channels need to know about the users."""

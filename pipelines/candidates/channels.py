@@ -6,6 +6,7 @@
 | i2i | items like the user's latest | the highest cosine to one of them |
 | u2u2i | items of similar users | the sum of the cosines, if above 0, of those that have it |
 | popularity | items that most users have | the number of users in training |
+| recent | items that most users chose of late | the number of users within the latest window |
 
 Of equal scores, the lower row comes first, except where ScaNN decides. A channel lists no item that
 is excluded for the user, was removed, or does not match the filter.
@@ -52,6 +53,15 @@ class Users:
         """The number of users, n."""
         return len(self.rows)
 
+    def take(self, places: Rows) -> Users:
+        """Some of them, ascending."""
+        unwanted, latest = (
+            (np.searchsorted(places, pairs[0][inside]), pairs[1][inside])
+            for pairs in (self.unwanted, self.latest)
+            for inside in [np.isin(pairs[0], places)]
+        )
+        return Users(self.rows[places], self.vectors[places], unwanted, latest)
+
 
 class Popular:
     """An index that gives every query the same rows, in a fixed order."""
@@ -97,6 +107,7 @@ class Channels:
             "i2i": self.i2i,
             "u2u2i": self.u2u2i,
             "popularity": self.popularity,
+            "recent": self.recent,
         }
         return how[name](users, depth)
 
@@ -146,9 +157,17 @@ class Channels:
 
     def popularity(self, users: Users, depth: int) -> Found:
         """Items that most users have."""
+        return self._most_chosen(self._popular, users, depth)
+
+    def recent(self, users: Users, depth: int) -> Found:
+        """Items that most users chose of late."""
+        return self._most_chosen(self._recent, users, depth)
+
+    def _most_chosen(self, index: Popular, users: Users, depth: int) -> Found:
+        """The first items of an order that is the same for all."""
         queries = np.empty((users.size, 0), dtype=np.float32)
         k = np.full(users.size, depth)
-        found = search_without(self._popular, queries, k=k, width=depth, unwanted=users.unwanted)
+        found = search_without(index, queries, k=k, width=depth, unwanted=users.unwanted)
         return _widen(found, depth)
 
     def _search(self, direction: str, vectors: Vectors, *, depth: int, unwanted: Pairs) -> Found:
@@ -205,7 +224,14 @@ class Channels:
     @cached_property
     def _popular(self) -> Popular:
         """Every item that may be a candidate, those that most users have first."""
-        counts = item_counts(self._parts)
+        return self._in_order(item_counts(self._parts))
+
+    @cached_property
+    def _recent(self) -> Popular:
+        """Every item that may be a candidate, those first that most users chose of late."""
+        return self._in_order(self._parts.recent.counts)
+
+    def _in_order(self, counts: NDArray[np.int64]) -> Popular:
         rows = np.flatnonzero(self._findable)
         order = rows[np.argsort(-counts[rows], kind="stable")]
         return Popular(order, counts[order].astype(np.float32))

@@ -8,6 +8,7 @@ of the channels, and within a channel in order of its scores.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,20 @@ class Merged:
     """The rank within the user's list, from 1."""
     channels: NDArray[np.int8]
     """The position of the channel that gave the candidate."""
+
+    def at(self, places: NDArray[np.int64]) -> Merged:
+        """The same, of users at other places, ascending."""
+        return dataclasses.replace(self, places=places[self.places])
+
+    @classmethod
+    def concat(cls, several: Sequence[Merged]) -> Merged:
+        """The candidates of all, of whom each is in one alone, in order of the users."""
+        columns = {
+            column.name: np.concatenate([getattr(one, column.name) for one in several])
+            for column in dataclasses.fields(cls)
+        }
+        order = np.argsort(columns["places"], kind="stable")
+        return cls(**{name: values[order] for name, values in columns.items()})
 
 
 def depth_of(channels: Sequence[Channel], position: int, *, k: int) -> int:
@@ -67,7 +82,7 @@ def merge(channels: Sequence[Channel], lists: Sequence[Found], *, k: int) -> Mer
                 more = _first(_is_new(rows, taken), room[:, np.newaxis])
                 chosen[position] = chosen[position] | more
                 taken.append(_keys(rows)[more])
-    return _flatten(lists, chosen)
+    return flatten(lists, chosen)
 
 
 def _is_new(rows: Rows, taken: Sequence[NDArray[np.int64]]) -> Mask:
@@ -90,7 +105,7 @@ def _keys(rows: Rows) -> NDArray[np.int64]:
     return keys
 
 
-def _flatten(lists: Sequence[Found], chosen: Sequence[Mask]) -> Merged:
+def flatten(lists: Sequence[Found], chosen: Sequence[Mask]) -> Merged:
     """Put what was chosen in order of users, channels and scores."""
     picked = np.concatenate(chosen, axis=1)
     widths = [mask.shape[1] for mask in chosen]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from pipelines.config import read_toml
 from towers.errors import ConfigError
 from towers.typed import STRICT, parse
 
-ChannelName = Literal["u2i", "i2i", "u2u2i", "popularity"]
+ChannelName = Literal["u2i", "i2i", "u2u2i", "popularity", "recent"]
 
 SHARES: dict[ChannelName, float] = {"u2i": 0.6, "i2i": 0.2, "u2u2i": 0.1, "popularity": 0.1}
 """The default channels, in order of priority, with their shares of k."""
@@ -24,7 +25,8 @@ class Channel:
 
     name: ChannelName
     """`u2i`: items that match the user; `i2i`: items like the user's latest; `u2u2i`: what similar
-    users have; `popularity`: what most users have."""
+    users have; `popularity`: what most users have; `recent`: what most users chose of late, in
+    versions whose interactions were split by time."""
     quota: PositiveInt
     """How many of a user's k candidates come from it, as long as the other channels fill theirs."""
 
@@ -51,6 +53,11 @@ class CandidateSettings:
     are then missing. By default a known user has its stored vector."""
     where: dict[str, Any] | None = None
     """Which items may be candidates; see `serving.search.filters`."""
+    max_per: dict[str, PositiveInt] = dataclasses.field(default_factory=dict)
+    """By a column of the items, how many of a user's candidates may have the same value at most."""
+    diversity: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """How much it counts that a user's candidates are unlike each other, from 0 to 1; see
+    `serving.retrieval.diversity`."""
     audience_k: PositiveInt = 100
     """How many users an item's audience has."""
     shard_size: PositiveInt = 65_536

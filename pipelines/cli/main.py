@@ -10,6 +10,7 @@ from pipelines.cli.candidates import candidates
 from pipelines.cli.exits import BAD_INPUT, FAILED, fail
 from pipelines.cli.publish import publish
 from pipelines.cli.query import explain, query
+from pipelines.cli.refresh import refresh
 from pipelines.cli.serve import serve
 from pipelines.cli.train import demo, run, tune
 from pipelines.cli.versions import rollback, versions
@@ -25,7 +26,7 @@ app = typer.Typer(
 for command in (
     *(run, tune, demo),
     *(query, explain, versions, rollback),
-    *(serve, candidates, publish),
+    *(serve, candidates, publish, refresh),
 ):
     app.command()(command)
 

@@ -251,6 +251,13 @@ class StoredInteractions:
         matrix = events.matrix(events.positive, shape=(len(users), self.shape[1]))
         return Block(users, matrix, events if self.has_events else None, self.behaviours)
 
+    def item_times(self, number: int) -> tuple[Rows, NDArray[np.float64]]:
+        """The items and the times of a block's positives, [n] each; times are NaN without any."""
+        columns = self._columns(number, ["item_row", "timestamp", "is_positive"])
+        positive = columns["is_positive"]
+        items, times = columns["item_row"][positive], columns["timestamp"][positive]
+        return items.astype(np.int64), times.astype(np.float64)
+
     def of(self, users: Rows) -> sparse.csr_array:
         """The positives of some user rows, ascending; [n_users, n_items], others' rows empty."""
         return self._gather(users, lambda block: block.matrix)

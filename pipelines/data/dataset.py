@@ -221,6 +221,26 @@ def assemble_dataset(
         vocabulary = fit_vocabulary(schema, **tables)
     else:
         vocabulary = grow_vocabulary(earlier, schema, **tables)
+    return encode_dataset(
+        schema,
+        vocabulary,
+        users=users,
+        items=items,
+        interactions=interactions,
+        contexts=contexts,
+    )
+
+
+def encode_dataset(
+    schema: Schema,
+    vocabulary: Vocabulary,
+    *,
+    users: pd.DataFrame,
+    items: pd.DataFrame,
+    interactions: Interactions,
+    contexts: pd.DataFrame | None = None,
+) -> Dataset:
+    """Encode every user and item with a vocabulary; see `assemble_dataset`."""
     item_ids = ids_of(items, schema.item_id)
     item_bags = encode_table(schema, vocabulary, side="item", table=items)
     vectors: dict[Side, NDArray[np.float32]] = {
@@ -263,7 +283,10 @@ def _pasts(
 def encode_table(
     schema: Schema, vocabulary: Vocabulary, *, side: Side, table: pd.DataFrame
 ) -> sparse.csr_array:
-    """Encode a table through the encoder's graph; bags [n, n_rows] float32, histories empty."""
+    """Encode a table through the encoder's graph; bags [n, n_rows] float32, histories empty.
+
+    A trend is no column of it.
+    """
     vectors = _vector_columns(schema, side)
     columns = {name: column for name, column in schema.columns(side).items() if name not in vectors}
     return _encode(schema, vocabulary, side=side, table=table, columns=columns)
@@ -337,7 +360,7 @@ def _packed(
     inputs = input_dtypes(schema, vocabulary, side=side)
     for start in range(0, len(table), ENCODE_BATCH):
         chunk = table.iloc[start : start + ENCODE_BATCH]
-        raw = {name: chunk[column] for name, column in columns.items()}
+        raw = {name: chunk[column] for name, column in columns.items() if column in chunk}
         yield pack(raw, inputs=inputs, size=len(chunk))
 
 

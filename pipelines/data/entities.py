@@ -23,14 +23,18 @@ from towers.features.lists import vector_length
 from towers.features.reading import Mask
 from towers.features.schema import (
     Categorical,
-    Feature,
+    Cross,
     History,
     MultiValued,
     Numeric,
     Schema,
     Side,
+    Trend,
     Vector,
 )
+
+ColumnFeature = Categorical | MultiValued | Numeric | Vector
+"""A feature that reads a column of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,8 +69,14 @@ def require_columns(source: Source | None, *, schema: Schema, side: Side) -> Non
         ConfigError: with the missing columns.
     """
     columns = [column for feature in _column_features(schema, side) for column in _names(feature)]
+    trend = schema.trend if side == "item" else None
     if source is not None:
         source.require([schema.id_column(side), *columns])
+        if trend is not None and trend.column in source.columns:
+            raise ConfigError(
+                f"item.features: expected a column for the trend that the items do not have, "
+                f"received {trend.column!r}; give the trend another `column`"
+            )
     elif columns:
         raise ConfigError(
             f"{side}.features: expected a table of {side}s with the column(s) {columns}, received "
@@ -129,17 +139,17 @@ def entities_from_ids(ids: pd.Series, *, id_column: str) -> pd.DataFrame:
     return pd.DataFrame({id_column: ids.drop_duplicates().reset_index(drop=True)})
 
 
-def _column_features(schema: Schema, side: Side) -> list[Feature]:
-    """List the features that have a column of their own; a history has none."""
+def _column_features(schema: Schema, side: Side) -> list[ColumnFeature]:
+    """List the features that read a column of their own."""
     id_column = schema.id_column(side)
     return [
         feature
         for feature in schema.features(side)
-        if not isinstance(feature, History) and feature.column != id_column
+        if not isinstance(feature, (Cross, History, Trend)) and feature.column != id_column
     ]
 
 
-def _names(feature: Feature) -> list[str]:
+def _names(feature: ColumnFeature) -> list[str]:
     """List the columns that a feature reads."""
     weights = feature.weights if isinstance(feature, MultiValued) else None
     return [feature.column] if weights is None else [feature.column, weights]
@@ -166,7 +176,7 @@ def _read_columns(rows: Rows, *, schema: Schema, side: Side) -> dict[str, _ReadC
     }
 
 
-def _read_feature(feature: Feature, rows: Rows) -> list[_ReadColumn]:
+def _read_feature(feature: ColumnFeature, rows: Rows) -> list[_ReadColumn]:
     """Read the column of a feature, and of its weights; what cannot be read is missing."""
     name = feature.column
     column = rows.column(name)

@@ -90,11 +90,11 @@ class Prepared:
     def counts(self) -> dict[str, int]:
         """The number of users, of items, and of interactions by part."""
         found = {"users": len(self.users), "items": len(self.items)}
-        return found | {part: int(self._stored(part).user_counts.sum()) for part in PARTS}
+        return found | {part: int(self.stored(part).user_counts.sum()) for part in PARTS}
 
     def interactions(self, *parts: Part) -> Interactions:
         """The positives of one or more parts, by row; held in memory if they are one block."""
-        stored = self._stored(*parts)
+        stored = self.stored(*parts)
         if stored.n_blocks > 1:
             return stored
         block = stored.block(0)
@@ -110,16 +110,17 @@ class Prepared:
 
         Its columns are user_id, item_id, timestamp (if there is one) and weight; in memory.
         """
-        rows = self._stored(*parts).rows()
+        rows = self.stored(*parts).rows()
         ids = {side: ids_of(table, table.columns[0]) for side, table in self.tables.items()}
         columns = {f"{side}_id": ids[side][rows[f"{side}_row"]] for side in SIDES}
         columns |= {name: rows[name] for name in ("timestamp", "weight")}
         frame = pd.DataFrame(columns)
-        if not self._stored().has_times:
+        if not self.stored().has_times:
             return frame.drop(columns="timestamp")
         return frame.sort_values("timestamp", kind="stable", ignore_index=True)
 
-    def _stored(self, *parts: Part) -> StoredInteractions:
+    def stored(self, *parts: Part) -> StoredInteractions:
+        """The positives of one or more parts as they are on disk, with their times."""
         return StoredInteractions(self.blocks, tuple(set(parts) & set(self.parts)))
 
 

@@ -31,7 +31,7 @@ from pipelines.training.fit import Fitted, sampling_report
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
 from serving.atomic import move_file, write_text_atomic
-from serving.version.bundle import HELD_OUT
+from serving.version.bundle import HELD_OUT, RECENT
 from serving.version.manifest import Provenance
 from serving.version.seen import write_pairs
 from serving.version.store import Store
@@ -87,7 +87,8 @@ class Rounds:
             self.reporter.say(f"  {group}: {shown}")
         with self.reporter.stage(f"round {number}: evaluate"):
             fitted = fitted.without_optimizer()
-            vectors = embed(fitted.model, self._fits.final_data)
+            dataset, tables, recent = self._fits.published(fitted)
+            vectors = embed(fitted.model, dataset)
             evaluation = self._measure(match_scorer(vectors))
             by_moment = self._measure_context(fitted, vectors)
         with (
@@ -97,14 +98,16 @@ class Rounds:
             version = self.store.version_of(staged)
             exported = export_bundle(
                 fitted,
-                self._fits.final_data,
+                dataset,
                 vectors=vectors,
-                tables=self.prepared.tables,
+                tables=tables,
                 config=self.config,
                 folder=staged,
                 version=version,
                 reporter=self.reporter,
             )
+            if recent is not None:
+                recent.write(staged / RECENT)
             for line in [*exported.lines, *spread_lines(exported.lengths)]:
                 self.reporter.say(f"  {line}")
             self._results["rounds"].append(
@@ -282,6 +285,10 @@ class Rounds:
             baseline=baseline,
             timings=[],
         )
+        if (recent := self._fits.recent) is not None:
+            with self.reporter.stage("measure popularity of late"):
+                scorer = popularity_scorer(recent.counts)
+                results["recent_baseline"] = self._measure(scorer).to_dict()
         content, _ = self._fits.final_data.content_bags("item")
         if content.nnz:
             with self.reporter.stage("measure TF-IDF of the item features"):

@@ -93,7 +93,7 @@ def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> f
     test = _only(validation, users)
     vectors = _vectors_without_ids(model, dataset, cold)
     learned = vectors["item"][cold, 0]
-    unit = _standard_deviation(vectors["user"][users], vectors["item"])
+    unit = score_spread(vectors["user"][users], vectors["item"])
     settings = dataclasses.replace(settings, k=(_places(job),), cold_item_interactions=1)
     counts = np.maximum(dataset.interactions.item_counts, 1)
     counts[cold] = 0  # what `evaluate` calls warm are then all others
@@ -193,7 +193,7 @@ def _only(positives: sparse.csr_array, users: NDArray[np.int64]) -> sparse.csr_a
     return some
 
 
-def _standard_deviation(users: NDArray[np.float32], items: NDArray[np.float32]) -> float:
+def score_spread(users: NDArray[np.float32], items: NDArray[np.float32]) -> float:
     """The standard deviation of the inner products of all users [n, k] with all items [m, k]."""
     user, item = users.astype(np.float64), items.astype(np.float64)
     mean_square = np.sum((user.T @ user) * (item.T @ item)) / (len(user) * len(item))

@@ -19,7 +19,7 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.initialize import START_POWER, initialize, new_table
-from towers.features.schema import POPULARITY_POWER, Feature, Features, History
+from towers.features.schema import POPULARITY_POWER, Feature, Features, History, Trend
 from towers.two_tower import TwoTower
 
 START_POWERS = (0.0, 0.2, 0.4)
@@ -35,7 +35,8 @@ USERS = 1000
 
 def settled(config: RunConfig) -> RunConfig:
     """The same settings with the scale of histories that the items' features ask for."""
-    return with_histories(config, scale=float(len(config.schema.item.features)))
+    with_vectors = [one for one in config.schema.item.features if not isinstance(one, Trend)]
+    return with_histories(config, scale=float(len(with_vectors)))
 
 
 def choose_start(

@@ -104,6 +104,16 @@ class FitState:
         write_text_atomic(path, json.dumps(vars(self), indent=2))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ChosenTrend:
+    """How the trend of items is counted, and what it is worth."""
+
+    window: float
+    """The length of its window, in the unit of the times."""
+    weight: float
+    """Its first-order weight."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
     """A model at its best epoch."""
@@ -117,6 +127,8 @@ class Fitted:
     """The mined negatives that it was trained with."""
     unknown_item_weight: float | None = None
     """What was added to w of unknown item ids; None before, or where nothing decides it."""
+    trend: ChosenTrend | None = None
+    """None before, where items have none, or where nothing decides it."""
 
     def without_optimizer(self) -> Fitted:
         """The same without the state of the optimizer, which the checkpoint has."""

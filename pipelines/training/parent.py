@@ -76,7 +76,7 @@ def read_parent(
     bundle = store.open(version)
     histories = _check_settings(bundle.manifest, config)
     vocabulary = read_vocabulary(bundle.vocabulary)
-    features = _read_features(bundle, n_rows=vocabulary.n_rows, config=config)
+    features = read_features(bundle, n_rows=vocabulary.n_rows, config=config)
     weights = features.w.numpy()
     feature = config.schema.item_id_feature
     if feature is not None and not as_served:
@@ -180,7 +180,7 @@ def _changes(what: str, before: Feature, after: Feature) -> list[str]:
     ]
 
 
-def _read_features(bundle: Bundle, *, n_rows: int, config: RunConfig) -> FeatureTable:
+def read_features(bundle: Bundle, *, n_rows: int, config: RunConfig) -> FeatureTable:
     """Read the feature table out of a version's checkpoint.
 
     Raises:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import Part, sample_users
+from pipelines.data.blocks import Part, left_out, sample_users
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
+from pipelines.data.recent import count_recent, trend_values
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
-from pipelines.training.fit import Fit, Fitted, Record, fit
+from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, fit
 from pipelines.training.initialize import start_vectors
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.parent import Parent
+from pipelines.training.trend import add_trend, choose_trend, choose_window, with_trend
 from serving.atomic import write_text_atomic
 from serving.retrieval.retriever import Retriever
+from serving.version.recent import Recent
 from serving.version.store import Store
+from towers.features.schema import Side
 from towers.negatives import MinedNegatives
 
 START = "start.json"
@@ -63,7 +69,40 @@ class RoundFits:
         """The data of a published model: all but the test, or the training split without refit."""
         if not self.config.training.refit_on_all:
             return self._search_data
-        return self._dataset("train", "validation")
+        return self._dataset(*self._final_parts)
+
+    @cached_property
+    def recent(self) -> Recent | None:
+        """How often items were chosen of late, as of the end of what a published model knows.
+
+        The window is chosen on validation. None where none is held out by time.
+        """
+        evaluation = self.config.evaluation
+        if not self._is_by_time:
+            return None
+        users, what = np.flatnonzero(np.diff(self._validation.indptr)), evaluation.leave_out
+        window = choose_window(
+            self._prepared.stored("train"),
+            seen=left_out(self._prepared.interactions("train"), users, what=what),
+            validation=self._validation,
+            metric=evaluation.metric,
+        )
+        if window is None:
+            return None
+        until, counts = count_recent(self._prepared.stored(*self._final_parts), [window])
+        return Recent(counts=counts[0], window=window, until=until)
+
+    def published(self, fitted: Fitted) -> tuple[Dataset, dict[Side, pd.DataFrame], Recent | None]:
+        """What is published of a fit: its data and tables with the trend, and what came of late."""
+        data, tables, recent = self.final_data, self._prepared.tables, self.recent
+        if fitted.trend is None or recent is None:
+            nothing = np.full(len(data.item_ids), np.nan, dtype=np.float32)
+            return *with_trend(data, tables, nothing), recent
+        window, stored = fitted.trend.window, self._prepared.stored(*self._final_parts)
+        _, counts = count_recent(stored, [window])
+        values = trend_values(counts[0], stored.item_counts)
+        recent = dataclasses.replace(recent, trend_window=window)
+        return *with_trend(data, tables, values), recent
 
     @cached_property
     def _search_data(self) -> Dataset:
@@ -100,6 +139,17 @@ class RoundFits:
         write_text_atomic(kept, json.dumps(powers))
         return with_powers(self.config, **powers)
 
+    @property
+    def _final_parts(self) -> tuple[Part, ...]:
+        """The parts that a published model knows."""
+        return ("train", "validation") if self.config.training.refit_on_all else ("train",)
+
+    @property
+    def _is_by_time(self) -> bool:
+        """Whether there is a validation part, of what came after the training part."""
+        has_times = self._prepared.stored().has_times and self.config.split.by != "random"
+        return has_times and self._prepared.counts["validation"] > 0
+
     def _dataset(self, *parts: Part) -> Dataset:
         return assemble_dataset(
             self.config.schema,
@@ -132,14 +182,16 @@ class RoundFits:
         if not training.refit_on_all:
             return searched, searched.records
         epochs, records = searched.best_epoch, searched.records
-        weight = searched.unknown_item_weight
+        weight, trend = searched.unknown_item_weight, searched.trend
         del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
-        fitted = self._fit_final(number, epochs=epochs, versions=versions, weight=weight)
+        fitted = self._fit_final(
+            number, epochs=epochs, versions=versions, weight=weight, trend=trend
+        )
         return fitted, records
 
     def _search(self, number: int, *, versions: Sequence[int]) -> Fitted:
-        """Fit with validation held out, which decides the epochs and what is fair to cold items."""
+        """Fit with validation held out, which decides epochs, what is fair to cold items, trend."""
         if number in self._searched:
             return self._searched[number]
         spectral = self._work / SPECTRAL
@@ -154,12 +206,25 @@ class RoundFits:
             parent=self._parent,
             spectral=spectral if spectral.exists() else None,
         )
-        return calibrate(fit(job, self._reporter), job, self._reporter)
+        fitted = calibrate(fit(job, self._reporter), job, self._reporter)
+        trend = None
+        if self._is_by_time and self.config.schema.trend is not None:
+            trend = choose_trend(fitted, job, stored=self._prepared.stored("train"))
+        return self._add_trend(fitted, job, trend)
+
+    def _add_trend(self, fitted: Fitted, job: Fit, trend: ChosenTrend | None) -> Fitted:
+        return add_trend(fitted, job.dataset, trend=trend, reporter=self._reporter)
 
     def _fit_final(
-        self, number: int, *, epochs: int, versions: Sequence[int], weight: float | None = None
+        self,
+        number: int,
+        *,
+        epochs: int,
+        versions: Sequence[int],
+        weight: float | None = None,
+        trend: ChosenTrend | None = None,
     ) -> Fitted:
-        """Fit on everything but the test interactions; `weight` is what validation found fair."""
+        """Fit on everything but the test; `weight` and `trend` are what validation has decided."""
         job = Fit(
             dataset=self.final_data,
             config=self.config,
@@ -170,7 +235,8 @@ class RoundFits:
             logs=self._logs(number, "final"),
             parent=self._parent,
         )
-        return calibrate(fit(job, self._reporter), job, self._reporter, weight=weight)
+        fitted = calibrate(fit(job, self._reporter), job, self._reporter, weight=weight)
+        return self._add_trend(fitted, job, trend)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the previous round's model that was fitted without validation, too."""

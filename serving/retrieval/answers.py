@@ -13,10 +13,11 @@ from itertools import accumulate
 
 import numpy as np
 
+from serving.retrieval.diversity import search_diverse
 from serving.retrieval.filtered_search import search_filtered
 from serving.retrieval.parts import Parts
 from serving.retrieval.questions import Hits, Question
-from serving.search.index import Found, Pairs, Vectors, no_pairs, search_without
+from serving.search.index import Found, Pairs, Rows, Vectors, no_pairs, search_without
 from serving.version.saved_models.tower import join_packed
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import QueryError
@@ -55,7 +56,7 @@ def _answer_direction(
         parts.index(direction.name),
         queries,
         # A question with a filter has a search of its own below, and here asks for nothing.
-        k=np.concatenate([q.k if q.where is None else np.zeros_like(q.k) for q in questions]),
+        k=np.concatenate([np.zeros_like(q.k) if _is_alone(q) else q.k for q in questions]),
         width=max(question.width for question in questions),
         unwanted=excluded,
     )
@@ -64,19 +65,62 @@ def _answer_direction(
     for question, end in zip(questions, ends, strict=True):
         its = slice(end - question.size, end)
         found = rows[its, : question.width], scores[its, : question.width]
-        if question.where is not None:
-            found = search_filtered(
-                parts.index(direction.name),
-                direction,
-                parts.catalogue(direction.target),
-                queries[its],
-                k=question.k,
-                width=question.width,
-                where=question.where,
-                unwanted=_within(excluded, its),
+        if _is_alone(question):
+            found = _search_alone(
+                parts, question, queries[its], unwanted=_within(excluded, its), offset=offset[its]
             )
         answers.append(_to_hits(parts, question, found, offset=offset[its]))
     return answers
+
+
+def _is_alone(question: Question) -> bool:
+    """Whether a question has a search of its own."""
+    return question.where is not None or question.diversity is not None
+
+
+def _search_alone(
+    parts: Parts, question: Question, queries: Vectors, *, unwanted: Pairs, offset: Vectors
+) -> Found:
+    """Search for one question: among the targets that match, and for those unlike each other."""
+    direction = question.direction
+    index, targets = parts.index(direction.name), parts.catalogue(direction.target)
+
+    def search(some: Rows, k: Rows) -> Found:
+        width, out = int(k.max(initial=1)), _of_some(unwanted, some)
+        if question.where is None:
+            return search_without(index, queries[some], k=k, width=width, unwanted=out)
+        return search_filtered(
+            index,
+            direction,
+            targets,
+            queries[some],
+            k=k,
+            width=width,
+            where=question.where,
+            unwanted=out,
+        )
+
+    if question.diversity is None:
+        return search(np.arange(question.size), question.k)
+    least = np.full(question.size, -np.inf, dtype=np.float32)
+    if question.min_score is not None:
+        least = np.float32(question.min_score) - offset
+    return search_diverse(
+        search,
+        targets,
+        direction,
+        diversity=question.diversity,
+        k=question.k,
+        width=min(question.width, index.size),
+        least=least,
+    )
+
+
+def _of_some(pairs: Pairs, some: Rows) -> Pairs:
+    """Those pairs whose sources are among some, ascending, by their places there."""
+    sources, targets = pairs
+    inside = np.isin(sources, some)
+    return np.searchsorted(some, sources[inside]), targets[inside]
 
 
 def _to_hits(parts: Parts, question: Question, found: Found, *, offset: Vectors) -> Hits:

@@ -15,6 +15,7 @@ from serving.version.bundle import Bundle
 from serving.version.embeddings import Embeddings
 from serving.version.index_record import IndexRecord
 from serving.version.manifest import MANIFEST
+from serving.version.recent import Recent
 from serving.version.saved_models.tower import Tower
 from serving.version.seen import Seen
 from serving.version.tables_read import TablesRead
@@ -62,6 +63,15 @@ class Parts:
         """The training positives."""
         shape = (len(self.users.vectors), len(self.items.vectors))
         return Seen.read(self.bundle.seen, shape=shape, judged=self.bundle.judged)
+
+    @cached_property
+    def recent(self) -> Recent:
+        """How often items were chosen of late.
+
+        Raises:
+            BundleError: the version does not know.
+        """
+        return Recent.read(self.bundle.recent)
 
     @cached_property
     def schema(self) -> Schema:

@@ -2,16 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.retrieval.diversity import Diversity
 from serving.search.filters import Filter
 from serving.search.index import Rows
 from towers.directions import Direction
+
+
+class Options(TypedDict, total=False):
+    """Which targets are wanted."""
+
+    k: int
+    """How many; fewer come only where no more are left. Default: 10."""
+    exclude: Sequence[int | str]
+    """Ids of targets to leave out; unknown ones do no harm."""
+    exclude_seen: bool
+    """In u2i, leave out what the user has seen, in training or in the history given; in i2u, the
+    users who have seen the item."""
+    where: Any
+    """Which targets may be found, by the columns of their table; see `serving.search.filters`."""
+    min_score: float | None
+    """Leave out targets that score less."""
+    max_per: Mapping[str, int] | None
+    """By a column of the targets' table, how many of them may have the same value at most, such as
+    `{"brand": 2}`; see `serving.retrieval.diversity`."""
+    diversity: float
+    """From 0 to 1, how much it counts that targets are unlike each other; likewise. Default: 0."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Wanted:
+    """The same with the defaults."""
+
+    k: int = 10
+    exclude: Sequence[int | str] = ()
+    exclude_seen: bool = False
+    where: Any = None
+    min_score: float | None = None
+    max_per: Mapping[str, int] | None = None
+    diversity: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +73,9 @@ class Question:
     """Which targets may be found; None: all of them."""
     min_score: float | None
     """The least score of a target; None: any."""
+
+    diversity: Diversity | None = None
+    """How unlike each other the targets are to be; None: it does not matter."""
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from serving.retrieval.answers import answer
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.changes import Change, apply_change, check_change
+from serving.retrieval.diversity import Diversity
 from serving.retrieval.explanation.active_features import raw_features
 from serving.retrieval.explanation.explain import Explanation, Given, explain
 from serving.retrieval.explanation.importance import FieldImportance, draw_users, explain_fields
 from serving.retrieval.parts import OpenIndex, Parts, find_direction
-from serving.retrieval.questions import Hits, Question
+from serving.retrieval.questions import Hits, Options, Question, Wanted
 from serving.search.filters import parse_filter
 from serving.search.index import Rows, Vectors, check_k
 from serving.version.bundle import Bundle
@@ -79,11 +80,7 @@ class Retriever:
         *,
         id: int | str | None = None,
         features: Mapping[str, Any] | None = None,
-        k: int = 10,
-        exclude: Sequence[int | str] = (),
-        exclude_seen: bool = False,
-        where: Any = None,
-        min_score: float | None = None,
+        **options: Unpack[Options],
     ) -> pd.DataFrame:
         """Find the k best targets for one source, given by its id or, if it is new, by features.
 
@@ -92,13 +89,8 @@ class Retriever:
             id: a user or an item of the version. In i2i and u2u it is left out of its own answer.
             features: raw values by the schema's names, for any user or item; a history is a list
                 of item ids. Beside the id of a user, features of the context alone.
-            k: how many; fewer come only where no more are left.
-            exclude: ids of targets to leave out; unknown ones do no harm.
-            exclude_seen: in u2i, leave out the items that the user has seen in training, positive
-                or not, or has in the history given; in i2u, the users that have seen the item.
-            where: which targets may be found, by the columns of their table; see
-                `serving.search.filters`.
-            min_score: leave out targets that score less.
+            options: which targets are wanted: `k`, `exclude`, `exclude_seen`, `where`, `min_score`,
+                `max_per` and `diversity`; see `serving.retrieval.questions.Options`.
 
         Returns:
             The targets, best first: `id`, `score`, and the other columns of their table, called
@@ -111,11 +103,7 @@ class Retriever:
             direction,
             ids=None if id is None else [id],
             features=None if features is None else {name: [x] for name, x in features.items()},
-            k=k,
-            exclude=exclude,
-            exclude_seen=exclude_seen,
-            where=where,
-            min_score=min_score,
+            **options,
         )
         hits = self.answer([question])[0]
         found = hits.rows[0] >= 0
@@ -131,26 +119,14 @@ class Retriever:
         *,
         ids: Sequence[int | str] | None = None,
         features: Mapping[str, Sequence[Any]] | None = None,
-        k: int = 10,
-        exclude_seen: bool = False,
-        where: Any = None,
-        min_score: float | None = None,
+        **options: Unpack[Options],
     ) -> Hits:
         """Find the k best targets for each of n sources; as `retrieve`, with n values a feature.
 
         Raises:
             QueryError: as `retrieve`.
         """
-        question = self.ask(
-            direction,
-            ids=ids,
-            features=features,
-            k=k,
-            exclude_seen=exclude_seen,
-            where=where,
-            min_score=min_score,
-        )
-        return self.answer([question])[0]
+        return self.answer([self.ask(direction, ids=ids, features=features, **options)])[0]
 
     def ask(
         self,
@@ -158,39 +134,41 @@ class Retriever:
         *,
         ids: Sequence[int | str] | None = None,
         features: Mapping[str, Sequence[Any]] | None = None,
-        k: int = 10,
-        exclude: Sequence[int | str] = (),
-        exclude_seen: bool = False,
-        where: Any = None,
-        min_score: float | None = None,
+        **options: Unpack[Options],
     ) -> Question:
         """Check a question about n sources, without answering it; see `retrieve`.
 
         Raises:
             QueryError: as `retrieve`.
         """
-        chosen = find_direction(direction)
-        check_k(k)
-        if exclude_seen and chosen.is_similarity:
+        chosen, wanted = find_direction(direction), Wanted(**options)
+        check_k(wanted.k)
+        if wanted.exclude_seen and chosen.is_similarity:
             raise QueryError(
                 f"exclude_seen: expected u2i or i2u, received {chosen.name}; a user and an item "
                 "can have seen each other, two items or two users cannot"
             )
+        targets = self.catalogue(chosen.target)
+        where = None if wanted.where is None else parse_filter(wanted.where)
         if where is not None:
-            where = parse_filter(where)
-            self.catalogue(chosen.target).check_filter(where)
+            targets.check_filter(where)
+        diversity = Diversity.of(wanted.max_per, wanted.diversity)
+        if diversity is not None:
+            targets.show(NOTHING.ravel(), list(diversity.max_per))  # there are such columns
         packed, rows = self._sources(chosen.source, ids, features)
+        seen = wanted.exclude_seen
         return Question(
             direction=chosen,
             rows=rows,
             packed=packed,
-            histories=self._histories(chosen.source, rows, packed) if exclude_seen else NOTHING,
-            k=np.full(len(rows), k, dtype=np.int64),
-            width=k,
-            exclude=self.catalogue(chosen.target).rows(exclude)[np.newaxis].repeat(len(rows), 0),
-            exclude_seen=exclude_seen,
+            histories=self._histories(chosen.source, rows, packed) if seen else NOTHING,
+            k=np.full(len(rows), wanted.k, dtype=np.int64),
+            width=wanted.k,
+            exclude=targets.rows(wanted.exclude)[np.newaxis].repeat(len(rows), 0),
+            exclude_seen=seen,
             where=where,
-            min_score=min_score,
+            min_score=wanted.min_score,
+            diversity=diversity,
         )
 
     def ask_packed(

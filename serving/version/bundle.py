@@ -10,6 +10,8 @@ from serving.version.tables_read import TABLES_READ
 from towers.errors import BundleError
 
 HELD_OUT = "held_out.parquet"
+RECENT = "recent.parquet"
+"""The file of how often items were chosen of late, in versions that know."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,11 @@ class Bundle:
     def tables_read(self) -> Path:
         """When the tables were read, as JSON; see `serving.version.tables_read`."""
         return self.path / TABLES_READ
+
+    @property
+    def recent(self) -> Path:
+        """How often items were chosen of late, as Parquet; there only where times are known."""
+        return self.path / RECENT
 
     @property
     def checkpoint(self) -> Path:

@@ -91,9 +91,9 @@ def test_every_kind_of_feature_takes_part_under_its_name(
         users |= {name.field for name in found.source}
         items |= {name.field for name in found.target}
     schema = published.config.schema
-    of_items = {feature.column for feature in schema.features("item")}
+    of_items = {feature.name for feature in schema.features("item")}
     brought = {f"history.{column}" for column in of_items - {schema.item_id}}
-    assert users == {feature.column for feature in schema.features("user")} | brought
+    assert users == {feature.name for feature in schema.features("user")} | brought
     assert items == of_items
 
 

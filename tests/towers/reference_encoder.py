@@ -9,10 +9,12 @@ import numpy as np
 
 from towers.features.schema import (
     Categorical,
+    Cross,
     Feature,
     History,
     Numeric,
     Schema,
+    Trend,
     Vector,
     space_of,
 )
@@ -39,12 +41,21 @@ def reference(schema: Schema, vocabulary: Vocabulary, query: Query) -> Bag:
     return bag
 
 
+def together(tokens: list[Any]) -> str | None:
+    """The token of a cross."""
+    return None if any(map(is_missing, tokens)) else " & ".join(map(str, tokens))
+
+
 def reference_entries(
     feature: Feature, schema: Schema, vocabulary: Vocabulary, query: Query
 ) -> list[tuple[int, float]]:
     space = vocabulary.spaces[space_of(feature, side="user", schema=schema)]
-    value = query.get(feature.column)
-    if isinstance(feature, Numeric):
+    value: Any
+    if isinstance(feature, Cross):
+        value = together([query.get(column) for column in feature.columns])
+    else:
+        value = query.get(feature.column)
+    if isinstance(feature, (Numeric, Trend)):
         if is_missing(value):
             return []
         number = float(np.float32(value))
@@ -54,7 +65,7 @@ def reference_entries(
         assert isinstance(space, Buckets)
         return [(space.first_row + sum(number >= cut for cut in space.boundaries), 1.0)]
     assert isinstance(space, (Tokens, Hashed))
-    if isinstance(feature, Categorical):
+    if isinstance(feature, (Categorical, Cross)):
         return [] if is_missing(value) else [(row_of(space, value), 1.0)]
     assert not isinstance(feature, Vector)
     values = value or []

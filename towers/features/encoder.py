@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,17 +12,20 @@ from towers.features.packer import input_dtypes
 from towers.features.past_items import PastItems
 from towers.features.schema import (
     Categorical,
+    Cross,
     Feature,
     History,
     MultiValued,
     Numeric,
     Schema,
     Side,
+    Trend,
     Vector,
     space_of,
 )
 from towers.features.values import MISSING_INTEGER, MISSING_STRING
 from towers.features.vocabulary import (
+    CROSSED,
     Buckets,
     Coordinates,
     Hashed,
@@ -66,6 +69,9 @@ class Encoder(tf.Module):
                     schema, vocabulary, history=feature
                 )
                 column: tf.Module = _HistoryColumn(feature, items, integer=space.is_integer)
+            elif isinstance(feature, Cross) and isinstance(space, (Tokens, Hashed)):
+                crossed = [one.name for one in schema.crossed(feature, side=side)]
+                column = _CrossColumn(crossed, space)
             else:
                 column = _column(feature, space)
             self._columns[feature.name] = column
@@ -174,6 +180,25 @@ class _CategoricalColumn(_TokenColumn):
         tokens = features[self._column]
         query = tf.where(self.present(tokens))[:, 0]
         rows = self.rows(tf.gather(tokens, query))
+        return query, rows, tf.ones_like(rows, tf.float32)
+
+
+class _CrossColumn(_TokenColumn):
+    """The tokens of several columns as one: x = 1 on its row."""
+
+    def __init__(self, columns: Sequence[str], space: Tokens | Hashed) -> None:
+        super().__init__("", space)
+        self._columns = list(columns)
+
+    def __call__(self, features: Tensors) -> Entries:
+        given = [features[column] for column in self._columns]
+        present = tf.reduce_all(tf.stack([self.present(tokens) for tokens in given]), axis=0)
+        texts = [
+            tokens if tokens.dtype == tf.string else tf.strings.as_string(tokens)
+            for tokens in given
+        ]
+        query = tf.where(present)[:, 0]
+        rows = self.rows(tf.gather(tf.strings.join(texts, CROSSED), query))
         return query, rows, tf.ones_like(rows, tf.float32)
 
 
@@ -384,7 +409,7 @@ def _column(feature: Feature, space: Space) -> tf.Module:
     Raises:
         TypeError: the vocabulary's space is not of the feature's kind.
     """
-    if isinstance(feature, Numeric) and isinstance(space, Scalar):
+    if isinstance(feature, (Numeric, Trend)) and isinstance(space, Scalar):
         return _ScalarColumn(feature.name, space)
     if isinstance(feature, Numeric) and isinstance(space, Buckets):
         return _BucketColumn(feature.name, space)

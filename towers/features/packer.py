@@ -13,11 +13,13 @@ from towers.errors import QueryError
 from towers.features.lists import NUMBERS, Separator, cut_lists, read_vectors
 from towers.features.reading import Column, Kind, Mask, Read, read_ids, read_numbers, read_tokens
 from towers.features.schema import (
+    Cross,
     History,
     MultiValued,
     Numeric,
     Schema,
     Side,
+    Trend,
     Vector,
     space_of,
 )
@@ -62,7 +64,9 @@ def input_dtypes(schema: Schema, vocabulary: Vocabulary, *, side: Side) -> dict[
     types: dict[str, tuple[Any, int]] = {}
     lengths: dict[str, int] = {}
     for feature in schema.tower_features(side):
-        if isinstance(feature, Numeric):
+        if isinstance(feature, Cross):
+            continue  # reads the inputs of others
+        if isinstance(feature, (Numeric, Trend)):
             types[feature.name] = (np.float32, 1)
             continue
         space = vocabulary.spaces[space_of(feature, side=side, schema=schema)]

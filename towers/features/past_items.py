@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from towers.dense import Dense
-from towers.features.schema import History, Schema, space_of
+from towers.features.schema import History, Schema, Trend, space_of
 from towers.features.vocabulary import Tokens, Vocabulary, history_weights, rows_of
 
 
@@ -124,12 +124,15 @@ def _id_space(schema: Schema, vocabulary: Vocabulary) -> Tokens:
 
 
 def _is_brought(history: History, schema: Schema, vocabulary: Vocabulary) -> NDArray[np.bool_]:
-    """Which rows of the feature table items bring to a history, [n_rows]; none for unknown ids."""
+    """Which rows of the feature table items bring to a history, [n_rows].
+
+    None for unknown ids, and none for a trend, which has no vector.
+    """
     flags = np.zeros(vocabulary.n_rows, dtype=np.bool_)
     flags[_id_space(schema, vocabulary).rows] = True
     for feature in schema.item.features:
         asked = history.item_features is None or feature.name in history.item_features
-        if asked and feature != schema.item_id_feature:
+        if asked and feature != schema.item_id_feature and not isinstance(feature, Trend):
             name = space_of(feature, side="item", schema=schema)
             flags[rows_of(vocabulary.spaces[name])] = True
     return flags

@@ -7,11 +7,13 @@ real values x_i. What each kind does with a missing or an unknown value:
 |---|---|---|---|
 | categorical | its token's row, x = 1 | no row | the feature's out-of-vocabulary row |
 | categorical, hashed | its bucket's row, x = 1 | no row | any token has a bucket |
+| cross | the row of its tokens together, x = 1 | any missing: no row | as categorical |
 | multi_valued | its tokens' rows, x by `combiner` | no row | the out-of-vocabulary row, once each |
 | numeric | its one row, x = the scaled value | no row: as the mean or median | inf: no row |
 | numeric, bucketed | its bucket's row, x = 1 | no row | outside the range: the end bucket |
 | vector | a row for each of its d numbers, x = the scaled numbers | x = 0 | inf: x = 0 |
 | history | its items' bags, times c pop^-b / sqrt(n) | no row | left out, and not counted in n |
+| trend | its one row, x = the number | no row: as expected | inf: no row |
 
 An out-of-vocabulary row starts at zero, so that it says nothing until tokens rarer than `min_count`
 have taught it something.
@@ -52,6 +54,26 @@ class Categorical:
 
     def __post_init__(self) -> None:
         _fill(self, name=self.column)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Cross:
+    """The tokens of several categorical features of one side, taken together as one token.
+
+    So what holds for the combination is learned, as for a city and a device. It has no input of its
+    own. Features of a user and of an item cannot be crossed: the towers keep them apart, so that
+    items are indexed once for all users.
+    """
+
+    columns: Annotated[tuple[str, ...], Field(min_length=2)]
+    """The columns of the categorical features that are crossed, of the same side."""
+    name: str
+    """What the feature is called in explanations."""
+    kind: Literal["cross"] = "cross"
+    min_count: PositiveInt = 1
+    """A combination seen fewer times shares the out-of-vocabulary row."""
+    hash_buckets: PositiveInt | None = None
+    """Hash combinations into this many rows instead of learning a vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -160,6 +182,26 @@ class History:
         return POPULARITY_POWER if self.popularity_power is None else self.popularity_power
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Trend:
+    """How much more often an item was chosen of late than its popularity lets expect.
+
+    x = log((n + 1) / (m + 1)), where the item has n of the N choices of a window up to now, and m
+    is N times its share of all choices. It has a first-order weight alone, so that it moves the
+    item's bias and no vector. Training does not see it: window and weight are chosen on what was
+    held out by time. `fm-recall refresh` counts it again, without training.
+    """
+
+    kind: Literal["trend"] = "trend"
+    column: str = "trend"
+    """The input's name, and the column that items get in what is published."""
+
+    @property
+    def name(self) -> str:
+        """The input's name; there is no column of another."""
+        return self.column
+
+
 def _fill(feature: object, **defaults: str) -> None:
     """Set the fields of a new, frozen feature that are empty."""
     for field, value in defaults.items():
@@ -167,7 +209,8 @@ def _fill(feature: object, **defaults: str) -> None:
 
 
 Feature = Annotated[
-    Categorical | MultiValued | Numeric | Vector | History, Field(discriminator="kind")
+    Categorical | Cross | MultiValued | Numeric | Vector | History | Trend,
+    Field(discriminator="kind"),
 ]
 
 
@@ -192,10 +235,11 @@ class Schema:
     context: Features | None = None
 
     def __post_init__(self) -> None:
-        if any(not isinstance(one, Categorical | Numeric) for one in self.context_features):
+        context = () if self.context is None else self.context.features
+        if len(context) > len(self.context_features):
             raise ConfigError(
                 "context.features: expected features of kind categorical or numeric, received "
-                f"{sorted({one.kind for one in self.context_features})}; a list or a history "
+                f"{sorted({one.kind for one in context})}; a list or a history "
                 "belongs to user.features"
             )
         for side in ("user", "item"):
@@ -243,9 +287,10 @@ class Schema:
         return self.features(side) + (self.context_features if side == "user" else ())
 
     @property
-    def context_features(self) -> tuple[Feature, ...]:
+    def context_features(self) -> tuple[Categorical | Numeric, ...]:
         """The features of the moment at which a user asks."""
-        return () if self.context is None else self.context.features
+        given = () if self.context is None else self.context.features
+        return tuple(one for one in given if isinstance(one, Categorical | Numeric))
 
     def input_names(self, side: Side) -> list[str]:
         """The names of the inputs of `side`, weights included."""
@@ -278,6 +323,12 @@ class Schema:
         return tuple(one for one in self.user.features if isinstance(one, History))
 
     @property
+    def trend(self) -> Trend | None:
+        """The trend, if items have one."""
+        found = [f for f in self.item.features if isinstance(f, Trend)]
+        return found[0] if found else None
+
+    @property
     def item_id_feature(self) -> Categorical | None:
         """The vocabulary feature of the item ids, if items have one; history shares its rows."""
         for feature in self.item.features:
@@ -302,11 +353,39 @@ class Schema:
             for feature in features
             if isinstance(feature, MultiValued) and feature.weights
         ]
-        return [(feature.name, feature.column) for feature in features] + weights
+        own = [(f.name, f.column) for f in features if not isinstance(f, Cross)]
+        return own + weights
+
+    def crossed(self, cross: Cross, *, side: Side) -> list[Categorical]:
+        """The features of a side that a feature of it crosses, in its order.
+
+        Raises:
+            ConfigError: a column is no categorical feature's of that side.
+        """
+        found = {f.column: f for f in self.features(side) if isinstance(f, Categorical)}
+        other: Side = "item" if side == "user" else "user"
+        for column in cross.columns:
+            if column in found:
+                continue
+            if column in self.columns(other).values():
+                raise ConfigError(
+                    f"{side}.features: {cross.name!r}: a column of the {side}s cannot be crossed "
+                    f"with {column!r} of the {other}s: the towers keep users and items apart, so "
+                    "that items are indexed once for all users; leave this cross to the model that "
+                    "ranks the candidates"
+                )
+            raise ConfigError(
+                f"{side}.features: {cross.name!r}: expected columns of categorical features of the "
+                f"{side}s {sorted(found)}, received {column!r}; add it as such a feature, or "
+                "remove it from the cross"
+            )
+        return [found[column] for column in cross.columns]
 
     def _check_side(self, side: Side) -> None:
         features = self.features(side)
-        names, columns = self.input_names(side), list(self.columns(side).values())
+        crosses = [f for f in features if isinstance(f, Cross)]
+        names = self.input_names(side) + [cross.name for cross in crosses]
+        columns = list(self.columns(side).values())
         for what, given in (("name", names), ("column", columns)):
             repeated = sorted({one for one in given if given.count(one) > 1})
             if repeated:
@@ -317,6 +396,13 @@ class Schema:
                 )
         if not features:
             raise ConfigError(f"{side}.features: expected at least one feature, received none")
+        for cross in crosses:
+            if len(set(cross.columns)) < len(cross.columns):
+                raise ConfigError(
+                    f"{side}.features: {cross.name!r}: expected each column once, received "
+                    f"{list(cross.columns)}"
+                )
+            self.crossed(cross, side=side)
         histories = [f for f in features if isinstance(f, History)]
         if side == "item" and histories:
             raise ConfigError("item.features: a history belongs to users; move it to user.features")
@@ -324,6 +410,16 @@ class Schema:
             raise ConfigError(
                 "user.features: expected at most one history of the positives, received several; "
                 "name the behaviours of the others"
+            )
+        trends = [f for f in features if isinstance(f, Trend)]
+        if side == "user" and trends:
+            raise ConfigError("user.features: a trend belongs to items; move it to item.features")
+        if len(trends) > 1:
+            raise ConfigError("item.features: expected at most one trend, received several")
+        if len(trends) == len(features):
+            raise ConfigError(
+                "item.features: expected other features than a trend, which has no vector; add the "
+                "item ids, for example"
             )
 
 

@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_integer_dtype
 
 from towers.errors import DataError
 from towers.features.lists import cut_lists, read_vectors, vector_length
-from towers.features.reading import Column, is_marker, read_numbers, read_tokens, token_kind
+from towers.features.reading import (
+    Column,
+    is_marker,
+    read_ids,
+    read_numbers,
+    read_tokens,
+    token_kind,
+)
 from towers.features.schema import (
     Categorical,
+    Cross,
     Feature,
     History,
     MultiValued,
     Numeric,
     Schema,
     Side,
+    Trend,
     Vector,
     space_of,
 )
+
+CROSSED = " & "
+"""What stands between the tokens of a cross."""
 
 NORMAL_QUARTILES = 1.349
 """How far the quartiles of a normal distribution lie apart, in standard deviations."""
@@ -189,17 +202,27 @@ def fit_vocabulary(
         ("item", items, item_counts),
     ]
     features = [
-        (side, feature, table[feature.column], counts)
+        (side, feature, table, counts)
         for side, table, counts in sides
         for feature in schema.features(side)
         if not isinstance(feature, History)
     ]
     features.sort(key=lambda one: isinstance(one[1], Vector))
-    for side, feature, column, counts in features:
+    for side, feature, table, counts in features:
         is_seen = counts > 0
-        own = counts[is_seen] if feature.column == schema.id_column(side) else None
+        name = space_of(feature, side=side, schema=schema)
+        if isinstance(feature, Trend):
+            spaces[name] = Scalar(row=n_rows, mean=0.0, std=1.0)
+            n_rows += 1
+            continue
+        own = None
+        if isinstance(feature, Cross):
+            column = _cross(schema.crossed(feature, side=side), table, schema=schema, side=side)
+        else:
+            column = table[feature.column]
+            own = counts[is_seen] if feature.column == schema.id_column(side) else None
         space, size = _fit_space(feature, column, n_rows, is_seen=is_seen, id_counts=own)
-        spaces[space_of(feature, side=side, schema=schema)] = space
+        spaces[name] = space
         n_rows += size
     if contexts is not None and context_counts is not None:
         for context in schema.context_features:
@@ -237,8 +260,8 @@ def _fit_space(
     if isinstance(feature, Vector):
         found = _fit_vector(feature, column, first_row, is_seen=is_seen)
         return found, found.size
-    if not isinstance(feature, (Categorical, MultiValued)):
-        raise TypeError(f"{feature.column}: a {feature.kind} feature has no space of its own")
+    if not isinstance(feature, (Categorical, Cross, MultiValued)):
+        raise TypeError(f"{feature.name}: a {feature.kind} feature has no space of its own")
     if feature.hash_buckets is not None:
         return Hashed(first_row=first_row, buckets=feature.hash_buckets), feature.hash_buckets
     if id_counts is None:
@@ -258,8 +281,26 @@ def _fit_space(
     return space, len(tokens) + 1
 
 
+def _cross(
+    features: Sequence[Categorical], table: pd.DataFrame, *, schema: Schema, side: Side
+) -> pd.Series[Any]:
+    """Join the tokens of several columns of a table; missing where one of them is."""
+    parts = []
+    for feature in features:
+        column = table[feature.column]
+        if feature.name == schema.id_input(side) and not is_integer_dtype(column.dtype):
+            parts.append(read_ids(column, "text").values)
+        else:
+            parts.append(read_tokens(column, "text").values)
+    joined = [CROSSED.join(tokens) if all(tokens) else None for tokens in zip(*parts, strict=True)]
+    return pd.Series(joined, dtype=object)
+
+
 def _count_tokens(
-    feature: Categorical | MultiValued, column: pd.Series[Any], *, is_seen: NDArray[np.bool_]
+    feature: Categorical | Cross | MultiValued,
+    column: pd.Series[Any],
+    *,
+    is_seen: NDArray[np.bool_],
 ) -> pd.Series[int]:
     """Count how often the tokens of a column occur in the rows that are seen."""
     values: Column = column

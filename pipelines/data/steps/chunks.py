@@ -16,7 +16,7 @@ from pipelines.data.faults.rejects import Rejects
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.source import Rows, Source
 from pipelines.data.steps.parse import parse_values, table_columns
-from towers.features.schema import Feature
+from towers.features.schema import Categorical, Numeric
 
 INTERACTIONS, TEST = "interactions", "test"
 """What tables of interactions are called."""
@@ -35,7 +35,7 @@ class Chunks:
     chunk_rows: int
     behaviours: Behaviours
     """What users do, by name."""
-    context: tuple[Feature, ...] = ()
+    context: tuple[Categorical | Numeric, ...] = ()
     """The features of the moment that the interactions have."""
 
     @property

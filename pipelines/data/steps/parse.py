@@ -17,7 +17,7 @@ from pipelines.data.columns.times import TimeReading
 from pipelines.data.faults.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
 from towers.features.reading import read_numbers, read_tokens
-from towers.features.schema import Feature, Numeric, Side
+from towers.features.schema import Categorical, Numeric, Side
 from towers.features.values import MISSING_STRING
 
 
@@ -34,13 +34,13 @@ class ParsedInteractions:
     """How many rows have each name that is not that of a behaviour."""
 
 
-def table_columns(table: InteractionsTable, context: Sequence[Feature]) -> list[str]:
+def table_columns(table: InteractionsTable, context: Sequence[Categorical | Numeric]) -> list[str]:
     """List the columns that a table of interactions must have."""
     named = (table.user, table.item, table.timestamp, table.rating, table.event, table.weight)
     return [column for column in named if column is not None] + [one.column for one in context]
 
 
-def read_context(source: Rows, context: Sequence[Feature]) -> dict[str, pd.Series]:
+def read_context(source: Rows, context: Sequence[Categorical | Numeric]) -> dict[str, pd.Series]:
     """Read the columns of the context by their place: text, or numbers; missing ones are null."""
     columns: dict[str, pd.Series] = {}
     for place, feature in enumerate(context):
@@ -72,7 +72,7 @@ def parse_interactions(
     id_kinds: Mapping[Side, IdKind],
     known_ids: Mapping[Side, pd.Index],
     times: TimeReading | None,
-    context: Sequence[Feature] = (),
+    context: Sequence[Categorical | Numeric] = (),
 ) -> ParsedInteractions:
     """Parse interactions, and collect the rows that are faulty by themselves.
 

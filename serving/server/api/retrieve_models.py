@@ -107,6 +107,18 @@ class Options(RequestModel):
         strict=True,
         description="Leave out targets that score less.",
     )
+    max_per: dict[StrictStr, Annotated[int, Field(ge=1, strict=True)]] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="By column of the targets' table, how many may have the same value at most.",
+    )
+    diversity: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        strict=True,
+        description="How much it counts that targets are unlike each other; 0: not at all.",
+    )
     columns: Annotated[list[StrictStr], FailFast()] = Field(
         default_factory=list,
         max_length=100,
@@ -145,6 +157,8 @@ class Applied:
     exclude_seen: bool
     where: Filter | None
     min_score: float | None
+    max_per: dict[str, int]
+    diversity: float
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,8 @@ def _ask(
         exclude_seen=options.exclude_seen,
         where=options.where,
         min_score=options.min_score,
+        max_per=options.max_per,
+        diversity=options.diversity,
     )
     parts = []
     known = {place: source.id for place, source in enumerate(sources) if source.id is not None}
@@ -195,4 +197,6 @@ def _applied(question: Question, options: Options) -> Applied:
         exclude_seen=options.exclude_seen,
         where=options.where,
         min_score=options.min_score,
+        max_per=options.max_per,
+        diversity=options.diversity,
     )

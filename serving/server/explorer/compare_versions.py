@@ -58,6 +58,8 @@ def ask(retriever: Retriever, query: CompareQuery, *, reach: int) -> Question:
         exclude_seen=query.exclude_seen,
         where=query.where,
         min_score=query.min_score,
+        max_per=query.max_per,
+        diversity=query.diversity,
     )
 
 

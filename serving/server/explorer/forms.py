@@ -28,7 +28,9 @@ DISTINCT = 0.5
 """A text column whose share of different values is larger is taken for the names of rows."""
 
 Type = Literal["integer", "number", "text", "boolean", "other"]
-Kind = Literal["history", "categorical", "multi_valued", "numeric", "vector", "weights"]
+Kind = Literal[
+    "history", "categorical", "cross", "multi_valued", "numeric", "vector", "trend", "weights"
+]
 
 
 @dataclass(frozen=True, kw_only=True)

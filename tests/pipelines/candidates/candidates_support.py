@@ -18,6 +18,7 @@ from serving.retrieval.catalogue import Catalogue
 from serving.search.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
 from serving.search.scann_index import ScannIndex, ScannSettings
 from serving.version.embeddings import Embeddings
+from serving.version.recent import Recent
 from serving.version.seen import Seen
 from towers.directions import DIRECTIONS
 from towers.features.packer import Input
@@ -61,6 +62,7 @@ class World:
     users: Embeddings
     items: Embeddings
     seen: Seen
+    recent: Recent
     tree: ScannSettings | None = None
     history: str = "history"
     history_columns: Mapping[str, str | None] = field(
@@ -97,6 +99,7 @@ class World:
             Embeddings.from_pandas(users, vectors["user"]),
             Embeddings.from_pandas(items, vectors["item"]),
             Seen(scipy.sparse.csr_array(pairs)),
+            Recent(counts=rng.integers(0, 9, n_items), window=7.0, until=100.0),
             tree,
         )
 

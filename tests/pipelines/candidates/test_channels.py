@@ -42,10 +42,12 @@ def expected(world: World, channel: str, user: int, *, latest: int = 3) -> Any:
         return world.i2i(world.has(user)[:latest])
     if channel == "u2u2i":
         return world.u2u2i(user, neighbours=NEIGHBOURS)
+    if channel == "recent":
+        return world.recent.counts.astype(np.float32)
     return world.popularity()
 
 
-@pytest.mark.parametrize("channel", ["u2i", "i2i", "u2u2i", "popularity"])
+@pytest.mark.parametrize("channel", ["u2i", "i2i", "u2u2i", "popularity", "recent"])
 @pytest.mark.parametrize("depth", [1, 12, 100])
 @pytest.mark.parametrize("work", [candidate_channels.LARGEST_WORK, 100])
 def test_a_channel_lists_what_brute_force_does(

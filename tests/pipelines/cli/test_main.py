@@ -40,6 +40,7 @@ COMMANDS = {
         *("models", "--users", "--out", "--items", "--config", "-k", "--channels", "--where"),
         *("--block", "--version", "--again", "--engine", "--master"),
     ],
+    "refresh": ["models", "--interactions", "--version", "--engine", "--master"],
     "versions": ["--models", "-m"],
     "rollback": ["models", "--to"],
     "serve": [

@@ -20,6 +20,7 @@ from towers.features.schema import (
     MultiValued,
     Numeric,
     Schema,
+    Trend,
     Vector,
 )
 
@@ -182,3 +183,10 @@ def test_a_history_needs_no_table() -> None:
 def test_ids_alone_make_a_table() -> None:
     table = entities_from_ids(pd.Series(["b", "a", "b"], index=[5, 0, 5]), id_column="user")
     pd.testing.assert_frame_equal(table, pd.DataFrame({"user": ["b", "a"]}))
+
+
+def test_a_trend_takes_no_column_that_items_have() -> None:
+    schema = replace(SCHEMA, item=Features(features=(*SCHEMA.item.features, Trend())))
+    require_columns(films({}), schema=schema, side="item")
+    with pytest.raises(ConfigError, match="received 'trend'; give the trend another `column`"):
+        require_columns(films({"trend": "1"}), schema=schema, side="item")

@@ -22,13 +22,14 @@ from towers.features.encoder import Encoder
 from towers.features.packer import input_dtypes, pack
 from towers.features.schema import (
     Categorical,
+    Cross,
     Features,
     History,
     MultiValued,
     Numeric,
     Schema,
 )
-from towers.features.vocabulary import Buckets, Scalar, Tokens, Vocabulary, fit_vocabulary
+from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, fit_vocabulary
 
 CITIES = ["Rome", "\u00e9", "e\u0301", "日本 🎈", " ", "a|b", "nul\0"]
 TAGS = ["x", "y", "z"]
@@ -40,6 +41,7 @@ USER_FEATURES: tuple[Any, ...] = (
     Categorical(column="city"),
     Categorical(column="zone", min_count=2),
     Categorical(column="device", hash_buckets=5),
+    Cross(columns=("city", "zone"), name="place"),
     MultiValued(column="tags", weights="tag_weights"),
     MultiValued(column="codes", weights="code_weights", combiner="mean"),
     MultiValued(column="words", hash_buckets=5, combiner="sum"),
@@ -353,3 +355,25 @@ def test_an_infinite_number_has_no_scaled_value_but_an_end_bucket() -> None:
     graph = eager_graph(Encoder(schema, vocabulary, side="user"))
     top = space.first_row + len(space.boundaries)
     assert graph({"age": numbers, "income": numbers}) == [{top: 1.0}, {space.first_row: 1.0}]
+
+
+def test_a_hashed_cross_has_the_bucket_of_its_tokens_together() -> None:
+    features = (
+        Categorical(column="zone"),
+        Categorical(column="device", hash_buckets=5),
+        Cross(columns=("device", "zone"), name="both", hash_buckets=100),
+    )
+    schema = make_schema(features)
+    vocabulary = make_vocabulary(schema, "integer")
+    encoder = Encoder(schema, vocabulary, side="user")
+    given = {"zone": [7, 7, -5, None], "device": ["a", "é", "a", "a"]}
+    inputs = input_dtypes(schema, vocabulary, side="user")
+    assert set(inputs) == {"zone", "device"}
+    x = encoder(pack(given, inputs=inputs, size=4))
+    space = vocabulary.spaces["user.both"]
+    assert isinstance(space, Hashed)
+    query, row = x.indices.numpy().T
+    rows = [row[(query == one) & (row >= space.first_row)].tolist() for one in range(4)]
+    together = ["a & 7", "é & 7", "a & -5"]
+    buckets = tf.strings.to_hash_bucket_fast(together, 100).numpy() + space.first_row
+    assert rows == [*([bucket] for bucket in buckets.tolist()), []]

@@ -8,11 +8,13 @@ import pytest
 from towers.errors import ConfigError
 from towers.features.schema import (
     Categorical,
+    Cross,
     Features,
     History,
     MultiValued,
     Numeric,
     Schema,
+    Trend,
     space_of,
 )
 from towers.typed import parse
@@ -176,3 +178,67 @@ def test_a_history_brings_only_features_that_items_have() -> None:
     assert make("genre").history == History(item_features=("genre",))
     with pytest.raises(ConfigError, match=r"\['genre', 'item_id'\], received \['colour'\]"):
         make("genre", "colour")
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "message"),
+    [
+        ((History(), Trend()), (ITEM_ID,), "a trend belongs to items"),
+        ((History(),), (ITEM_ID, Trend(), Trend(column="other")), "at most one trend"),
+        ((History(),), (Trend(),), "other features than a trend"),
+        ((History(),), (ITEM_ID, Trend(), Numeric(column="trend")), "received .'trend'."),
+    ],
+)
+def test_a_trend_is_one_of_several_features_of_items(
+    user: tuple[Any, ...], item: tuple[Any, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        schema(user=user, item=item)
+
+
+CITY = Categorical(column="city")
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "message"),
+    [
+        (
+            (CITY, Cross(columns=("city", "shop"), name="both")),
+            (ITEM_ID, Categorical(column="shop")),
+            "cannot be crossed with 'shop' of the items: the towers keep users and items apart",
+        ),
+        (
+            (CITY,),
+            (ITEM_ID, Cross(columns=("item", "city"), name="both")),
+            "cannot be crossed with 'city' of the users",
+        ),
+        (
+            (CITY, Numeric(column="age"), Cross(columns=("city", "age"), name="both")),
+            (ITEM_ID,),
+            "categorical features of the users .'city'., received 'age'",
+        ),
+        (
+            (CITY, Cross(columns=("city", "city"), name="both")),
+            (ITEM_ID,),
+            "expected each column once",
+        ),
+        (
+            (CITY, Categorical(column="zone"), Cross(columns=("city", "zone"), name="city")),
+            (ITEM_ID,),
+            "each name once, received .'city'.",
+        ),
+    ],
+)
+def test_a_cross_is_of_categorical_columns_of_one_side(
+    user: tuple[Any, ...], item: tuple[Any, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        schema(user=user, item=item)
+
+
+def test_a_cross_has_no_input_of_its_own() -> None:
+    both = Cross(columns=("city", "zone"), name="both")
+    read = schema(user=(CITY, Categorical(column="zone", name="area"), both))
+    assert read.input_names("user") == ["city", "area"]
+    assert read.columns("user") == {"city": "city", "area": "zone"}
+    assert [feature.name for feature in read.crossed(both, side="user")] == ["city", "area"]

@@ -74,6 +74,8 @@ def test_options_are_applied_and_said_to_be(world: Any, api: Api) -> None:
         "exclude_seen": True,
         "where": where,
         "min_score": 0.5,
+        "max_per": {},
+        "diversity": 0.0,
     }
     order, scores = world.rank("u2i", ROW)
     table = world.sides["item"].table.to_pandas().set_index("item_id").loc[order]
@@ -97,7 +99,29 @@ def test_nothing_is_applied_unless_asked_for(api: Api) -> None:
         "exclude_seen": False,
         "where": None,
         "min_score": None,
+        "max_per": {},
+        "diversity": 0.0,
     }
+
+
+@pytest.mark.parametrize("where", [None, {"column": "price", "range": {"lt": 80}}])
+def test_targets_are_unlike_each_other_where_that_is_asked_for(
+    world: Any, api: Api, where: Any
+) -> None:
+    query = {"id": USER, "k": 8, "where": where, "max_per": {"genres": 2}, "columns": ["genres"]}
+    answer = api.post("/v1/retrieve/u2i", query).json()
+    genres = [genre for one in answer["results"] for genre in set(one["columns"]["genres"])]
+    assert max(map(genres.count, genres)) <= 2
+    scores = [one["score"] for one in answer["results"]]
+    assert scores == sorted(scores, reverse=True)
+    alone = api.post("/v1/retrieve/u2i", query | {"max_per": {}, "diversity": 1.0}).json()
+    plain = api.post("/v1/retrieve/u2i", query | {"max_per": {}}).json()
+    assert len(alone["results"]) == len(plain["results"]) == 8
+    assert ids(alone)[0] == ids(plain)[0]
+    assert ids(alone) != ids(plain)
+    both = {"sources": [{"id": USER}], "k": 8, "where": where, "max_per": {"genres": 2}}
+    batch = api.post("/v1/retrieve/u2i/batch", both).json()["answers"][0]
+    assert [one["id"] for one in batch] == ids(answer)
 
 
 def test_columns_are_those_asked_for(world: Any, api: Api) -> None:
@@ -150,6 +174,9 @@ def test_a_batch_of_sources_of_which_nothing_is_known(api: Api) -> None:
         ("u2i", {"id": USER, "k": 201}, "k: expected at most 200, received 201"),
         ("u2i", {"id": USER, "k": "10"}, "body.k: Input should be a valid integer"),
         ("u2i", {"id": USER, "limit": 3}, "body: unknown field 'limit'"),
+        ("u2i", {"id": USER, "max_per": {"x": 1}}, "received 'x', which the table"),
+        ("u2i", {"id": USER, "max_per": {"price": 0}}, "greater than or equal to 1"),
+        ("u2i", {"id": USER, "diversity": 1.5}, "less than or equal to 1"),
         ("u2i", {"id": USER, "min_score": 1e39}, "body.min_score: Input should be less than"),
         ("u2i", {"id": USER, "exclude": [7]}, "item_id: expected text"),
         ("u2i", {"id": USER, "columns": ["year"]}, "received 'year'"),

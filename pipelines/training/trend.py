@@ -1,0 +1,171 @@
+"""Choose windows of time and the weight of the items' trend, on what was held out by time.
+
+The trend is counted up to the end of training, so that training must not see it: it would be told
+of its own future. It is added to a finished model, as the first-order term that is best for the
+validation part, which comes after.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines.data.blocks import StoredInteractions
+from pipelines.data.dataset import Dataset
+from pipelines.data.recent import count_recent, trend_values, window_lengths
+from pipelines.evaluation.evaluate import Scorer, popularity_scorer, user_figures
+from pipelines.progress import Reporter
+from pipelines.training.calibrate import score_spread
+from pipelines.training.embed import embed, match_scorer
+from pipelines.training.fit import ChosenTrend, Fit, Fitted
+from towers.features.schema import Schema, Side
+from towers.features.vocabulary import Scalar, Vocabulary
+from towers.layers import FeatureTable
+
+WEIGHTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+"""The weights that are tried, in standard deviations of the scores."""
+
+FIRST_WEIGHT = 1.0
+"""The weight with which windows are compared."""
+
+
+def choose_window(
+    stored: StoredInteractions,
+    *,
+    seen: sparse.csr_array,
+    validation: sparse.csr_array,
+    metric: str,
+) -> float | None:
+    """Choose the window whose most popular items are the best for the validation part.
+
+    Args:
+        stored: the training part, with times.
+        seen: what is not recommended to the validation users, [n_users, n_items].
+        validation: what comes after, likewise.
+        metric: which decides, such as `recall@20`.
+
+    Returns:
+        Its length; None where there are too few interactions for any.
+    """
+    lengths = window_lengths(stored)
+    _, counts = count_recent(stored, lengths)
+    found = [
+        _measure(popularity_scorer(row), seen=seen, test=validation, metric=metric)
+        for row in counts
+    ]
+    return lengths[int(np.argmax(found))] if lengths else None
+
+
+def choose_trend(fitted: Fitted, job: Fit, *, stored: StoredInteractions) -> ChosenTrend | None:
+    """Choose the window and the weight with the best validation metric.
+
+    Windows are compared with one weight, and then weights with the best window; of equally good
+    ones, the smallest weight is chosen, so that a trend that says nothing counts for nothing.
+
+    Args:
+        fitted: the model as `job` has trained it.
+        job: its data and settings, with a validation part.
+        stored: its interactions, with times.
+    """
+    validation = job.validation
+    if validation is None:
+        return None
+    lengths = window_lengths(stored)
+    _, counts = count_recent(stored, lengths)
+    trends = [trend_values(row, stored.item_counts) for row in counts]
+    vectors = embed(fitted.model, job.dataset)
+    unit = score_spread(vectors["user"], vectors["item"])
+    scorer, metric = match_scorer(vectors), job.config.evaluation.metric
+
+    def measured(window: int, weight: float) -> float:
+        return _measure(
+            _with_term(scorer, np.float32(weight * unit) * trends[window]),
+            seen=job.seen,
+            test=validation,
+            metric=metric,
+        )
+
+    if not lengths:
+        return None
+    best = int(np.argmax([measured(window, FIRST_WEIGHT) for window in range(len(lengths))]))
+    weight = WEIGHTS[int(np.argmax([measured(best, weight) for weight in WEIGHTS]))]
+    return ChosenTrend(window=lengths[best], weight=weight * unit)
+
+
+def add_trend(
+    fitted: Fitted, dataset: Dataset, *, trend: ChosenTrend | None, reporter: Reporter
+) -> Fitted:
+    """Give the trend of items its weight in the model, in place, and in a checkpoint.
+
+    Without a chosen trend it counts for nothing. Nothing is done where items have none.
+    """
+    row = trend_row(dataset.schema, dataset.vocabulary)
+    if row is None:
+        return fitted
+    if trend is None:
+        reporter.say(
+            "  the trend of items counts for nothing: without a validation part by time, nothing "
+            "says what it is worth"
+        )
+    else:
+        reporter.say(
+            f"  trend of items over {trend.window:g} (the unit of times): weight {trend.weight:.3g}"
+        )
+    set_weight(fitted.model.features, row, weight=0.0 if trend is None else trend.weight)
+    checkpoint = str(Path(fitted.checkpoint).with_name("calibrated"))
+    tf.train.Checkpoint(model=fitted.model).write(checkpoint)
+    return dataclasses.replace(fitted, checkpoint=checkpoint, trend=trend)
+
+
+def set_weight(features: FeatureTable, row: int, *, weight: float) -> None:
+    """Give a row of the feature table a first-order weight, and no vector."""
+    features.w.scatter_update(tf.IndexedSlices([weight], [row]))
+    features.v.scatter_update(tf.IndexedSlices(tf.zeros([1, features.v.shape[1]]), [row]))
+
+
+def trend_row(schema: Schema, vocabulary: Vocabulary) -> int | None:
+    """The row of the trend in the feature table; None where items have none."""
+    if schema.trend is None:
+        return None
+    space = vocabulary.spaces[f"item.{schema.trend.name}"]
+    return space.row if isinstance(space, Scalar) else None
+
+
+def with_trend(
+    dataset: Dataset, tables: Mapping[Side, pd.DataFrame], values: NDArray[np.float32]
+) -> tuple[Dataset, dict[Side, pd.DataFrame]]:
+    """Add the trend [n_items] to the bags and to the table of items; NaN is none.
+
+    Nothing is added where items have no trend.
+    """
+    schema, row = dataset.schema, trend_row(dataset.schema, dataset.vocabulary)
+    found: dict[Side, pd.DataFrame] = dict(tables)
+    if row is None or schema.trend is None:
+        return dataset, found
+    found["item"] = found["item"].assign(**{schema.trend.column: values})
+    given = np.flatnonzero(np.isfinite(values))
+    entries = (values[given], (given, np.full(len(given), row)))
+    column = sparse.csr_array(entries, shape=dataset.item_bags.shape)
+    bags = sparse.csr_array(dataset.item_bags + column)
+    return dataclasses.replace(dataset, item_bags=bags), found
+
+
+def _measure(
+    scorer: Scorer, *, seen: sparse.csr_array, test: sparse.csr_array, metric: str
+) -> float:
+    """The mean of a metric over users; of coverage, which is none, that of recall."""
+    name, _, k = metric.partition("@")
+    metric = f"recall@{k}" if name == "coverage" else metric
+    return float(user_figures(scorer, test=test, seen=seen, metric=metric).mean())
+
+
+def _with_term(scorer: Scorer, term: NDArray[np.float32]) -> Scorer:
+    """The same scores with a term of each item, [n_items]."""
+    return lambda user_rows: scorer(user_rows) + term
