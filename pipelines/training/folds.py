@@ -20,7 +20,7 @@ from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
 from pipelines.training.past_events import PastEvents, expand, past_events
-from pipelines.training.queries import Queries
+from pipelines.training.queries import Queries, filled
 from serving.search.index import Pairs, contains
 from towers.features.schema import History, Side
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
@@ -169,25 +169,23 @@ class FoldBatches:
         kept = is_positive & self._kept(item, rng)
         shared, source = self.sampler.draw(rng)
         mined = self._mined(users, shared, rng)
-        explicit, explicit_weight = self._explicit(block.turned_down, places, rng)
+        negatives = self.config.negatives
+        explicit, explicit_weight = queries.draw_turned_down(
+            block, rng, count=negatives.explicit if negatives.explicit_share else 0
+        )
         codes, items = pd.factorize(
             np.concatenate([item[kept], shared, mined[mined >= 0], explicit[explicit >= 0]])
         )
         n_positive = int(kept.sum())
-        mined_item, rest = _filled(mined, codes[n_positive + len(shared) :])
-        explicit_item, _ = _filled(explicit, rest)
+        mined_item, rest = filled(mined, codes[n_positive + len(shared) :])
+        explicit_item, _ = filled(explicit, rest)
         is_context = folds[entry] < fold[query] if self._only_past else ~in_fold
         remembers = self._remembers(len(users), rng)
         is_past = is_context & remembers[query]
         past: dict[str | None, Pairs] = {None: (query[is_past], item[is_past])}
         if pasts:
-            begins = np.full(len(users), np.inf)
-            if self._only_past:
-                np.minimum.at(begins, query[in_fold], block.times()[entry[in_fold]])
-            begins[~remembers] = -np.inf
-            positives = query[in_fold], item[in_fold]
-            for name, events in pasts.items():
-                past[name] = events.before(begins, places, positives=positives)
+            own = query[in_fold], item[in_fold], block.times()[entry[in_fold]]
+            past |= self._earlier(pasts, places, own=own, remembers=remembers)
         bags = self._bags(users, past, items, moments=queries.moments, rng=rng)
         return bags | {
             "n_queries": np.int64(len(users)),
@@ -208,6 +206,32 @@ class FoldBatches:
         counts = np.maximum(self.dataset.interactions.user_counts[users], 1)
         return np.asarray(counts**-self.config.user_weight_power, dtype=np.float32)
 
+    def _earlier(
+        self,
+        pasts: Mapping[str, PastEvents],
+        places: NDArray[np.int64],
+        *,
+        own: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]],
+        remembers: NDArray[np.bool_],
+    ) -> dict[str | None, Pairs]:
+        """List the queries and items of histories of behaviours, before what each query asks for.
+
+        Args:
+            pasts: what the users of the block did, by history.
+            places: of the queries' users in the block [n].
+            own: the queries, the items and the times of the folds [m].
+            remembers: which queries have histories, [n].
+        """
+        query, item, times = own
+        begins = np.full(len(places), np.inf)
+        if self._only_past:
+            np.minimum.at(begins, query, times)
+        begins[~remembers] = -np.inf
+        return {
+            name: events.before(begins, places, positives=(query, item))
+            for name, events in pasts.items()
+        }
+
     def _kept(self, item: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
         """Draw which positives are kept under popularity suppression."""
         if self.config.positive_suppression == 0.0:
@@ -227,27 +251,6 @@ class FoldBatches:
             return np.full((len(users), 1), -1, dtype=np.int64)
         drawn = self.mined.draw(users, rng, count=count)
         return np.where(contains(shared, drawn), -1, drawn)
-
-    def _explicit(
-        self,
-        turned_down: sparse.csr_array | None,
-        places: NDArray[np.int64],
-        rng: np.random.Generator,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Draw items that the users at some places of a block have turned down, with weights.
-
-        An item may come more than once; -1 where a user has none.
-        """
-        count = self.config.negatives.explicit
-        if turned_down is None or not count or not self.config.negatives.explicit_share:
-            nothing = np.full((len(places), 1), -1, dtype=np.int64)
-            return nothing, np.zeros(nothing.shape, dtype=np.float32)
-        starts = turned_down.indptr[places].astype(np.int64)[:, np.newaxis]
-        sizes = turned_down.indptr[places + 1].astype(np.int64)[:, np.newaxis] - starts
-        entry = starts + (rng.random((len(places), count)) * sizes).astype(np.int64)
-        items = np.append(turned_down.indices, -1).astype(np.int64)[entry]
-        weights = np.append(turned_down.data, 0.0).astype(np.float32)[entry]
-        return np.where(sizes > 0, items, -1), np.where(sizes > 0, weights, np.float32(0.0))
 
     def _bags(
         self,
@@ -382,16 +385,6 @@ def _places(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int
     sizes = np.diff(matrix.indptr)
     rows = np.repeat(np.arange(len(sizes)), sizes)
     return rows, np.arange(len(rows)) - matrix.indptr[rows]
-
-
-def _filled(
-    items: NDArray[np.int64], codes: NDArray[np.intp]
-) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Put the first codes in place of item rows that are not -1, and give the codes left over."""
-    found = np.full(items.shape, -1, dtype=np.int32)
-    n = int(np.count_nonzero(items >= 0))
-    found[items >= 0] = codes[:n]
-    return found, codes[n:]
 
 
 def _positions_in(

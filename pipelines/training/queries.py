@@ -42,3 +42,31 @@ class Queries:
         moments = np.where(is_dropped[query], -1, block.moments()[entry])
         pairs = np.unique(np.stack([query[mine], moments[mine]]), axis=1)
         return Queries(self.places[pairs[0]], self.folds[pairs[0]], pairs[1].astype(np.int64))
+
+    def draw_turned_down(
+        self, block: Block, rng: np.random.Generator, *, count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Draw explicit negatives of the queries' users: item rows [n, count], and their weights.
+
+        An item may come more than once; -1 where a user has none. One column of -1 for no count.
+        """
+        turned_down = block.turned_down
+        if turned_down is None or not count:
+            nothing = np.full((len(self.places), 1), -1, dtype=np.int64)
+            return nothing, np.zeros(nothing.shape, dtype=np.float32)
+        starts = turned_down.indptr[self.places].astype(np.int64)[:, np.newaxis]
+        sizes = turned_down.indptr[self.places + 1].astype(np.int64)[:, np.newaxis] - starts
+        entry = starts + (rng.random((len(self.places), count)) * sizes).astype(np.int64)
+        items = np.append(turned_down.indices, -1).astype(np.int64)[entry]
+        weights = np.append(turned_down.data, 0.0).astype(np.float32)[entry]
+        return np.where(sizes > 0, items, -1), np.where(sizes > 0, weights, np.float32(0.0))
+
+
+def filled(
+    items: NDArray[np.int64], codes: NDArray[np.intp]
+) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Put the first codes in place of item rows that are not -1, and give the codes left over."""
+    found = np.full(items.shape, -1, dtype=np.int32)
+    n = int(np.count_nonzero(items >= 0))
+    found[items >= 0] = codes[:n]
+    return found, codes[n:]
