@@ -16,14 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.publishing.choose_effort import Option, cost_us, with_effort
+from serving.search import scann_index
 from serving.search.index import STRIDE, Rows, Vectors, contains
-from serving.search.scann_index import (
-    FEWEST,
-    FEWEST_FOR_TREE,
-    ScannIndex,
-    ScannSettings,
-    Storage,
-)
+from serving.search.scann_index import ScannIndex, ScannSettings, Storage
 
 KINDS: tuple[dict[str, float], ...] = (
     {"anisotropic_centres": 2.5},
@@ -145,12 +140,12 @@ def build_shell(
     """
     size, some = len(vectors), asked.some
     every = _score_all(vectors, some)
-    if size < max(FEWEST_FOR_TREE // 10, FEWEST, 4 * asked.k):
+    if size < max(scann_index.FEWEST_FOR_TREE // 10, scann_index.FEWEST, 4 * asked.k):
         return BuiltShell(asked, None, [every])
     tree, options = _best_tree(
         vectors, some, recall=recall, storage=storage, good_us=GOOD_SHARE * every.cost_us
     )
-    few = FEWEST_FOR_TREE if storage == "float32" else 0
+    few = scann_index.FEWEST_FOR_TREE if storage == "float32" else 0
     if size <= max(few, EXACT_SHARE * n_all):
         options.append(every)
     return BuiltShell(asked, tree, options)
