@@ -1,4 +1,4 @@
-"""The environment variables that fm-recall sets, in one place, before TensorFlow is imported."""
+"""The environment variables that fm-recall sets and reads, in one place."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def prepare() -> None:
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def secret(name: str) -> str | None:
+    """Read a secret, which has no place on a command line; None where it is not given."""
+    return os.environ.get(name) or None

@@ -155,7 +155,7 @@ def _fields_table(rows: Sequence[Sequence[str | None]], *, figures: Sequence[str
     for name in figures:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*(cell or "" for cell in row))
+        table.add_row(*(_plain(cell or "") for cell in row))
     return table
 
 
@@ -165,7 +165,7 @@ def _feature(name: FeatureName | None, titles: Mapping[FeatureName, str]) -> Tex
         return Text("")
     title = f" {titles[name]}" if name in titles else ""
     unknown = "" if name.known else " (unknown)"
-    return Text(f"{name.field}: {name.token}{title}{unknown}")
+    return Text(_plain(f"{name.field}: {name.token}{title}{unknown}"))
 
 
 def _ranked(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
@@ -195,9 +195,14 @@ def show_versions(console: Console, store: Store) -> None:
     table = _table()
     for name in ("version", "", "created", "mined with", "recall@20", "ndcg@20", "index"):
         table.add_column(name, justify="right" if "@" in name else "left", no_wrap=True)
-    current = store.current()
+    current, faults = store.current(), list[str]()
     for version in store.versions():
-        manifest = store.open(version, verify=False).manifest
+        try:
+            manifest = store.open(version, verify=False).manifest
+        except BundleError as error:
+            table.add_row(str(version), "current" if version == current else "", "cannot be read")
+            faults.append(str(error).partition("\n")[0])
+            continue
         figures: dict[str, Any] = manifest.metrics["segments"]["all"]["figures"]
         mined = manifest.mined or {}
         table.add_row(
@@ -210,6 +215,8 @@ def show_versions(console: Console, store: Store) -> None:
             str(manifest.index["kind"]),
         )
     _print(console, str(store.root), table)
+    for fault in faults:
+        console.print(fault, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_candidates(
@@ -285,4 +292,9 @@ def _cell(value: Any) -> str:
         return f"{value:.0f}" if value.is_integer() else f"{value:.4f}"
     if hasattr(value, "tolist"):
         value = value.tolist()
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return _plain(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def _plain(text: str) -> str:
+    """Write out what a terminal would take for a command to it, such as the escape character."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

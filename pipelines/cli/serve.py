@@ -27,6 +27,31 @@ def serve(
     max_k: Annotated[int, typer.Option(help="The most results a source.")] = 1000,
     max_batch: Annotated[int, typer.Option(help="The most sources in a request.")] = 1024,
     max_body_mb: Annotated[int, typer.Option(help="The largest request, in MiB.")] = 16,
+    max_list: Annotated[
+        int, typer.Option(help="The longest list of a source over TF Serving's protocols.")
+    ] = 4096,
+    max_cells: Annotated[
+        int, typer.Option(help="The most values in a request: sources times the longest list.")
+    ] = 2**18,
+    max_results: Annotated[
+        int, typer.Option(help="The most results in an answer: sources times k.")
+    ] = 100_000,
+    max_connections: Annotated[int, typer.Option(help="The most connections to REST.")] = 1000,
+    max_header_kb: Annotated[int, typer.Option(help="The largest head of a request, in KiB.")] = 64,
+    header_timeout: Annotated[
+        float, typer.Option(help="Seconds in which the head of a request must have come.")
+    ] = 10.0,
+    idle: Annotated[int, typer.Option(help="Seconds that an idle connection stays open.")] = 75,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(
+            help="MiB that the process may have: a version that does not fit beside the one that "
+            "answers is refused. Default: none."
+        ),
+    ] = None,
+    shutdown: Annotated[
+        float, typer.Option(help="Seconds that requests in flight may still take at the end.")
+    ] = 10.0,
     max_queue: Annotated[
         int, typer.Option(help="The most sources that wait; more are refused.")
     ] = 4096,
@@ -44,6 +69,29 @@ def serve(
         typer.Option(
             help="The folder that keeps fresh users and items; default: MODELS/journal.",
         ),
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file of the tokens of those who may ask (docs/access.md); read again when it "
+            "changes. The environment's FM_RECALL_TOKENS may have them too.",
+        ),
+    ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option("--without-tokens", help="Let anyone ask who reaches the address."),
+    ] = False,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="The certificate for REST and gRPC, as PEM.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, as PEM.")] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that the server answers to over HTTP; once for each."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A page of another server that may ask, such as https://shop.example."),
     ] = None,
     read_only: Annotated[
         bool,
@@ -68,9 +116,23 @@ def serve(
     from serving.server.process import Addresses, run
     from serving.server.runtime.logs import configure
     from serving.server.runtime.settings import MIB, ServerSettings
+    from towers.environment import secret
     from towers.typed import parse
 
-    limits = {"max_k": max_k, "max_batch": max_batch, "max_queue": max_queue}
+    limits = {
+        "max_k": max_k,
+        "max_batch": max_batch,
+        "max_list": max_list,
+        "max_cells": max_cells,
+        "max_results": max_results,
+        "max_connections": max_connections,
+        "max_header_bytes": max_header_kb * 2**10,
+        "header_s": header_timeout,
+        "idle_s": idle,
+        "max_queue": max_queue,
+        "memory_bytes": None if memory_limit is None else memory_limit * MIB,
+        "shutdown_s": shutdown,
+    }
     where = {"host": host, "port": port, "grpc_port": grpc_port}
     settings = parse(
         ServerSettings,
@@ -81,6 +143,13 @@ def serve(
             "timeout_s": timeout,
             "poll_s": poll,
             "read_only": read_only,
+            "tokens": tokens,
+            "tokens_text": secret("FM_RECALL_TOKENS"),
+            "open_to_all": without_tokens,
+            "tls_certificate": tls_certificate,
+            "tls_key": tls_key,
+            "hosts": tuple(allow_host or ()),
+            "origins": tuple(allow_origin or ()),
         },
         where="serve",
     )

@@ -32,27 +32,25 @@ class Change:
     """What the records bring to each history; nothing for users."""
 
 
-def check_change(
-    parts: Parts,
-    side: Side,
-    *,
-    upsert: Sequence[Mapping[str, Any]],
-    delete: Sequence[int | str],
-) -> Change:
-    """Check that a change fits the version, and encode its records; see `Retriever.change`."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked:
+    """What one request asks to change on a side."""
+
+    upsert: Sequence[Mapping[str, Any]] = ()
+    """Each as a row of the side's table. Of several with one id, the last counts."""
+    delete: Sequence[int | str] = ()
+
+
+def check_changes(parts: Parts, side: Side, several: Sequence[Asked]) -> list[Change]:
+    """Check that each of some changes fits the version, and encode the records of all together.
+
+    Raises:
+        QueryError: one of them does not fit; see `Retriever.change`.
+    """
     catalogue, tower = parts.catalogue(side), parts.tower(side)
-    columns = {name: name for name in tower.inputs} | parts.schema.columns(side)
-    if side == "user":
-        for history, column in parts.history_columns.items():
-            if column is None:
-                columns.pop(history, None)
-        for feature in parts.schema.context_features:
-            columns.pop(feature.name, None)  # of a query, not of a user
-    names = columns | {column: column for column in catalogue.columns}
-    given = [{names.get(key, key): value for key, value in one.items()} for one in upsert]
-    inputs = {columns[name]: input for name, input in tower.inputs.items() if name in columns}
-    read = [catalogue.read_record(record, inputs=inputs) for record in given]
-    records = list({record[catalogue.id_column]: record for record in read}.values())
+    columns = _columns(parts, side)
+    read = [_read_records(parts, side, asked.upsert, columns=columns) for asked in several]
+    records = [record for of_one in read for record in of_one]
     features = {
         name: [record.get(column) for record in records] for name, column in columns.items()
     }
@@ -65,12 +63,45 @@ def check_change(
             "expected a finite vector, received NaN or infinity; check the values of the numeric "
             "features"
         )
-    catalogue.rows(delete)
-    past: dict[str, PastItems] = {}
-    if side == "item" and records:
-        ids = np.array([one[catalogue.id_column] for one in records], dtype=catalogue.id_dtype)
-        past = read_past(parts, ids, packed)
-    return Change(side, records, vectors, list(delete), past)
+    changes, start = [], 0
+    for asked, own in zip(several, read, strict=True):
+        catalogue.rows(asked.delete)
+        here = slice(start, start + len(own))
+        start = here.stop
+        past: dict[str, PastItems] = {}
+        if side == "item" and own:
+            ids = np.array([one[catalogue.id_column] for one in own], dtype=catalogue.id_dtype)
+            past = read_past(parts, ids, {name: values[here] for name, values in packed.items()})
+        changes.append(Change(side, own, vectors[here], list(asked.delete), past))
+    return changes
+
+
+def _columns(parts: Parts, side: Side) -> dict[str, str]:
+    """The column in which records have each feature of a side, by the feature's name."""
+    columns = {name: name for name in parts.tower(side).inputs} | parts.schema.columns(side)
+    if side == "user":
+        for history, column in parts.history_columns.items():
+            if column is None:
+                columns.pop(history, None)
+        for feature in parts.schema.context_features:
+            columns.pop(feature.name, None)  # of a query, not of a user
+    return columns
+
+
+def _read_records(
+    parts: Parts,
+    side: Side,
+    upsert: Sequence[Mapping[str, Any]],
+    *,
+    columns: Mapping[str, str],
+) -> list[Mapping[str, Any]]:
+    """Read the records of one request as the table has them; of each id, the last one."""
+    catalogue, tower = parts.catalogue(side), parts.tower(side)
+    names = {**columns, **{column: column for column in catalogue.columns}}
+    inputs = {columns[name]: input for name, input in tower.inputs.items() if name in columns}
+    given = [{names.get(key, key): value for key, value in one.items()} for one in upsert]
+    read = [catalogue.read_record(record, inputs=inputs) for record in given]
+    return list({record[catalogue.id_column]: record for record in read}.values())
 
 
 def apply_change(parts: Parts, change: Change) -> None:

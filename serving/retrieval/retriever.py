@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from serving.retrieval.answers import answer
 from serving.retrieval.catalogue import Catalogue
-from serving.retrieval.changes import Change, apply_change, check_change
+from serving.retrieval.changes import Asked, Change, apply_change, check_changes
 from serving.retrieval.diversity import Diversity
 from serving.retrieval.explanation.active_features import raw_features
 from serving.retrieval.explanation.explain import Explanation, Given, explain
@@ -270,7 +270,7 @@ class Retriever:
         Raises:
             QueryError: an id, a column or a value does not fit the table or the features.
         """
-        return check_change(self.parts, side, upsert=upsert, delete=delete)
+        return check_changes(self.parts, side, [Asked(upsert=upsert, delete=delete)])[0]
 
     def apply(self, change: Change) -> None:
         """Make a change; the next question finds what was added, and not what was removed."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
+from serving.server.access.http import CheckAccess
+from serving.server.access.tokens import Tokens
 from serving.server.api import explain_routes, fresh_routes, operations, retrieve_routes
 from serving.server.api.body_limit import LimitBody
 from serving.server.api.error_answers import handle_errors
@@ -38,8 +40,11 @@ ROUTERS = (
 )
 
 
-def build_app(core: ServerCore) -> FastAPI:
-    """Put together the surfaces that answer by `core`, which is started and stopped elsewhere."""
+def build_app(core: ServerCore, *, tokens: Tokens | None = None) -> FastAPI:
+    """Put together the surfaces that answer by `core`, which is started and stopped elsewhere.
+
+    With `tokens`, only those who show one are answered.
+    """
     app = FastAPIOffline(
         title="fm-recall",
         version=installed_packages().get("fm-recall", "unknown"),
@@ -56,4 +61,5 @@ def build_app(core: ServerCore) -> FastAPI:
     handle_errors(app)
     settings = core.settings
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_s)
+    app.add_middleware(CheckAccess, settings=settings, tokens=tokens)
     return app

@@ -28,6 +28,14 @@ class NotFoundError(ServerError):
     """A model, a version or a label that is not here."""
 
 
+class UnauthenticatedError(ServerError):
+    """A request that does not show who sends it."""
+
+
+class ForbiddenError(ServerError):
+    """A request that its sender may not make."""
+
+
 class ConflictError(ServerError):
     """A change that what is there now does not allow."""
 
@@ -65,6 +73,8 @@ _STATUSES: tuple[tuple[type[Exception], Status], ...] = (
     (UnknownIdError, Status(404, grpc.StatusCode.NOT_FOUND)),
     (QueryError, _INVALID),
     (RequestValidationError, _INVALID),
+    (UnauthenticatedError, Status(401, grpc.StatusCode.UNAUTHENTICATED)),
+    (ForbiddenError, Status(403, grpc.StatusCode.PERMISSION_DENIED)),
     (ReadOnlyError, Status(403, grpc.StatusCode.PERMISSION_DENIED)),
     (NotFoundError, Status(404, grpc.StatusCode.NOT_FOUND)),
     (ConflictError, Status(409, grpc.StatusCode.FAILED_PRECONDITION)),

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import math
 import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import grpc
 import uvicorn
@@ -16,7 +18,10 @@ from grpc_health.v1.health import SERVICE_NAME
 from grpc_health.v1.health import aio as health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from serving.server.access.grpc import CheckToken
+from serving.server.access.tokens import Tokens
 from serving.server.app import build_app
+from serving.server.connection import LimitedProtocol
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.grpc_predict import add_services
@@ -25,23 +30,20 @@ from towers.errors import ConfigError
 BACKLOG = 2048
 """Connections that wait to be accepted."""
 
-KEEP_ALIVE_S = 75
-"""How long an idle connection stays open: longer than clients and balancers keep theirs, or they
-would ask on one that has just been closed."""
-
 NOT_SERVING, SERVING = HealthCheckResponse.NOT_SERVING, HealthCheckResponse.SERVING
 
 
 class RestListener:
     """uvicorn, on a port of its own."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Bind the port.
+    def __init__(self, settings: ServerSettings, *, tokens: Tokens | None = None) -> None:
+        """Bind the port; with `tokens`, only those who show one are answered.
 
         Raises:
-            ConfigError: the server cannot listen on it.
+            ConfigError: the server cannot listen on it, or its certificate cannot be used.
         """
-        self._settings = settings
+        self._settings, self._tokens = settings, tokens
+        _check_certificate(settings)
         self._socket = _bind(settings.host, settings.port)
         self.port: int = self._socket.getsockname()[1]
         """The port, also where a free one was asked for."""
@@ -49,15 +51,17 @@ class RestListener:
     async def start(self, core: ServerCore) -> None:
         """Accept requests."""
         config = uvicorn.Config(
-            build_app(core),
-            http="httptools",
+            build_app(core, tokens=self._tokens),
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
+            http=partial(LimitedProtocol, limits=self._settings),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=logging.getLogger().isEnabledFor(logging.DEBUG),
             server_header=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_keep_alive=self._settings.idle_s,
             timeout_graceful_shutdown=math.ceil(self._settings.shutdown_s),
         )
         self._server = _Server(config)
@@ -80,8 +84,8 @@ class RestListener:
 class GrpcListener:
     """gRPC, on a port of its own, with the standard health service."""
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Bind the port.
+    def __init__(self, settings: ServerSettings, *, tokens: Tokens | None = None) -> None:
+        """Bind the port; with `tokens`, only those who show one are answered.
 
         Raises:
             ConfigError: the server cannot listen on it.
@@ -92,13 +96,23 @@ class GrpcListener:
                 ("grpc.so_reuseport", 0),  # or a second server on the port would get half of it
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", settings.max_header_bytes),
+                ("grpc.server_handshake_timeout_ms", math.ceil(settings.header_s * 1000)),
+                ("grpc.max_connection_idle_ms", settings.idle_s * 1000),
+                ("grpc.max_concurrent_streams", settings.max_connections),
             ],
+            interceptors=[] if tokens is None else [CheckToken(tokens)],
             # A request waits with one source at least.
             maximum_concurrent_rpcs=settings.max_queue + settings.max_batch,
         )
         try:
             address = f"{bracketed(settings.host)}:{settings.grpc_port}"
-            self.port: int = self._server.add_insecure_port(address)
+            credentials = _credentials(settings)
+            self.port: int = (
+                self._server.add_insecure_port(address)
+                if credentials is None
+                else self._server.add_secure_port(address, credentials)
+            )
             """The port, also where a free one was asked for."""
         except RuntimeError:
             raise _not_bound("grpc_port", settings.host, settings.grpc_port) from None
@@ -132,6 +146,32 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _check_certificate(settings: ServerSettings) -> None:
+    """Refuse a certificate that cannot be used.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if settings.tls_certificate is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"TLS: expected a certificate and its key as PEM in {settings.tls_certificate} and "
+            f"{settings.tls_key}, but: {error}"
+        ) from None
+
+
+def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
+    """What TLS over gRPC needs; None without TLS."""
+    if settings.tls_key is None or settings.tls_certificate is None:
+        return None
+    pair = settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes()
+    return grpc.ssl_server_credentials([pair])
 
 
 def bracketed(host: str) -> str:

@@ -145,15 +145,15 @@ def test_weights_are_read(tiny: Tiny, tmp_path: Path) -> None:
 def test_runs_in_one_models_directory_do_not_disturb_each_other(tiny: Tiny, tmp_path: Path) -> None:
     same = tiny.config(training={"epochs": 1}, split={"validation_fraction": 0.0})
     other = tiny.config(training=QUICK, seed=4)
-    others: list[Results] = []
+    others, always = list[Results](), Release(promote="always")
 
     def interfere() -> None:
         with pytest.raises(ConfigError, match=r"run-\w+: another process works on the job in this"):
             run(same, tmp_path, frames=tiny.tables)
-        others.append(run(other, tmp_path, frames=tiny.tables))
+        others.append(run(other, tmp_path, frames=tiny.tables, release=always))
 
     reporter = Calling("round 1: fit", interfere)
-    results = run(same, tmp_path, frames=tiny.tables, reporter=reporter)
+    results = run(same, tmp_path, frames=tiny.tables, reporter=reporter, release=always)
     assert [found["version"] for found in results["rounds"]] == [1, 3]
     assert others[0]["rounds"][0]["version"] == 2
     store = Store(tmp_path)

@@ -47,7 +47,9 @@ class ErrorBody:
 
 _DESCRIPTIONS: dict[int | str, str] = {
     400: "The request cannot be answered; the message says why.",
-    403: "The server only reads.",
+    401: "The request does not show a token that counts.",
+    403: "The token does not give the right, the request came by another name or page, or the "
+    "server only reads.",
     404: "There is no such id.",
     413: "The body, or what it asks for, is larger than the server allows.",
     429: "Too many requests wait. Try again after `Retry-After` seconds.",

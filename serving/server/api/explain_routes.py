@@ -101,7 +101,8 @@ async def explain(query: ExplainQuery, core: TheCore, served: Current) -> dict[s
     The parts and `rest` sum to `score` to the precision of 32-bit floats, and so do the `fields`.
     An id that the version does not have is 404: explain by features instead.
     """
-    check_lists([query.source.features or {}, query.target.features or {}])
+    given = [query.source.features or {}, query.target.features or {}]
+    check_lists(given, most=core.settings.max_cells)
     await asyncio.to_thread(_read_names, served.retriever)
     return await core.compute(
         served,

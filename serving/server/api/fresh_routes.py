@@ -162,7 +162,7 @@ def _parse(served: Served, side: Side, text: str) -> int | str:
 
 async def _put(core: ServerCore, side: Side, records: Sequence[dict[str, Any]]) -> Upserted:
     _check_size(core, side, len(records))
-    check_lists(records)
+    check_lists(records, most=core.settings.max_cells)
     changed = await core.change(side, upsert=records)
     return Upserted(changed.version, changed.inserted, changed.replaced, changed.left_out)
 

@@ -16,8 +16,6 @@ from towers.features.values import INT64
 
 LONGEST_LIST, MOST_NAMES = 10_000, 1000
 """Values in one list, and names in one record."""
-MOST_CELLS = 1_000_000
-"""Of one request: its records times the longest list, as all lists are padded to one length."""
 MOST = 10_000
 """Parts of one list of a request; how many a server takes may be less."""
 
@@ -81,16 +79,20 @@ Values = Annotated[
 Many = Annotated[list[T], FailFast(), Field(max_length=MOST)]
 
 
-def check_lists(records: Sequence[Mapping[str, Any]]) -> None:
+def check_lists(records: Sequence[Mapping[str, Any]], *, most: int) -> None:
     """Refuse lists that would take too much room once they are padded to one length.
+
+    Args:
+        records: of one request.
+        most: the most values, once all lists are as long as the longest.
 
     Raises:
         TooLargeError: they would.
     """
     lists = (len(x) for record in records for x in record.values() if isinstance(x, list))
     longest = max(lists, default=0)
-    if longest * len(records) > MOST_CELLS:
+    if longest * len(records) > most:
         raise TooLargeError(
-            f"lists: expected at most {MOST_CELLS} values once all are as long as the longest, "
+            f"lists: expected at most {most} values once all are as long as the longest, "
             f"received {len(records)} records with one of {longest}; send several requests"
         )

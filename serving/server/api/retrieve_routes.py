@@ -36,9 +36,6 @@ from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
 from towers.errors import QueryError
 
-MOST_RESULTS = 100_000
-"""Results of one request: k times its sources."""
-
 InPath = Annotated[
     DirectionName,
     Path(description="From users (u) or items (i) to users or items: u2i is items for a user."),
@@ -92,8 +89,9 @@ async def _find(
         TooLargeError: k, the sources or the results are too many.
     """
     _check_size(core, len(sources), k=options.k)
-    check_lists([source.features or {} for source in sources])
-    parts = _ask(served.retriever, direction, sources, options)
+    check_lists([source.features or {} for source in sources], most=core.settings.max_cells)
+    ask = partial(_ask, served.retriever, direction, sources, options)
+    parts = await core.prepare(ask, size=len(sources))
     hits = await asyncio.gather(
         *(core.answer(served, part.question, model=direction) for part in parts)
     )
@@ -114,9 +112,9 @@ def _check_size(core: ServerCore, n_sources: int, *, k: int) -> None:
             f"sources: expected at most {settings.max_batch}, received {n_sources}; send "
             "several requests"
         )
-    if n_sources * k > MOST_RESULTS:
+    if n_sources * k > settings.max_results:
         raise TooLargeError(
-            f"sources: expected at most {MOST_RESULTS} results in one answer, received "
+            f"sources: expected at most {settings.max_results} results in one answer, received "
             f"{n_sources} sources with k = {k}; send several requests"
         )
 

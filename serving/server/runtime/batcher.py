@@ -67,7 +67,8 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batcher")
         self._lock = Lock()
-        self._queue: deque[_Job] = deque()
+        self._queues: dict[Function, deque[_Job]] = {}
+        """What waits for each function, that of the job that waits longest first."""
         self._waiting = 0
         self._busy = False
         self._closed = False
@@ -108,6 +109,16 @@ class Batcher:
         """
         return await self._run(lambda _: [function()], None, size=0, timeout_s=None)
 
+    async def together(
+        self, function: Callable[[Sequence[Q]], Sequence[A]], question: Q, *, size: int
+    ) -> A:
+        """As `run`, however long it takes.
+
+        Raises:
+            OverloadedError, UnavailableError, Exception: as `run`.
+        """
+        return await self._run(function, question, size=size, timeout_s=None)
+
     async def close(self) -> None:
         """Finish what has begun or waits, and end the thread."""
         self._closed = True
@@ -141,7 +152,7 @@ class Batcher:
                     f"queue: expected at most {self._max_queue} sources to wait, but "
                     f"{self._waiting} do and {job.size} came; ask again later, or more slowly"
                 )
-            self._queue.append(job)
+            self._queues.setdefault(job.function, deque()).append(job)
             job.waits = True
             self._waiting += job.size
             starts = not self._busy
@@ -175,25 +186,25 @@ class Batcher:
             self._loop.call_soon_threadsafe(_deliver, batch, outcomes)
 
     def _take(self) -> list[_Job]:
-        """Take the first job that waits, and those after it that fit into a batch with it."""
+        """Take the jobs of the function whose turn it is that fit into one batch.
+
+        What does not fit has its turn again after all others.
+        """
         batch: list[_Job] = []
-        others: list[_Job] = []
         room = self._max_batch
         with self._lock:
-            while self._queue and room > 0:
-                job = self._queue.popleft()
-                if not job.waits:
-                    continue
-                if batch and (job.size > room or job.function != batch[0].function):
-                    others.append(job)
-                    if job.size > room:
-                        break
-                    continue
-                job.waits = False
-                self._waiting -= job.size
-                room -= job.size
-                batch.append(job)
-            self._queue.extendleft(reversed(others))
+            while self._queues and not batch:
+                function = next(iter(self._queues))
+                queue = self._queues.pop(function)
+                while queue and room > 0 and not (batch and queue[0].size > room):
+                    job = queue.popleft()
+                    if job.waits:
+                        job.waits = False
+                        self._waiting -= job.size
+                        room -= job.size
+                        batch.append(job)
+                if queue:
+                    self._queues[function] = queue
             self._busy = bool(batch)
         return batch
 

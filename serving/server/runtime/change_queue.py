@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from serving.retrieval.changes import Change
+from serving.retrieval.changes import Asked, Change, check_changes
 from serving.retrieval.fresh.entry import Draft, Entry, Id, Record, list_drafts
 from serving.retrieval.fresh.journal import Journal
 from serving.retrieval.fresh.replay import replay
@@ -49,6 +49,18 @@ class Changed:
     left_out: int = 0
     """Of what was asked for, what is on disk and counts in the versions that it fits, but not in
     this one: it came between the check and the disk, and has other columns or ids."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """The check of changes as a function of a batch; equal for one version and side."""
+
+    retriever: Retriever
+    side: Side
+
+    def __call__(self, several: Sequence[Asked]) -> list[Change]:
+        """Check each change, and encode the records of all in one pass of the tower."""
+        return check_changes(self.retriever.parts, self.side, several)
 
 
 class ChangeQueue:
@@ -106,14 +118,15 @@ class ChangeQueue:
                 "or for several changes at once"
             )
         served = self._current()
-        check = partial(served.retriever.change, side, upsert=upsert, delete=delete)
-        task = asyncio.create_task(self._make(self._journal, served, check))
+        asked = Asked(upsert=upsert, delete=delete)
+        task = asyncio.create_task(self._make(self._journal, served, side, asked))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return await asyncio.shield(task)
 
-    async def _make(self, journal: Journal, served: Served, check: Callable[[], Change]) -> Changed:
-        change = await self._batcher.alone(check)
+    async def _make(self, journal: Journal, served: Served, side: Side, asked: Asked) -> Changed:
+        size = len(asked.upsert) + len(asked.delete)
+        change = await self._batcher.together(Check(served.retriever, side), asked, size=size)
         column = served.retriever.catalogue(change.side).id_column
         drafts = list_drafts(
             change.side, id_column=column, upsert=change.records, delete=change.removed

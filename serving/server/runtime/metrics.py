@@ -58,6 +58,11 @@ class Metrics:
             "Versions that could not be used.",
             registry=self.registry,
         )
+        self._retries = Counter(
+            "fm_recall_load_retries",
+            "Times that a version was tried again after it could not be used.",
+            registry=self.registry,
+        )
         self._loads = Counter(
             "fm_recall_loads", "Versions that were swapped in.", registry=self.registry
         )
@@ -98,6 +103,10 @@ class Metrics:
     def refused(self) -> None:
         """Count a version that could not be used."""
         self._refused.inc()
+
+    def tried_again(self) -> None:
+        """Count another try to load a version."""
+        self._retries.inc()
 
     def loaded(self, version: int) -> None:
         """Count a version that answers from now on."""

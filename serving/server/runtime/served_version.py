@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
@@ -15,7 +16,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from serving.retrieval.parts import OpenIndex
 from serving.retrieval.retriever import Retriever
-from serving.search.index import Vectors
+from serving.search.index import Rows, Vectors
 from serving.version.bundle import Bundle
 from serving.version.saved_models.tower import join_packed
 from towers.directions import DIRECTIONS
@@ -69,6 +70,27 @@ class Encode:
         vectors = self.retriever.encode(self.side, join_packed(several))
         sizes = [len(next(iter(packed.values()))) for packed in several]
         return np.split(vectors, np.cumsum(sizes)[:-1])
+
+
+@dataclass(frozen=True)
+class Show:
+    """What a table says of rows as a function of a batch; equal for the same table and columns."""
+
+    retriever: Retriever
+    side: Side
+    columns: tuple[str, ...] | None
+    """Those to show; None: all."""
+
+    def __call__(self, several: Sequence[Rows]) -> list[pd.DataFrame]:
+        """Show the rows of each of several requests, in one look at the table.
+
+        Raises:
+            QueryError: there is no such column.
+        """
+        shown = self.retriever.catalogue(self.side).show(np.concatenate(several), self.columns)
+        ends = np.cumsum([len(rows) for rows in several]).tolist()
+        starts = [0, *ends[:-1]]
+        return [shown.iloc[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 def _read_signatures(path: Path) -> Signatures:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 
@@ -23,12 +23,13 @@ from serving.retrieval.parts import OpenIndex
 from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
 from serving.search.index import Rows, Vectors
-from serving.server.errors import NotFoundError, UnavailableError
+from serving.server.access.tokens import WHO
+from serving.server.errors import DeadlineError, NotFoundError, UnavailableError
 from serving.server.runtime.batcher import Batcher
 from serving.server.runtime.change_queue import Changed, ChangeQueue
 from serving.server.runtime.loader import Loader
 from serving.server.runtime.metrics import Metrics
-from serving.server.runtime.served_version import MODELS, Encode, Packed, Served
+from serving.server.runtime.served_version import MODELS, Encode, Packed, Served, Show
 from serving.server.runtime.settings import ServerSettings
 from serving.server.runtime.statuses import Statuses, VersionStatus
 from towers.errors import QueryError
@@ -38,6 +39,15 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 LOG = logging.getLogger(__name__)
+AUDIT = logging.getLogger("fm_recall.audit")
+"""Told of every change and every swap, whatever level the log has."""
+AUDIT.setLevel(logging.INFO)
+
+SHOWN_IDS = 20
+"""Ids of one change that the audit log names."""
+
+SMALL = 16
+"""Sources of a request that are read and written at once, on the event loop."""
 
 CURRENT = "current"
 """The label of the version that answers."""
@@ -103,6 +113,7 @@ class ServerCore:
             statuses=self._statuses,
             metrics=self.metrics,
             index=self._index,
+            memory_bytes=settings.memory_bytes,
         )
         self.metrics.watch_queue(lambda: self._batcher.waiting)
         self.metrics.watch_index(self._index_size)
@@ -122,7 +133,8 @@ class ServerCore:
             await self._watching
         await self._changes.close()
         await self._batcher.close()
-        await self._loop.run_in_executor(None, self._background.shutdown)
+        # What is being loaded is not waited for; see `serving.server.process.run`.
+        self._background.shutdown(wait=False, cancel_futures=True)
         self._served = None
 
     @property
@@ -187,6 +199,26 @@ class ServerCore:
             raise NotFoundError(f"Could not find version {version} of model {name}")
         return found
 
+    async def prepare(self, function: Callable[[], A], *, size: int) -> A:
+        """Call a function that reads or writes what a request of `size` sources brings.
+
+        A large one is on a thread of its own, so that the event loop goes on to answer others.
+
+        Raises:
+            DeadlineError: it took longer than `timeout_s`.
+            Exception: whatever `function` raises.
+        """
+        if size <= SMALL:
+            return function()
+        try:
+            async with asyncio.timeout(self.settings.timeout_s):
+                return await asyncio.to_thread(function)
+        except TimeoutError:
+            raise DeadlineError(
+                f"timeout: expected to read the request within {self.settings.timeout_s} s; send "
+                "less in one request"
+            ) from None
+
     async def answer(self, served: Served, question: Question, *, model: str) -> Hits:
         """Answer a question that `served` was asked, in a batch with others.
 
@@ -237,10 +269,8 @@ class ServerCore:
             QueryError: there is no such column.
             OverloadedError, DeadlineError, UnavailableError: as `answer`.
         """
-        catalogue = served.retriever.catalogue(side)
-        return await self._batcher.run(
-            lambda several: [catalogue.show(one, columns) for one in several], rows
-        )
+        names = None if columns is None else tuple(columns)
+        return await self._batcher.run(Show(served.retriever, side, names), rows)
 
     async def look(self, function: Callable[[], A]) -> A:
         """Call a quick function between two batches, as changes are made there too.
@@ -275,10 +305,24 @@ class ServerCore:
             UnavailableError: no version is loaded, or there is no journal.
         """
         changed = await self._changes.make(side, upsert=upsert, delete=delete)
+        ids = [record.get(self.current().retriever.catalogue(side).id_column) for record in upsert]
+        self._audit(
+            "changed",
+            side=side,
+            put=ids[:SHOWN_IDS],
+            deleted=list(delete[:SHOWN_IDS]),
+            n_put=len(ids),
+            n_deleted=len(delete),
+            version=changed.version,
+        )
         self.metrics.changed(
             side, upserted=changed.inserted + changed.replaced, deleted=changed.deleted
         )
         return changed
+
+    def _audit(self, event: str, **facts: Any) -> None:
+        """Log who has changed what."""
+        AUDIT.info(event, extra={"who": WHO.get()} | facts)
 
     def _note(self, began: float, served: Served, *, model: str, direction: str) -> None:
         seconds = time.perf_counter() - began
@@ -325,6 +369,8 @@ class ServerCore:
         self.metrics.in_memory.inc()
         weakref.finalize(served, self._unloaded, served.version).atexit = False
         LOG.info("version swapped in", extra={"version": served.version})
+        was = None if before is None else before.version
+        self._audit("version swapped in", who="server", version=served.version, before=was)
 
     def _unloaded(self, version: int) -> None:
         """Note that nothing refers to a version any more. Any thread may call it."""

@@ -9,7 +9,7 @@ from typing import Literal
 State = Literal["LOADING", "AVAILABLE", "UNLOADING", "END"]
 
 KEPT = 100
-"""Versions remembered; the lowest numbers are forgotten first."""
+"""Versions remembered; of those that are at their end, the lowest numbers are forgotten first."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Statuses:
         """Replace the version's status."""
         with self._lock:
             self._by_version[status.version] = status
-            if len(self._by_version) > KEPT:
-                del self._by_version[min(self._by_version)]
+            ended = [each for each, known in self._by_version.items() if known.state == "END"]
+            if len(self._by_version) > KEPT and ended:
+                del self._by_version[min(ended)]
 
     def replace(self, status: VersionStatus, *, where: State) -> None:
         """Replace the version's status where its state is `where`, and leave any other."""

@@ -131,10 +131,17 @@ class Predictor:
         """Ask for candidates."""
         features = {name: values for name, values in inputs.items() if name not in {K, EXCLUDE}}
         size = len(next(iter(features.values())))
+        k = self._checked(inputs[K]) if K in inputs else np.full(size, _default_k(target))
+        most = self.core.settings.max_results
+        if size * int(k.max(initial=1)) > most:
+            raise TooLargeError(
+                f"{K}: expected at most {most} results in one answer, received {size} rows with "
+                f"{K} of up to {k.max()}; send several requests"
+            )
         question = target.served.retriever.ask_packed(
             target.model,
             features,
-            k=self._checked(inputs[K]) if K in inputs else np.full(size, _default_k(target)),
+            k=k,
             exclude=inputs.get(EXCLUDE),
         )
         hits = await self.core.answer(target.served, question, model=target.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef, TensorInfo
@@ -63,6 +64,11 @@ class TensorSpec:
             raise QueryError(
                 f"Expected input {self.name} to have shape {show_shape(expected)} but get "
                 f"{show_shape(shape)}; -1 is any size"
+            )
+        if prod(shape) > settings.max_cells:
+            raise TooLargeError(
+                f"Expected input {self.name} to have at most {settings.max_cells} values but get "
+                f"shape {show_shape(shape)}; send fewer rows, or shorter ones, in one request"
             )
         limits = (settings.max_batch, *[settings.max_list] * len(shape))
         if any(size > limit for size, limit in zip(shape, limits, strict=False)):

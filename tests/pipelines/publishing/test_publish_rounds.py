@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Published = tuple[Path, Results]
 
-CHANGING = ("rounds", "current_version", "timings")
+CHANGING = ("rounds", "current_version", "promotion", "timings")
 """What changes from one round to the next."""
 
 

@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
 from serving.retrieval.fresh.journal import Journal
+from serving.server.access.tokens import Tokens
 from serving.server.app import build_app
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
@@ -40,7 +41,12 @@ class Api:
 
 @contextmanager
 def running_api(
-    models: Path, *, journal: Path | None = None, wait: bool = True, **settings: Any
+    models: Path,
+    *,
+    journal: Path | None = None,
+    wait: bool = True,
+    tokens: Tokens | None = None,
+    **settings: Any,
 ) -> Iterator[Api]:
     """Serve a models directory in this process, without a port."""
 
@@ -54,9 +60,9 @@ def running_api(
             )
             if wait:
                 await core.ready()
-            app = build_app(core)
+            app = build_app(core, tokens=tokens)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            client = httpx.AsyncClient(transport=transport, base_url="http://server", timeout=30)
+            client = httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30)
             yield core, app, await stack.enter_async_context(client)
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving()) as served:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -130,6 +133,35 @@ def test_a_request_that_takes_too_long_does_not_keep_the_server_from_ending(
         began = time.perf_counter()
         with_server(published, client, shutdown_s=1.0)
         assert time.perf_counter() - began < 10
+
+
+def test_a_signal_ends_the_process_though_a_version_is_being_loaded(
+    published: Path, tmp_path: Path
+) -> None:
+    """In a process of its own, whose loader never comes to an end."""
+    code = (
+        "import pathlib, sys, time; from serving.server import process;"
+        "from serving.server.runtime.settings import ServerSettings;"
+        "from serving.server.runtime.served_version import Served;"
+        "Served.open = lambda *_, **__: time.sleep(600);"
+        "process.GRACE_S = 0.5;"
+        "process.run(pathlib.Path(sys.argv[1]), journal=pathlib.Path(sys.argv[2]),"
+        " settings=ServerSettings(port=0, grpc_port=0, shutdown_s=0.5),"
+        " ready=lambda addresses: print('ready', flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(published), str(tmp_path / "journal")],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "."},
+        cwd=Path(__file__).parents[3],
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(1)
+        began = time.perf_counter()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert time.perf_counter() - began < 30
 
 
 @pytest.mark.parametrize("name", ["port", "grpc_port"])

@@ -224,7 +224,7 @@ def test_too_many_results_and_too_long_lists_are_413(published: Path) -> None:
         sources[0] = {"features": {"history": [""] * 10_000}}
         code, _, message = refused(api, "/v1/retrieve/u2i/batch", {"sources": sources})
         assert code == 413
-        assert "expected at most 1000000 values once all are as long as the longest" in message
+        assert "expected at most 262144 values once all are as long as the longest" in message
 
 
 def test_empty_batch_is_400(api: Api) -> None:

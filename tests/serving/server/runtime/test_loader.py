@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serving.retrieval.retriever import Retriever
-from serving.server.runtime.loader import Loader
+from serving.server.runtime.loader import Loader, estimate_memory, memory_in_use
 from serving.server.runtime.metrics import Metrics
-from serving.server.runtime.statuses import Statuses
+from serving.server.runtime.statuses import Statuses, VersionStatus
 from serving.version.store import Store
 
 if TYPE_CHECKING:
@@ -22,11 +22,15 @@ Spoil = Callable[[Path, int], None]
 class Loading:
     """A loader of a directory, and what it tells."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, memory_bytes: int | None = None) -> None:
         self.replayed: list[Retriever] = []
         self.statuses, self.metrics = Statuses(), Metrics()
         self.loader = Loader(
-            root, replay=self.replayed.append, statuses=self.statuses, metrics=self.metrics
+            root,
+            replay=self.replayed.append,
+            statuses=self.statuses,
+            metrics=self.metrics,
+            memory_bytes=memory_bytes,
         )
 
     @property
@@ -111,10 +115,64 @@ def test_a_damaged_version_is_refused_once_each_time_it_is_made_current(
     assert record.message == "version refused"
     assert record.exc_info is None
     assert vars(record)["version"] == 1
-    assert vars(record)["error"] == status.error_message
+    assert str(tmp_path) in vars(record)["error"]
+    assert str(tmp_path) not in status.error_message
     Store(tmp_path).activate(1)
     assert loading.loader.prepare(None) is None
     assert loading.n_refused == 2
+
+
+def test_what_is_refused_is_tried_again_ever_later_until_it_can_be_used(
+    loading: Loading, shifted: Shifted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as where the disk did not answer."""
+    now = 0.0
+    monkeypatch.setattr("serving.server.runtime.loader.time.monotonic", lambda: now)
+    shifted(tmp_path, 0)
+    path = tmp_path / "versions" / "1" / "users.parquet"
+    path.rename(tmp_path / "away")
+    tried = []
+    for now in range(0, 4000, 5):
+        before = loading.n_refused
+        assert loading.loader.prepare(None) is None
+        if loading.n_refused != before:
+            tried.append(now)
+    assert tried == [0, 10, 30, 70, 150, 310, 630, 1230, 1830, 2430, 3030, 3630]
+    sample = loading.metrics.registry.get_sample_value
+    assert sample("fm_recall_load_retries_total") == len(tried) - 1
+    (tmp_path / "away").rename(path)
+    now = 4230.0
+    served = loading.loader.prepare(None)
+    assert served is not None
+    assert served.version == 1
+
+
+def test_a_version_that_does_not_fit_into_memory_is_refused_before_it_is_loaded(
+    shifted: Shifted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifted(tmp_path, 0)
+    manifest = Store(tmp_path).open().manifest
+    needs, has = estimate_memory(manifest), memory_in_use()
+    assert 0 < needs < 2 * sum(record.bytes for record in manifest.files.values())
+    assert has > 2**20
+    monkeypatch.setattr("serving.server.runtime.loader.memory_in_use", lambda: has)
+    for limit, fits in ((has + needs, True), (has + needs - 1, False)):
+        loading = Loading(tmp_path, memory_bytes=limit)
+        if not fits:
+            monkeypatch.setattr("serving.version.bundle.Bundle.verify", None)
+        assert (loading.loader.prepare(None) is not None) == fits
+    assert "expected it to fit into the memory limit" in loading.statuses.all()[0].error_message
+
+
+def test_statuses_do_not_forget_the_version_that_answers() -> None:
+    statuses = Statuses()
+    statuses.set(VersionStatus(1, "AVAILABLE"))
+    for version in range(2, 300):
+        statuses.set(VersionStatus(version, "END", "UNKNOWN", "damaged"))
+    found = statuses.all()
+    assert len(found) == 100
+    assert found[-1] == VersionStatus(1, "AVAILABLE")
+    assert found[0].version == 299
 
 
 def test_a_version_of_another_format_is_refused(
