@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -20,7 +20,7 @@ class Options(TypedDict, total=False):
 
     k: int
     """How many; fewer come only where no more are left. Default: 10."""
-    exclude: Sequence[int | str]
+    exclude: Collection[int | str]
     """Ids of targets to leave out; unknown ones do no harm."""
     exclude_seen: bool
     """In u2i, leave out what the user has seen, in training or in the history given; in i2u, the
@@ -41,7 +41,7 @@ class Wanted:
     """The same with the defaults."""
 
     k: int = 10
-    exclude: Sequence[int | str] = ()
+    exclude: Collection[int | str] = ()
     exclude_seen: bool = False
     where: Any = None
     min_score: float | None = None

@@ -118,7 +118,7 @@ class Retriever:
         direction: str,
         *,
         ids: Sequence[int | str] | None = None,
-        features: Mapping[str, Sequence[Any]] | None = None,
+        features: Mapping[str, Sequence[Any]] | pd.DataFrame | None = None,
         **options: Unpack[Options],
     ) -> Hits:
         """Find the k best targets for each of n sources; as `retrieve`, with n values a feature.
@@ -133,7 +133,7 @@ class Retriever:
         direction: str,
         *,
         ids: Sequence[int | str] | None = None,
-        features: Mapping[str, Sequence[Any]] | None = None,
+        features: Mapping[str, Sequence[Any]] | pd.DataFrame | None = None,
         **options: Unpack[Options],
     ) -> Question:
         """Check a question about n sources, without answering it; see `retrieve`.
@@ -155,6 +155,8 @@ class Retriever:
         diversity = Diversity.of(wanted.max_per, wanted.diversity)
         if diversity is not None:
             targets.show(NOTHING.ravel(), list(diversity.max_per))  # there are such columns
+        if isinstance(features, pd.DataFrame):
+            features = {str(name): column.tolist() for name, column in features.items()}
         packed, rows = self._sources(chosen.source, ids, features)
         seen = wanted.exclude_seen
         return Question(
@@ -164,7 +166,7 @@ class Retriever:
             histories=self._histories(chosen.source, rows, packed) if seen else NOTHING,
             k=np.full(len(rows), wanted.k, dtype=np.int64),
             width=wanted.k,
-            exclude=targets.rows(wanted.exclude)[np.newaxis].repeat(len(rows), 0),
+            exclude=targets.rows(list(wanted.exclude))[np.newaxis].repeat(len(rows), 0),
             exclude_seen=seen,
             where=where,
             min_score=wanted.min_score,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -71,8 +72,16 @@ class ExactIndex:
         return search_rows(self._vectors, queries, k)
 
 
-def search_rows(vectors: Vectors, queries: Vectors, k: int) -> Found:
+def search_rows(
+    vectors: Vectors, queries: Vectors, k: int, *, present: NDArray[np.bool_] | None = None
+) -> Found:
     """Score every row of `vectors` [size, d] for each query, a block of both at a time.
+
+    Args:
+        vectors: what to search.
+        queries: [n, d] float32.
+        k: how many rows; at most as many as are present.
+        present: [size], which rows may be found; all by default.
 
     Returns:
         min(k, size) rows a query and their scores; ties go to the lower row.
@@ -84,15 +93,38 @@ def search_rows(vectors: Vectors, queries: Vectors, k: int) -> Found:
     n_rows = max(BLOCK_ROWS, DEPTH * k, LARGEST_BLOCK // max(len(queries), 1))
     block = max(1, LARGEST_BLOCK // max(1, min(n_rows, len(vectors))))
     starts = range(0, max(len(queries), 1), block)
-    found = [_search_block(vectors, queries[i : i + block], k, n_rows=n_rows) for i in starts]
+    if present is None:
+        score = partial(_score, vectors)
+    else:
+        score = partial(_score_present, vectors, present)
+    found = [
+        _search_block(score, queries[i : i + block], k, size=len(vectors), n_rows=n_rows)
+        for i in starts
+    ]
     return np.concatenate([rows for rows, _ in found]), np.concatenate([s for _, s in found])
 
 
-def _search_block(vectors: Vectors, queries: Vectors, k: int, *, n_rows: int) -> Found:
+def _score(vectors: Vectors, queries: Vectors, rows: slice) -> Vectors:
+    """The scores of some rows, [n, m]."""
+    return queries @ vectors[rows].T
+
+
+def _score_present(
+    vectors: Vectors, present: NDArray[np.bool_], queries: Vectors, rows: slice
+) -> Vectors:
+    """The same, -inf for rows that are not present."""
+    scores = _score(vectors, queries, rows)
+    scores[:, ~present[rows]] = -np.inf
+    return scores
+
+
+def _search_block(
+    score: Callable[[Vectors, slice], Vectors], queries: Vectors, k: int, *, size: int, n_rows: int
+) -> Found:
     """The same for a few queries, `n_rows` vectors at a time."""
-    rows, scores = best_columns(queries @ vectors[:n_rows].T, k)
-    for start in range(n_rows, len(vectors), n_rows):
-        more, more_scores = best_columns(queries @ vectors[start : start + n_rows].T, k)
+    rows, scores = best_columns(score(queries, slice(0, n_rows)), k)
+    for start in range(n_rows, size, n_rows):
+        more, more_scores = best_columns(score(queries, slice(start, start + n_rows)), k)
         places, scores = best_columns(np.concatenate([scores, more_scores], axis=1), k)
         rows = np.take_along_axis(np.concatenate([rows, more + start], axis=1), places, axis=1)
         rows[places < 0] = -1
@@ -157,8 +189,10 @@ def check_k(k: int) -> None:
     """Refuse a number of results that makes no sense.
 
     Raises:
-        QueryError: k is below 1.
+        QueryError: k is no integer, or below 1.
     """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise QueryError(f"k: expected an integer, received {k!r}")
     if k < 1:
         raise QueryError(f"k: expected at least 1, received {k}")
 

@@ -41,12 +41,10 @@ class LiveExactIndex:
 
     def search(self, queries: Vectors, k: int) -> Found:
         """Find the min(k, size) rows of the highest inner products; see `Index.search`."""
-        size = self.size
+        size, present = self.size, self._is_in.values
         if size == len(self._vectors):
             return search_rows(self._vectors.values, queries, k)
-        present = np.flatnonzero(self._is_in.values)
-        rows, scores = search_rows(self._vectors.values[present], queries, k)
-        return present[rows], scores
+        return search_rows(self._vectors.values, queries, min(k, size), present=present)
 
     def put(self, rows: Rows, vectors: Vectors) -> None:
         """See `LiveIndex.put`."""

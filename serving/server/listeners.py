@@ -52,8 +52,8 @@ class RestListener:
         """Accept requests."""
         config = uvicorn.Config(
             build_app(core, tokens=self._tokens),
-            ssl_certfile=settings.tls_certificate,
-            ssl_keyfile=settings.tls_key,
+            ssl_certfile=self._settings.tls_certificate,
+            ssl_keyfile=self._settings.tls_key,
             http=partial(LimitedProtocol, limits=self._settings),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",

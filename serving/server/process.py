@@ -108,12 +108,13 @@ async def serve(
         tokens = None
         if settings.tokens is not None or settings.tokens_text:
             tokens = Tokens(path=settings.tokens, text=settings.tokens_text)
-        rest = RestListener(settings, tokens=tokens)
-        held.callback(rest.close)
-        grpc = GrpcListener(settings, tokens=tokens)
         kept = _open_journal(journal or models / FOLDER, read_only=settings.read_only)
         if kept is not None:
             held.enter_context(kept)
+        rest = RestListener(settings, tokens=tokens)
+        held.callback(rest.close)
+        # last, since a gRPC server that is made and never started cannot be taken apart
+        grpc = GrpcListener(settings, tokens=tokens)
         stop = _stop_signal()
         async with ServerCore(models, settings=settings, journal=kept, index=index) as core:
             await rest.start(core)

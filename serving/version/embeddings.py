@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ VECTOR = "vector"
 
 COLUMNS = "columns"
 """The column of records in Parquet: the table's own columns, the id first, whatever their names."""
+
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}", re.ASCII)
+"""An integer of at most 19 digits, as JSON writes it."""
 
 LARGEST_NARROW = 2**31 - 1
 """Bytes of the texts of an Arrow array whose offsets are narrow at most."""
@@ -83,19 +87,18 @@ class Embeddings:
         return IdTable(self.column(self.id_column))
 
     def parse_id(self, text: str) -> int | str:
-        """Read an id that was typed: as an integer where the ids are integers.
+        """Read an id that was typed: where the ids are integers, as JSON writes one: 10, not 1_0.
 
         Raises:
             QueryError: it is none.
         """
         if self.ids.dtype != np.int64:
             return text
-        try:
-            return int(text)
-        except ValueError:
+        if not INTEGER.fullmatch(text):
             raise QueryError(
                 f"{self.id_column}: expected an integer, as in training, received {text!r}"
-            ) from None
+            )
+        return int(text)
 
     def checked_ids(self, ids: Sequence[Any]) -> NDArray[Any]:
         """Bring ids to an array of the type of `ids`.

@@ -19,7 +19,6 @@ from serving.server.api.table_json import plain_records
 from serving.server.errors import TooLargeError
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
-from towers.errors import QueryError
 from towers.features.schema import Side
 
 items = APIRouter(prefix="/v1/items", route_class=JsonRoute, tags=["items"], responses=ERRORS)
@@ -146,18 +145,12 @@ async def show(id: InPath, side: ItsSide, core: TheCore, served: Current) -> Sho
 
 
 def _parse(served: Served, side: Side, text: str) -> int | str:
-    """Read an id in a path, written as JSON writes it: 10, not 010 or 1_0.
+    """Read an id in a path.
 
     Raises:
         QueryError: the text is not such an id.
     """
-    catalogue = served.retriever.catalogue(side)
-    id = catalogue.parse_id(text)
-    if str(id) != text:
-        raise QueryError(
-            f"{catalogue.id_column}: expected an integer, as in training, received {text!r}"
-        )
-    return id
+    return served.retriever.catalogue(side).parse_id(text)
 
 
 async def _put(core: ServerCore, side: Side, records: Sequence[dict[str, Any]]) -> Upserted:

@@ -65,16 +65,16 @@ class TensorSpec:
                 f"Expected input {self.name} to have shape {show_shape(expected)} but get "
                 f"{show_shape(shape)}; -1 is any size"
             )
-        if prod(shape) > settings.max_cells:
-            raise TooLargeError(
-                f"Expected input {self.name} to have at most {settings.max_cells} values but get "
-                f"shape {show_shape(shape)}; send fewer rows, or shorter ones, in one request"
-            )
         limits = (settings.max_batch, *[settings.max_list] * len(shape))
         if any(size > limit for size, limit in zip(shape, limits, strict=False)):
             raise TooLargeError(
                 f"Expected input {self.name} to have at most {settings.max_batch} rows of at most "
                 f"{settings.max_list} values but get shape {show_shape(shape)}; send fewer"
+            )
+        if prod(shape) > settings.max_cells:
+            raise TooLargeError(
+                f"Expected input {self.name} to have at most {settings.max_cells} values but get "
+                f"shape {show_shape(shape)}; send fewer rows, or shorter ones, in one request"
             )
 
 

@@ -70,6 +70,15 @@ def test_answers_are_those_of_the_saved_models(
         assert ids(frame) == names
 
 
+def test_sets_and_frames_are_read_as_lists_are(exact: Retriever) -> None:
+    unwanted = ids(exact.retrieve("u2i", id=USER, k=5))
+    expected = ids(exact.retrieve("u2i", id=USER, exclude=unwanted))
+    assert ids(exact.retrieve("u2i", id=USER, exclude=set(unwanted))) == expected
+    features: dict[str, list[Any]] = {"city": ["a", None], "history": [["item 3"], []]}
+    found = exact.retrieve_batch("u2i", features=pd.DataFrame(features))
+    np.testing.assert_array_equal(found.ids, exact.retrieve_batch("u2i", features=features).ids)
+
+
 def test_frame_has_the_id_the_score_and_what_is_to_be_shown(exact: Retriever) -> None:
     frame = exact.retrieve("u2i", id=USER, k=4)
     assert list(frame) == ["id", "score", "item.genres", "item.price", "item.title"]
@@ -171,6 +180,8 @@ def test_batch_of_features(exact: Retriever) -> None:
         ("i2i", {"id": 7}, "item_id: expected text, as in training, received 7"),
         ("u2i", {"id": USER, "exclude": [7]}, "item_id: expected text"),
         ("u2i", {"id": USER, "k": 0}, "k: expected at least 1, received 0"),
+        ("u2i", {"id": USER, "k": 2.0}, "k: expected an integer, received 2.0"),
+        ("u2i", {"id": USER, "k": True}, "k: expected an integer, received True"),
         ("u2i", {"features": {"town": "a"}}, "unknown features ['town']"),
         ("i2i", {"features": {"price": "cheap"}}, "feature 'price'"),
         ("i2i", {"id": ITEM, "exclude_seen": True}, "exclude_seen: expected u2i or i2u"),

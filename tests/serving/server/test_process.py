@@ -173,10 +173,11 @@ def test_a_port_that_is_taken_is_an_error_that_names_it(published: Path, name: s
             asyncio.run(serve(published, settings=settings))
 
 
-def test_two_servers_do_not_share_a_grpc_port(published: Path) -> None:
+def test_two_servers_do_not_share_a_grpc_port(published: Path, tmp_path: Path) -> None:
     async def client(rest: httpx.AsyncClient, health: HealthStub) -> None:
         with pytest.raises(ConfigError, match="grpc_port"):
-            await serve(published, settings=ServerSettings(port=0, grpc_port=ports[0]))
+            taken = ServerSettings(port=0, grpc_port=ports[0])
+            await serve(published, settings=taken, journal=tmp_path)
 
     with socket.create_server(("127.0.0.1", 0)) as free:
         ports = [free.getsockname()[1]]

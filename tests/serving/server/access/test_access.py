@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -181,8 +182,7 @@ def test_both_surfaces_are_encrypted_and_every_method_of_grpc_asks_for_a_token(
         server = asyncio.create_task(
             serve(published, settings=settings, journal=tmp_path, ready=found.set_result)
         )
-        await asyncio.wait([found, server], return_when=asyncio.FIRST_COMPLETED)
-        addresses = await found
+        addresses = await asyncio.wait_for(found, 30)
         assert addresses.rest.startswith("https://127.0.0.1:")
         trusted = ssl.create_default_context(cafile=str(certificate[0]))
         async with httpx.AsyncClient(base_url=addresses.rest, verify=trusted) as rest:
@@ -195,8 +195,8 @@ def test_both_surfaces_are_encrypted_and_every_method_of_grpc_asks_for_a_token(
         async with grpc.aio.secure_channel(addresses.grpc, credentials) as channel:
             for method in METHODS:
                 await check_method(channel, method)
-        server.cancel()
-        await asyncio.wait([server])
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(server, 30)
 
     asyncio.run(test())
 

@@ -108,6 +108,7 @@ def test_a_search_answers_rows(api: Api) -> None:
         ("search/item?q=" + "a" * 201, "query.q"),
         ("search/film", "path.side"),
         ("history/x", "user_id: expected an integer"),
+        ("history/1_0", "user_id: expected an integer"),
         ("versions/0/report", "path.version"),
         ("versions/one/report", "path.version"),
     ],

@@ -87,6 +87,24 @@ def test_a_batch_holds_no_more_sources_than_allowed_and_all_are_answered_in_turn
     run(test)
 
 
+def test_functions_take_turns_and_what_did_not_fit_comes_after_the_others() -> None:
+    async def test(batcher: Batcher, slow: Slow) -> None:
+        waiting = await ask(batcher, slow, 1, 2, 3, 4, 5)
+        order: list[str] = []
+        others = [
+            asyncio.create_task(batcher.alone(lambda name=name: order.append(name)))  # type: ignore[misc]
+            for name in "abc"
+        ]
+        await asyncio.sleep(0)
+        slow.go.set()
+        assert await asyncio.gather(*waiting) == [1, 2, 3, 4, 5]
+        await asyncio.gather(*others)
+        assert slow.batches == [[0], [1, 2], [3, 4], [5]]
+        assert order == ["a", "b", "c"]
+
+    run(test, max_batch=2)
+
+
 def test_functions_that_differ_never_share_a_batch() -> None:
     async def test(batcher: Batcher, slow: Slow) -> None:
         other = Slow()

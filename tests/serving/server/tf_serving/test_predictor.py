@@ -27,7 +27,7 @@ from towers.errors import QueryError
 @pytest.fixture(scope="module")
 def exact(published: Path) -> Iterator[Asker]:
     """With small limits."""
-    with asker(published, max_k=20, max_batch=8) as found:
+    with asker(published, max_k=20, max_batch=8, max_results=100) as found:
         yield found
 
 

@@ -37,6 +37,19 @@ def tensors() -> st.SearchStrategy[Any]:
     return st.sampled_from([*NUMPY]).flatmap(values)
 
 
+def test_rows_times_length_has_a_limit_before_anything_is_allocated() -> None:
+    """A proto of some bytes says that its one value is repeated a million times."""
+    settings = ServerSettings(max_batch=1024, max_list=4096, max_cells=1000)
+    spec = TensorSpec("x", "f_x:0", DT_STRING, None)
+    proto = TensorProto(dtype=DT_STRING, string_val=[b"a"])
+    for size in (1000, 4):
+        proto.tensor_shape.dim.add(size=size)
+    with pytest.raises(TooLargeError, match=r"at most 1000 values but get shape \[1000,4\]"):
+        read_tensor(proto, spec, settings=settings)
+    proto.tensor_shape.dim[0].size = 250
+    assert read_tensor(proto, spec, settings=settings).shape == (250, 4)
+
+
 @given(case=tensors(), typed=st.booleans())
 def test_protos_of_the_official_client_are_read(case: Any, typed: bool) -> None:
     dtype, values = case
