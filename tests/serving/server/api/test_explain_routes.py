@@ -121,7 +121,7 @@ def test_answers_are_counted_and_described(api: Api) -> None:
     document = api.get("/openapi.json").json()
     operation = document["paths"]["/v1/explain"]["post"]
     assert set(operation["responses"]) == {
-        *("200", "400", "404", "413", "429", "503", "504", "default")
+        *("200", "400", "401", "403", "404", "413", "429", "503", "504", "507", "default")
     }
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     assert schema == {"$ref": "#/components/schemas/Explained"}

@@ -60,7 +60,7 @@ class RestClient:
         transport = httpx.ASGITransport(build_app(core))
         self.core = core
         self._loop = loop
-        self._client = httpx.AsyncClient(transport=transport, base_url="http://server")
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
     def request(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Send bytes as they are, and anything else as JSON, with NaN and infinities as Python's

@@ -27,7 +27,7 @@ from towers.errors import QueryError
 @pytest.fixture(scope="module")
 def exact(published: Path) -> Iterator[Asker]:
     """With small limits."""
-    with asker(published, max_k=20, max_batch=8, max_results=100) as found:
+    with asker(published, max_k=20, max_batch=8, max_results=150) as found:
         yield found
 
 
@@ -169,6 +169,13 @@ def test_requests_at_fault_are_refused(
 def test_batches_have_a_limit(world: Any, exact: Asker) -> None:
     with pytest.raises(TooLargeError, match="at most 8 rows: received 9"):
         exact.ask("u2i", raw_features(world, "u2i", size=9))
+
+
+def test_answers_have_a_limit(world: Any, exact: Asker) -> None:
+    inputs = raw_features(world, "u2i", size=8) | chosen(world, "u2i", size=8, seed=0)
+    inputs["k"] = np.full(8, 20, dtype=np.int32)
+    with pytest.raises(TooLargeError, match="at most 150 results in one answer, received 8 rows"):
+        exact.ask("u2i", inputs, signature="top_k")
 
 
 def test_what_is_asked_must_exist(exact: Asker) -> None:
