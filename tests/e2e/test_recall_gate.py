@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipelines.publishing import build_index
+from pipelines.publishing import build_shell
 from pipelines.run import run
 from serving.search import scann_index
 from serving.version.store import Store
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def careless(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even a small corpus into leaves, and reorder too little to find all neighbours."""
     monkeypatch.setattr(scann_index, "FEWEST_FOR_TREE", 16)
-    monkeypatch.setattr(build_index, "REORDER_FACTORS", (1,))
+    monkeypatch.setattr(build_shell, "REORDER_FACTORS", (1,))
 
 
 def published_names(root: Path) -> set[str]:
