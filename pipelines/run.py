@@ -109,15 +109,19 @@ def run(
         else:
             noted = _note((release or Release()).journals, frames, out=out, reporter=reporter)
             _keep(noted, folder.path / TABLES_READ)
-            prepared = prepare(
-                config,
-                kept,
-                frames=frames,
-                plan=plan,
-                quarantine_dir=out / QUARANTINE,
-                trained_on=parent.trained_on if parent else None,
-                reporter=reporter,
-            )
+            try:
+                prepared = prepare(
+                    config,
+                    kept,
+                    frames=frames,
+                    plan=plan,
+                    quarantine_dir=out / QUARANTINE,
+                    trained_on=parent.trained_on if parent else None,
+                    reporter=reporter,
+                )
+            finally:
+                if not kept.exists():  # what was not read leaves nothing behind
+                    (folder.path / TABLES_READ).unlink(missing_ok=True)
         rounds = Rounds(
             config,
             prepared,

@@ -333,7 +333,7 @@ def test_the_row_of_this_product_is_what_its_command_publishes(
         (tmp_path / "ours" / "models" / "current" / "manifest.json").read_text(encoding="utf-8")
     )
     assert ours.evaluation == manifest["metrics"]
-    assert len(ours.epochs) == 1
+    assert [record["epoch"] for record in ours.epochs] == [0, 1]
     assert ours.cost is not None
     assert 0 < ours.cost.training_s < ours.cost.run_s
     assert ours.versions["tensorflow"]
