@@ -63,6 +63,7 @@ class RoundFits:
         self.config = settled(config)
         if parent is None and config.model.init == "spectral" and config.schema.history is not None:
             self.config = self._choose_start()
+        self.config = with_powers(self.config, **powers_of(self.config))
 
     @cached_property
     def final_data(self) -> Dataset:
