@@ -370,7 +370,7 @@ class ServerCore:
         weakref.finalize(served, self._unloaded, served.version).atexit = False
         LOG.info("version swapped in", extra={"version": served.version})
         was = None if before is None else before.version
-        self._audit("version swapped in", who="server", version=served.version, before=was)
+        self._audit("version changed", who="server", version=served.version, before=was)
 
     def _unloaded(self, version: int) -> None:
         """Note that nothing refers to a version any more. Any thread may call it."""
