@@ -195,7 +195,8 @@ def _probe(path: Path, database: sqlite3.Connection) -> None:
             return
         raise BundleError(
             f"{path}: expected a file that can be written, but: {error}; make it and its folder "
-            "writable, keep the journal in another folder, or serve to read only"
+            "writable, keep the journal in another folder, or serve to read only; where both are "
+            "writable, the file is damaged"
         ) from None
 
 
