@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import left_out
+from pipelines.data.blocks import HeldInteractions, left_out, sample_users
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import LARGEST_BLOCK, evaluate
 from pipelines.progress import Reporter
@@ -89,8 +89,8 @@ def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> f
     unseen = dataset.interactions.item_counts == 0
     is_enough = np.count_nonzero(unseen[validation.indices]) >= FEWEST
     cold = _cold_items(dataset, simulated=not is_enough, seed=job.config.seed)
-    users = _some_users(np.diff(validation.indptr), seed=job.config.seed)
-    test = _only(validation, users)
+    test = sample_users(HeldInteractions(validation), limit=USERS, seed=job.config.seed)
+    users = np.flatnonzero(np.diff(test.indptr))
     vectors = _vectors_without_ids(model, dataset, cold)
     learned = vectors["item"][cold, 0]
     unit = score_spread(vectors["user"][users], vectors["item"])
@@ -182,15 +182,6 @@ def _some_users(counts: NDArray[np.int64], *, seed: int) -> NDArray[np.int64]:
     if len(users) > USERS:
         users = np.sort(np.random.default_rng(seed).choice(users, USERS, replace=False))
     return users
-
-
-def _only(positives: sparse.csr_array, users: NDArray[np.int64]) -> sparse.csr_array:
-    """The positives of some users; others' rows empty."""
-    kept = np.zeros(positives.shape[0], dtype=np.float32)
-    kept[users] = 1.0
-    some = sparse.csr_array(sparse.diags_array(kept) @ positives)
-    some.eliminate_zeros()
-    return some
 
 
 def score_spread(users: NDArray[np.float32], items: NDArray[np.float32]) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import left_out
+from pipelines.data.blocks import HeldInteractions, left_out, sample_users
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
@@ -56,11 +56,8 @@ def choose_start(
         validation: positives that decide, [n_users, n_items]; at least one.
         reporter: is told what was chosen.
     """
-    chosen = _some_users(validation, seed=config.seed)
-    kept = np.zeros(validation.shape[0], dtype=np.float32)
-    kept[chosen] = 1.0
-    test = sparse.csr_array(sparse.diags_array(kept) @ validation)
-    test.eliminate_zeros()
+    test = sample_users(HeldInteractions(validation), limit=USERS, seed=config.seed)
+    chosen = np.flatnonzero(np.diff(test.indptr))
     known = dataset.interactions.of(chosen)
     seen = left_out(dataset.interactions, chosen, what=config.evaluation.leave_out)
     k = int(config.evaluation.metric.partition("@")[2])
@@ -138,11 +135,3 @@ def with_histories(config: RunConfig, **values: float) -> RunConfig:
     if features == config.schema.user.features:
         return config
     return dataclasses.replace(config, user=Features(features=features))
-
-
-def _some_users(validation: sparse.csr_array, *, seed: int) -> NDArray[np.int64]:
-    """Users with validation positives, at most `USERS`, ascending."""
-    users = np.flatnonzero(np.diff(validation.indptr))
-    if len(users) > USERS:
-        users = np.sort(np.random.default_rng(seed).choice(users, USERS, replace=False))
-    return users
