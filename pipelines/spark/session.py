@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from towers.errors import ConfigError
+from towers.extras import missing
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -76,10 +77,7 @@ def check_spark() -> None:
         ConfigError: one is missing, or Java is too old.
     """
     if importlib.util.find_spec("pyspark") is None:
-        raise ConfigError(
-            "Spark: expected the package pyspark, received none; install it: "
-            "pip install 'fm-recall[spark]'"
-        )
+        raise missing("pyspark", extra="spark", task="Spark")
     java = find_java()
     if java is None:
         raise ConfigError(

@@ -7,13 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-from optuna.distributions import CategoricalDistribution as Choice
-from optuna.distributions import FloatDistribution as Real
-from optuna.distributions import IntDistribution as Whole
-
 from pipelines.config import RunConfig
 from pipelines.tuning.trials import shown
 from towers.errors import ConfigError
+from towers.extras import missing
+
+try:
+    from optuna.distributions import CategoricalDistribution as Choice
+    from optuna.distributions import FloatDistribution as Real
+    from optuna.distributions import IntDistribution as Whole
+except ImportError:
+    raise missing("optuna", extra="tuning", task="fm-recall tune") from None
 
 Distribution = Real | Whole | Choice
 

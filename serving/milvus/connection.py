@@ -9,7 +9,6 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from importlib import import_module
 from threading import Lock
 from types import ModuleType
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from grpc import RpcError
 
 from towers.errors import ConfigError, IndexUnavailableError
+from towers.extras import import_extra
 
 T = TypeVar("T")
 
@@ -132,13 +132,7 @@ def import_pymilvus() -> ModuleType:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        pymilvus = import_module("pymilvus")
-    except ImportError:
-        raise ConfigError(
-            "Milvus: expected the package pymilvus, which is not installed; install the extra: "
-            "pip install 'fm-recall[milvus]'"
-        ) from None
+    pymilvus = import_extra("pymilvus", extra="milvus", task="Milvus")
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     return pymilvus
 
