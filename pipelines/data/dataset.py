@@ -91,13 +91,23 @@ class Dataset:
 
     @property
     def knows_item(self) -> NDArray[np.bool_]:
-        """Whether an item's id has a row, [n_items]; all are known where ids are no feature."""
+        """Whether training tells an item by its id, [n_items]; all, where ids are no feature.
+
+        An id may have a row and be unknown nonetheless: that of an item that nobody has chosen.
+        """
         space = self._id_space("item")
         known = np.full(len(self.item_ids), space is None)
         if space is not None:
             owners = np.repeat(np.arange(len(known)), np.diff(self.item_bags.indptr))
             known[owners[np.isin(self.item_bags.indices, space.rows)]] = True
+            known &= self.interactions.item_counts > 0
         return known
+
+    @property
+    def unchosen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The items that nobody has chosen and whose ids have rows, and these rows, [n] each."""
+        found = np.flatnonzero((self.history_rows >= 0) & (self.interactions.item_counts == 0))
+        return found, self.history_rows[found]
 
     @property
     def unknown_item_row(self) -> int | None:

@@ -21,7 +21,7 @@ from pipelines.data.blocks import HeldInteractions, left_out, sample_users
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import LARGEST_BLOCK, evaluate
 from pipelines.progress import Reporter
-from pipelines.training.embed import Vectors, embed, embed_items, match_scorer
+from pipelines.training.embed import Vectors, embed, embed_without_ids, match_scorer
 from pipelines.training.fit import Fit, Fitted
 from serving.search.best_columns import best_columns
 from towers.two_tower import TwoTower
@@ -169,10 +169,8 @@ def _cold_items(dataset: Dataset, *, simulated: bool, seed: int) -> NDArray[np.i
 
 def _vectors_without_ids(model: TwoTower, dataset: Dataset, items: NDArray[np.int64]) -> Vectors:
     """The vectors of users and items, of some items as if their ids were unknown."""
-    bags, vectors = dataset.item_bags, embed(model, dataset)
-    parts = (bags.data, dataset.rows_without_ids("item"), bags.indptr)
-    without = sparse.csr_array(parts, shape=bags.shape)[items]
-    vectors["item"][items] = embed_items(model, without, dense=dataset.dense("item").take(items))
+    vectors = embed(model, dataset)
+    vectors["item"][items] = embed_without_ids(model, dataset, items)
     return vectors
 
 

@@ -44,6 +44,16 @@ def embed_items(
     )
 
 
+def embed_without_ids(
+    model: TwoTower, dataset: Dataset, items: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Embed some items of a dataset as if their ids were unknown; V_item [n, 1 + k]."""
+    bags = dataset.item_bags
+    parts = (bags.data, dataset.rows_without_ids("item"), bags.indptr)
+    without = sparse.csr_array(parts, shape=bags.shape)[items]
+    return embed_items(model, without, dense=dataset.dense("item").take(items))
+
+
 def embed_block(model: TwoTower, dataset: Dataset, block: Block) -> NDArray[np.float32]:
     """Embed a block's users with the latest items of their histories; V_user [n, 1 + k]."""
     dense = dataset.dense("user").take(block.users)

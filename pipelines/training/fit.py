@@ -114,6 +114,16 @@ class ChosenTrend:
     """Its first-order weight."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unchosen:
+    """What is done to the scores of items that nobody has chosen."""
+
+    scale: float
+    """What they are multiplied by, at most 1."""
+    term: float
+    """What is then added."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Fitted:
     """A model at its best epoch."""
@@ -127,6 +137,8 @@ class Fitted:
     """The mined negatives that it was trained with."""
     unknown_item_weight: float | None = None
     """What was added to w of unknown item ids; None before, or where nothing decides it."""
+    unchosen: Unchosen | None = None
+    """None before, where every item has an interaction, or where nothing decides it."""
     trend: ChosenTrend | None = None
     """None before, where items have none, or where nothing decides it."""
 

@@ -59,8 +59,10 @@ def initialize(
     regression of their histories.
     """
     k = config.model.embedding_dim
-    # an unknown token says nothing, until rare ones have taught its row something; nor a context
-    rows = np.unique([*dataset.vocabulary.oov_rows, *context_rows(dataset)]).astype(np.int64)
+    # an unknown token says nothing, until rare ones have taught its row something; nor a context,
+    # nor the id of an item that nobody has chosen
+    silent = [*dataset.vocabulary.oov_rows, *context_rows(dataset), *dataset.unchosen[1]]
+    rows = np.unique(silent).astype(np.int64)
     set_columns(features.v, np.zeros((len(rows), k), dtype=np.float32), rows=rows)
     if config.model.init != "spectral" or dataset.past is None:
         return
@@ -151,7 +153,7 @@ def _split_items(
     chosen = np.flatnonzero(dataset.interactions.item_counts)
     x, dense, target = content[chosen], vectors.x[chosen], wanted[chosen]
     learned = fit_features(x, np.concatenate([x.T @ target, dense.T @ target]), dense=dense)
-    known = np.flatnonzero(dataset.history_rows >= 0)
+    known = np.flatnonzero((dataset.history_rows >= 0) & (dataset.interactions.item_counts > 0))
     said = content[known] @ learned[: len(columns)] + vectors.x[known] @ learned[len(columns) :]
     rows = np.concatenate([columns, np.r_[vectors.rows]])
     return [(rows, learned), (dataset.history_rows[known], wanted[known] - said)]

@@ -20,10 +20,11 @@ from pipelines.data.recent import count_recent, trend_values
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
-from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, fit
+from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, Unchosen, fit
 from pipelines.training.initialize import start_vectors
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.parent import Parent
+from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
 from pipelines.training.trend import add_trend, choose_trend, choose_window, with_trend
 from serving.atomic import write_text_atomic
 from serving.retrieval.retriever import Retriever
@@ -184,10 +185,11 @@ class RoundFits:
             return searched, searched.records
         epochs, records = searched.best_epoch, searched.records
         weight, trend = searched.unknown_item_weight, searched.trend
+        unchosen = searched.unchosen
         del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
         fitted = self._fit_final(
-            number, epochs=epochs, versions=versions, weight=weight, trend=trend
+            number, epochs=epochs, versions=versions, weight=weight, trend=trend, unchosen=unchosen
         )
         return fitted, records
 
@@ -208,13 +210,26 @@ class RoundFits:
             spectral=spectral if spectral.exists() else None,
         )
         fitted = calibrate(fit(job, self._reporter), job, self._reporter)
-        trend = None
-        if self._is_by_time and self.config.schema.trend is not None:
-            trend = choose_trend(fitted, job, stored=self._prepared.stored("train"))
-        return self._add_trend(fitted, job, trend)
+        if not self._is_by_time:
+            return self._place(fitted, job)
+        trend, stored, term = None, self._prepared.stored("train"), np.float32(0.0)
+        if self.config.schema.trend is not None:
+            trend = choose_trend(fitted, job, stored=stored)
+        if trend is not None:
+            _, counts = count_recent(stored, [trend.window])
+            term = np.float32(trend.weight) * trend_values(counts[0], stored.item_counts)
+        return self._place(fitted, job, trend, measure_unchosen(fitted, job, term=term))
 
-    def _add_trend(self, fitted: Fitted, job: Fit, trend: ChosenTrend | None) -> Fitted:
-        return add_trend(fitted, job.dataset, trend=trend, reporter=self._reporter)
+    def _place(
+        self,
+        fitted: Fitted,
+        job: Fit,
+        trend: ChosenTrend | None = None,
+        unchosen: Unchosen | None = None,
+    ) -> Fitted:
+        """Add what training could not see: the trend, and where items belong that have no click."""
+        fitted = add_trend(fitted, job.dataset, trend=trend, reporter=self._reporter)
+        return place_unchosen(fitted, job, self._reporter, placed=unchosen)
 
     def _fit_final(
         self,
@@ -224,8 +239,9 @@ class RoundFits:
         versions: Sequence[int],
         weight: float | None = None,
         trend: ChosenTrend | None = None,
+        unchosen: Unchosen | None = None,
     ) -> Fitted:
-        """Fit on everything but the test; `weight` and `trend` are what validation has decided."""
+        """Fit on everything but the test; the last three are what validation has decided."""
         job = Fit(
             dataset=self.final_data,
             config=self.config,
@@ -237,7 +253,7 @@ class RoundFits:
             parent=self._parent,
         )
         fitted = calibrate(fit(job, self._reporter), job, self._reporter, weight=weight)
-        return self._add_trend(fitted, job, trend)
+        return self._place(fitted, job, trend, unchosen)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the previous round's model that was fitted without validation, too."""

@@ -24,9 +24,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from towers.errors import ConfigError
@@ -47,8 +48,9 @@ class Categorical:
     kind: Literal["categorical"] = "categorical"
     name: str = ""
     """The input's name, where it is not the column's: letters, digits and _."""
-    min_count: PositiveInt = 1
-    """A token seen fewer times shares the out-of-vocabulary row."""
+    min_count: NonNegativeInt = 1
+    """A token seen fewer times shares the out-of-vocabulary row. With 0, which only the item ids
+    take, items of the table that nobody has chosen are told apart from items that come later."""
     hash_buckets: PositiveInt | None = None
     """Hash tokens into this many rows instead of learning a vocabulary."""
 
@@ -396,6 +398,7 @@ class Schema:
                 )
         if not features:
             raise ConfigError(f"{side}.features: expected at least one feature, received none")
+        self._check_counts(features, side=side)
         for cross in crosses:
             if len(set(cross.columns)) < len(cross.columns):
                 raise ConfigError(
@@ -421,6 +424,15 @@ class Schema:
                 "item.features: expected other features than a trend, which has no vector; add the "
                 "item ids, for example"
             )
+
+    def _check_counts(self, features: Sequence[Feature], *, side: Side) -> None:
+        """Refuse a `min_count` of 0 but for the item ids."""
+        for one in features:
+            if isinstance(one, Categorical) and not one.min_count and one != self.item_id_feature:
+                raise ConfigError(
+                    f"{side}.features: {one.name!r}: expected min_count = 1 or more, received 0, "
+                    "which only the item ids take"
+                )
 
 
 def space_of(feature: Feature, *, side: Side, schema: Schema) -> str:

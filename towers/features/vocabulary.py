@@ -180,8 +180,9 @@ def fit_vocabulary(
 ) -> Vocabulary:
     """Give rows to what the training interactions show; those of vectors lie together.
 
-    Only users and items with a training interaction count, so that no row stays untrained. An
-    id's count is its number of interactions; any other token's the number of its users (items).
+    Only users and items with a training interaction count, so that no row stays untrained, unless
+    `min_count` is 0. An id's count is its number of interactions; any other token's the number of
+    its users (items).
 
     Args:
         schema: the features.
@@ -209,7 +210,7 @@ def fit_vocabulary(
     ]
     features.sort(key=lambda one: isinstance(one[1], Vector))
     for side, feature, table, counts in features:
-        is_seen = counts > 0
+        is_seen = counts >= min(getattr(feature, "min_count", 1), 1)
         name = space_of(feature, side=side, schema=schema)
         if isinstance(feature, Trend):
             spaces[name] = Scalar(row=n_rows, mean=0.0, std=1.0)

@@ -141,7 +141,7 @@ def test_a_schema_that_cannot_work_is_refused(sides: dict[str, Any], message: st
         ('{ kind = "numeric", column = "a", scale = "log" }', "scale: .* received 'log'"),
         ('{ kind = "history", latest = 0 }', "latest: .* received 0"),
         ('{ kind = "history", popularity_power = -0.1 }', "popularity_power: .* received -0.1"),
-        ('{ kind = "categorical", column = "a", min_count = 0 }', "min_count: .* received 0"),
+        ('{ kind = "categorical", column = "a", min_count = -1 }', "min_count: .* received -1"),
         ('{ kind = "categorical", column = "a", hash_buckets = 0 }', "hash_buckets: .* received 0"),
         ('{ kind = "multi_valued", column = "a", combiner = "max" }', "combiner: .* 'max'"),
     ],
