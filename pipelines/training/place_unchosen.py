@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, embed_items, embed_without_ids
@@ -108,6 +108,6 @@ def _set(table: tf.Variable, values: NDArray[np.float32], rows: NDArray[np.int64
 def _score_at(scores: NDArray[np.float32], chosen: NDArray[np.int64], *, rate: float) -> float:
     """The lowest of some items' scores [n] at which they are chosen at least at a rate."""
     order = np.argsort(scores)
-    rates = IsotonicRegression().fit_transform(scores[order], chosen[order])
+    rates = isotonic_regression(chosen[order].astype(np.float64)).x
     place = min(int(np.searchsorted(rates, rate)), len(order) - 1)
     return float(scores[order][place])

@@ -212,7 +212,8 @@ class RoundFits:
         fitted = calibrate(fit(job, self._reporter), job, self._reporter)
         if not self._is_by_time:
             return self._place(fitted, job)
-        trend, stored, term = None, self._prepared.stored("train"), np.float32(0.0)
+        trend, stored = None, self._prepared.stored("train")
+        term = np.zeros(len(job.dataset.item_ids), dtype=np.float32)
         if self.config.schema.trend is not None:
             trend = choose_trend(fitted, job, stored=stored)
         if trend is not None:
