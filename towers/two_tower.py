@@ -69,6 +69,7 @@ class TwoTower(tfrs.Model):
             for name in (
                 "mean_loss",
                 "violators",
+                "left_out",
                 "popularity_of_positives",
                 "popularity_of_sampled",
                 "popularity_of_hardest",
@@ -177,6 +178,10 @@ class TwoTower(tfrs.Model):
         source = tf.concat([source, tf.fill(tf.shape(own), int(Source.MINED))], axis=0)
         weight = tf.concat([tf.fill([n_shared], n_queries), tf.cast(own >= 0, tf.int32)], axis=0)
         self._report_share("sampled", popularity, items, source, tf.cast(weight, tf.float32))
+        pairs = tf.cast(n_shared * n_queries, tf.float32)
+        self._means["left_out"].update_state(
+            tf.cast(tf.shape(inputs["known"])[0], tf.float32) / pairs
+        )
         first_own = tf.range(n_queries)[:, tf.newaxis] * tf.shape(mined)[1]
         at = tf.where(columns < n_shared, columns, columns + first_own)
         items, source = tf.gather(items, at), tf.gather(source, at)

@@ -122,6 +122,8 @@ class HeldInteractions:
     """What users did, positives included; None where that is nothing else."""
     behaviours: Behaviours = field(default_factory=dict)
     """What the codes of events mean."""
+    times: NDArray[np.float64] | None = None
+    """The time of each entry of `matrix`; None where there are no times."""
 
     n_blocks = 1
 
@@ -170,7 +172,8 @@ class HeldInteractions:
 
     @cached_property
     def _block(self) -> Block:
-        return Block(np.arange(self.shape[0]), self.matrix, self.events, self.behaviours)
+        users = np.arange(self.shape[0])
+        return Block(users, self.matrix, self.events, self.behaviours, self.times)
 
     def _rows(self, matrix: sparse.csr_array, users: Rows) -> sparse.csr_array:
         if len(users) == self.shape[0]:
@@ -249,7 +252,8 @@ class StoredInteractions:
             moments=columns["moment"],
         )
         matrix = events.matrix(events.positive, shape=(len(users), self.shape[1]))
-        return Block(users, matrix, events if self.has_events else None, self.behaviours)
+        times = events.times[events.positive] if self.has_times else None
+        return Block(users, matrix, events if self.has_events else None, self.behaviours, times)
 
     def item_times(self, number: int) -> tuple[Rows, NDArray[np.float64]]:
         """The items and the times of a block's positives, [n] each; times are NaN without any."""
@@ -367,6 +371,19 @@ def left_out(
 ) -> sparse.csr_array:
     """What is not to be recommended to some user rows: as `of`, or as `seen_of`."""
     return interactions.seen_of(users) if what == "seen" else interactions.of(users)
+
+
+def first_times(interactions: Interactions) -> NDArray[np.float64] | None:
+    """The time of each item's first positive, [n_items]; infinite without one, None without times.
+
+    One block is held at a time.
+    """
+    found = np.full(interactions.shape[1], np.inf)
+    for block in all_blocks(interactions):
+        if block.times is None:
+            return None
+        np.minimum.at(found, block.matrix.indices, block.times)
+    return found
 
 
 def all_blocks(interactions: Interactions, order: Sequence[int] | None = None) -> Iterator[Block]:

@@ -62,6 +62,8 @@ class Block:
     """What they did, positives included; None where they have nothing but positives."""
     behaviours: Behaviours = field(default_factory=dict)
     """What the codes of events mean."""
+    times: NDArray[np.float64] | None = None
+    """The time of each entry of `matrix`; None where there are no times."""
 
     @cached_property
     def judged(self) -> sparse.csr_array | None:
@@ -84,12 +86,6 @@ class Block:
             return None
         found = self.events.matrix(is_negative, shape=self.matrix.shape)
         return sparse.csr_array(found - found.multiply(self.matrix.astype(np.bool_)))
-
-    def times(self) -> NDArray[np.float64]:
-        """The time of each entry of `matrix`, NaN where there is none."""
-        if self.events is None:
-            return np.full(self.matrix.nnz, np.nan)
-        return self.events.times[self.events.positive]
 
     def moments(self) -> NDArray[np.int32]:
         """The row of the context of each entry of `matrix`, 0 where there is none."""

@@ -103,6 +103,7 @@ class Prepared:
             has_times=stored.has_times,
             events=block.events,
             behaviours=stored.behaviours,
+            times=block.times,
         )
 
     def frame(self, *parts: Part) -> pd.DataFrame:

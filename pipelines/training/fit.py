@@ -307,6 +307,9 @@ def sampling_report(records: tuple[Record, ...]) -> dict[str, Any]:
             "never chosen, which are no negatives": mean("items_never_chosen"),
         },
         "share of sampled negatives": {name: mean(f"sampled_{name}") for name in sources},
+        "share of shared negatives left out": {
+            "the user's own, or not there yet when the query asks": mean("left_out"),
+        },
         "share of hardest negatives": {name: mean(f"hardest_{name}") for name in sources},
         "mean popularity": {
             "positives": mean("popularity_of_positives"),

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import TrainingConfig
-from pipelines.data.blocks import all_blocks
+from pipelines.data.blocks import all_blocks, first_times
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
 from pipelines.training.past_events import PastEvents, expand, past_events
-from pipelines.training.queries import Queries, filled
+from pipelines.training.queries import Queries, asked_at, filled, positions_in, times_of
 from serving.search.index import Pairs, contains
 from towers.features.schema import History, Side
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
@@ -54,6 +54,8 @@ class FoldBatches:
     """The probability to keep a positive of each item, [n_items]."""
     without_ids: Mapping[Side, NDArray[np.int64]]
     """The columns of the bags of sides that have ids to drop; see `Dataset.rows_without_ids`."""
+    first_times: NDArray[np.float64] | None
+    """When each item was chosen first, [n_items]; None where that does not matter."""
     seed: int
 
     @classmethod
@@ -79,6 +81,7 @@ class FoldBatches:
             mined=mined,
             keep=keep,
             without_ids=_without_ids(dataset) if config.id_dropout else {},
+            first_times=first_times(dataset.interactions) if _only_past(dataset, config) else None,
             seed=seed,
         )
 
@@ -110,10 +113,7 @@ class FoldBatches:
 
     @property
     def _only_past(self) -> bool:
-        """Whether a query's history ends where its positives begin."""
-        if self.config.contexts is None:
-            return self.dataset.interactions.has_times
-        return self.config.contexts == "past"
+        return _only_past(self.dataset, self.config)
 
     @property
     def _queries_of_users(self) -> NDArray[np.int64]:
@@ -168,7 +168,8 @@ class FoldBatches:
         is_positive = in_fold & queries.are_at(block.moments()[entry], query)
         kept = is_positive & self._kept(item, rng)
         shared, source = self.sampler.draw(rng)
-        mined = self._mined(users, shared, rng)
+        asked = asked_at(block, query[in_fold], entry[in_fold], n_queries=len(users))
+        mined = self._mined(users, shared, rng, asked=asked)
         negatives = self.config.negatives
         explicit, explicit_weight = queries.draw_turned_down(
             block, rng, count=negatives.explicit if negatives.explicit_share else 0
@@ -184,7 +185,7 @@ class FoldBatches:
         is_past = is_context & remembers[query]
         past: dict[str | None, Pairs] = {None: (query[is_past], item[is_past])}
         if pasts:
-            own = query[in_fold], item[in_fold], block.times()[entry[in_fold]]
+            own = query[in_fold], item[in_fold], times_of(block, entry[in_fold])
             past |= self._earlier(pasts, places, own=own, remembers=remembers)
         bags = self._bags(users, past, items, moments=queries.moments, rng=rng)
         return bags | {
@@ -198,7 +199,9 @@ class FoldBatches:
             "mined_item": mined_item,
             "explicit_item": explicit_item,
             "explicit_weight": explicit_weight,
-            "known": _positions_in(shared, query, item),
+            "known": np.concatenate(
+                [positions_in(shared, query, item), self._later(shared, asked)]
+            ),
         }
 
     def _user_weights(self, users: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -242,14 +245,29 @@ class FoldBatches:
         """Draw which queries keep their history; the others train as newcomers without one."""
         return rng.random(n_queries) >= self.config.history_dropout
 
+    def _later(self, shared: NDArray[np.int64], asked: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Pair each query with the positions of shared negatives that came later; [n, 2]."""
+        if self.first_times is None:
+            return np.empty((0, 2), dtype=np.int32)
+        later = self.first_times[shared] > asked[:, np.newaxis]
+        return np.argwhere(later).astype(np.int32)
+
     def _mined(
-        self, users: NDArray[np.int64], shared: NDArray[np.int64], rng: np.random.Generator
+        self,
+        users: NDArray[np.int64],
+        shared: NDArray[np.int64],
+        rng: np.random.Generator,
+        *,
+        asked: NDArray[np.float64],
     ) -> NDArray[np.int64]:
-        """Draw mined negatives, without those that are among the shared negatives."""
+        """Draw mined negatives that were there, without those among the shared negatives."""
         count = self.config.negatives.mined
         if self.mined is None or count == 0:
             return np.full((len(users), 1), -1, dtype=np.int64)
         drawn = self.mined.draw(users, rng, count=count)
+        if self.first_times is not None:
+            came = np.append(self.first_times, -np.inf)[drawn]
+            drawn = np.where(came > asked[:, np.newaxis], -1, drawn)
         return np.where(contains(shared, drawn), -1, drawn)
 
     def _bags(
@@ -387,10 +405,8 @@ def _places(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int
     return rows, np.arange(len(rows)) - matrix.indptr[rows]
 
 
-def _positions_in(
-    shared: NDArray[np.int64], query: NDArray[np.int64], item: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """Pair each query with the positions of its own items among the shared negatives; [n, 2]."""
-    hit = contains(shared, item)
-    at = np.searchsorted(shared, item[hit])
-    return np.stack([query[hit], at], axis=1).astype(np.int32)
+def _only_past(dataset: Dataset, config: TrainingConfig) -> bool:
+    """Whether a query's history ends where its positives begin."""
+    if config.contexts is None:
+        return dataset.interactions.has_times
+    return config.contexts == "past"

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipelines.data.events import Block
 from pipelines.training.past_events import expand
+from serving.search.index import contains
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,3 +71,33 @@ def filled(
     n = int(np.count_nonzero(items >= 0))
     found[items >= 0] = codes[:n]
     return found, codes[n:]
+
+
+def times_of(block: Block, entries: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The times of some entries of a block's matrix, [n]; NaN where there are none."""
+    return np.full(len(entries), np.nan) if block.times is None else block.times[entries]
+
+
+def asked_at(
+    block: Block, query: NDArray[np.int64], entries: NDArray[np.int64], *, n_queries: int
+) -> NDArray[np.float64]:
+    """When each query asks, [n_queries]: the time of the latest positive of its fold.
+
+    Args:
+        block: the queries' block.
+        query: the query of each positive, [n].
+        entries: the entry of each in the block's matrix, [n].
+        n_queries: how many queries there are.
+    """
+    asked = np.full(n_queries, -np.inf)
+    np.maximum.at(asked, query, times_of(block, entries))
+    return asked
+
+
+def positions_in(
+    shared: NDArray[np.int64], query: NDArray[np.int64], item: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Pair each query with the positions of its own items among the shared negatives; [n, 2]."""
+    hit = contains(shared, item)
+    at = np.searchsorted(shared, item[hit])
+    return np.stack([query[hit], at], axis=1).astype(np.int32)

@@ -230,6 +230,7 @@ def test_the_metrics_tell_what_was_sampled_and_what_the_loss_saw() -> None:
         {
             "mean_loss": (hinges[0] + 2 * hinges[1] + hinges[2]) / 4,
             "violators": (1 + 1 + 0.5) / 3,
+            "left_out": 2 / 6,
             "popularity_of_positives": (10 + 40 + 60) / 3,
             "popularity_of_sampled": (2 * (20 + 30 + 40) + 50) / 7,
             "popularity_of_hardest": (50 + 20 + 20 + 30) / 4,

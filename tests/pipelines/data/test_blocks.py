@@ -22,6 +22,7 @@ from pipelines.data.blocks import (
     block_file,
     every_positive,
     finish_blocks,
+    first_times,
     left_out,
     sample_users,
     write_block,
@@ -55,7 +56,7 @@ def store(
     n_blocks: int,
     judged: Container[int] = (),
 ) -> None:
-    """Write blocks whose weights are the places of the pairs; some items are judged only."""
+    """Write blocks whose weights and times are the places of the pairs; some are judged only."""
     folder.mkdir(exist_ok=True)
     for number in range(n_blocks):
         mine = [(*t, w) for w, t in enumerate(triples, 1) if block_of_user[t[0]] == number]
@@ -63,10 +64,9 @@ def store(
         user, item, part, weight = zip(*mine, strict=True) if mine else ((), (), (), ())
         positive = [i not in judged for i in item]
         codes = [int(not flag) for flag in positive]
-        nothing = [None] * len(user)
-        columns = (user, item, weight, part, nothing, codes, [0] * len(user), positive)
+        columns = (user, item, weight, part, map(float, weight), codes, [0] * len(user), positive)
         arrays = [
-            pa.array(values, kind) for values, kind in zip(columns, SCHEMA.types, strict=True)
+            pa.array(list(values), kind) for values, kind in zip(columns, SCHEMA.types, strict=True)
         ]
         write_block(block_file(folder, number), pa.table(arrays, schema=SCHEMA))
     finish_blocks(
@@ -88,15 +88,17 @@ def held(
     events = Events(
         users=seen.coords[0].astype(np.int64),
         items=seen.coords[1].astype(np.int64),
-        times=np.full(seen.nnz, np.nan),
+        times=seen.data.astype(np.float64),
         weights=seen.data,
         behaviours=(~positive).astype(np.int8),
         positive=positive,
         moments=np.zeros(seen.nnz, dtype=np.int32),
     )
+    matrix = _matrix(triples, parts, [item for item in range(N_ITEMS) if item not in judged])
     return HeldInteractions(
-        _matrix(triples, parts, [item for item in range(N_ITEMS) if item not in judged]),
+        matrix,
         has_times=True,
+        times=matrix.data.astype(np.float64),
         events=events if judged else None,
         behaviours=RATED,
     )
@@ -141,6 +143,7 @@ def test_stored_interactions_are_those_in_memory(
     stored = StoredInteractions(tmp_path, parts)
     expected = held(triples, parts, judged=judged)
     assert (stored.shape, stored.has_times) == (expected.shape, True)
+    np.testing.assert_array_equal(first_times(stored), first_times(expected))
     np.testing.assert_array_equal(stored.user_counts, expected.user_counts)
     np.testing.assert_array_equal(stored.item_counts, expected.item_counts)
     users = np.array(sorted(asked), dtype=np.int64)

@@ -176,6 +176,38 @@ def test_a_user_s_own_items_never_count_as_negatives() -> None:
             assert not set(mined) & set(items_of(user))
 
 
+def test_items_that_came_later_are_no_negatives_where_histories_hold_only_the_past() -> None:
+    matrix = every_positive(DATASET.interactions)
+    first = np.arange(N_ITEMS, dtype=np.float64)[::-1]  # item 0 comes last
+    times = first[matrix.indices] + np.random.default_rng(3).integers(0, N_ITEMS, matrix.nnz)
+    found = np.full(N_ITEMS, np.inf)
+    np.minimum.at(found, matrix.indices, times)
+    timed = dataclasses.replace(
+        DATASET, interactions=HeldInteractions(matrix, has_times=True, times=times)
+    )
+    time_of = {
+        (user, int(item)): float(time)
+        for user in range(N_USERS)
+        for item, time in zip(
+            items_of(user), times[slice(*matrix.indptr[user : user + 2])], strict=True
+        )
+    }
+    later, mined = 0, 0
+    for batch in map(decode, epoch(make_batches(dataset=timed))):
+        for query, (user, mine) in enumerate(zip(batch.users, batch.positives, strict=True)):
+            asked = max(time_of[user, item] for item, _ in mine)
+            left_out = {item for at, item in batch.known if at == query}
+            not_there = {item for item in batch.shared if found[item] > asked}
+            assert left_out == not_there | (set(items_of(user)) & set(batch.shared))
+            assert all(found[item] <= asked for item in batch.mined[query])
+            later, mined = later + len(not_there), mined + len(batch.mined[query])
+    assert later > 20
+    assert mined > 20
+    for batch in map(decode, epoch(make_batches(dataset=timed, contexts="others"))):
+        own = {(q, item) for q, user in enumerate(batch.users) for item in items_of(user)}
+        assert batch.known <= own
+
+
 def test_suppressed_positives_and_forgotten_histories_are_no_negatives_either() -> None:
     for batch in map(decode, epoch(make_batches(positive_suppression=1e-6, history_dropout=0.9))):
         for query, user in enumerate(batch.users):
