@@ -83,12 +83,16 @@ def asked_at(
 ) -> NDArray[np.float64]:
     """When each query asks, [n_queries]: the time of the latest positive of its fold.
 
+    NaN without times.
+
     Args:
         block: the queries' block.
         query: the query of each positive, [n].
         entries: the entry of each in the block's matrix, [n].
         n_queries: how many queries there are.
     """
+    if block.times is None:
+        return np.full(n_queries, np.nan)
     asked = np.full(n_queries, -np.inf)
     np.maximum.at(asked, query, times_of(block, entries))
     return asked

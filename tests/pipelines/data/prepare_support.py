@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import PARTS, Interactions, Part, all_blocks, every_positive
@@ -21,6 +22,7 @@ from pipelines.data.events import Block
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.progress import Reporter
+from pipelines.training.queries import times_of
 from towers.errors import RecallError
 from towers.typed import parse
 
@@ -103,6 +105,11 @@ def message_of(attempt: Any) -> str:
     return ""
 
 
+def times(block: Block) -> NDArray[np.float64]:
+    """The times of a block's positives; NaN where there are none."""
+    return times_of(block, np.arange(block.matrix.nnz))
+
+
 def assert_same(whole: Prepared, blocked: Prepared) -> None:
     """The same users, items, report and interactions, a user's in the same order."""
     pd.testing.assert_frame_equal(blocked.users, whole.users)
@@ -123,7 +130,7 @@ def assert_same(whole: Prepared, blocked: Prepared) -> None:
         np.testing.assert_array_equal(received.item_counts, expected.item_counts)
         assert received.has_times == expected.has_times
         users = np.arange(expected.shape[0])
-        for kind in (attrgetter("turned_down"), Block.moments, Block.times):
+        for kind in (attrgetter("turned_down"), Block.moments, times):
             assert by_user(received, kind) == by_user(expected, kind)
         seen = received.seen_of(users).toarray()
         np.testing.assert_array_equal(seen, expected.seen_of(users).toarray())
