@@ -24,7 +24,6 @@ from scipy import sparse
 from benchmarks.citeulike import CONFIG, DATA, Figures, fit_and_measure, read_split, table_of
 from pipelines.config import RunConfig, load_config
 from pipelines.progress import Reporter
-from pipelines.training import folds, initialize
 from pipelines.training.choose_start import with_histories
 from pipelines.training.fit import Fitted
 from towers.features.schema import Features, History
@@ -48,7 +47,7 @@ def every_item_is_a_negative(config: RunConfig) -> Iterator[RunConfig]:
     def of_all(popularity: NDArray[np.int64], **settings: Any) -> SharedSampler:
         return build(np.maximum(popularity, 1), **settings)
 
-    with patch.object(folds.SharedSampler, "build", of_all):
+    with patch.object(SharedSampler, "build", of_all):
         yield config
 
 
@@ -61,7 +60,7 @@ def features_start_at_nothing(config: RunConfig) -> Iterator[RunConfig]:
     ) -> NDArray[np.float32]:
         return np.zeros_like(moments)
 
-    with patch.object(initialize, "fit_features", nothing):
+    with patch("pipelines.training.initialize.fit_features", nothing):
         yield config
 
 
