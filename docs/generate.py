@@ -65,7 +65,15 @@ def commands() -> str:
     parts = [
         "# Commands",
         f"{root.help} This page is made from the code by `make docs`.",
-        "Exit codes: 0 done, 1 the system failed (a full disk), 2 bad input, 130 interrupted.",
+        "Exit codes: 0 done, 1 the system failed (a full disk), 2 bad input, 3 published but not "
+        "current, since it is worse than the current version, 130 interrupted.",
+        "Long commands say what they do and how long each stage took; on a terminal a line moves, "
+        "with what is done and the time left, and elsewhere there is a line every half minute. "
+        "`--quiet` prints nothing but errors. `--json` prints a JSON object a line: `time`, "
+        "`level`, `message` and `event`, which is `stage begins`, `stage ends` (with `seconds`), "
+        "`progress` (with `done`, `total` and `seconds_left`), `message` or, at the end, `result`. "
+        "Errors go to standard error. What native libraries such as ScaNN note is kept in "
+        "`logs/native.log` within what the command writes; their errors are shown as well.",
     ]
     for name, command in root.commands.items():
         parts += [f"## `fm-recall {name}`", inspect.cleandoc(command.help)]

@@ -11,6 +11,8 @@ from scipy import sparse
 OVERSAMPLING = 16
 """Directions beyond the k that are wanted, for accuracy."""
 POWER_ITERATIONS = 2
+N_READS = POWER_ITERATIONS + 1
+"""How often the interactions are read."""
 DAMPING = 0.1
 """Interactions that a user or an item counts for beyond its own, as a share of the mean number of
 those who have any."""

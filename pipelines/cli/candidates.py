@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from pipelines.cli.exits import resumable
+from pipelines.cli.output import JsonLog, Quiet, job_output
 from pipelines.cli.query import parse_object
 
 
@@ -56,6 +55,8 @@ def candidates(
             help="Spark: the cluster's URL, or local[2]; default: as Spark is configured."
         ),
     ] = None,
+    quiet: Quiet = False,
+    as_json: JsonLog = False,
 ) -> None:
     """Write the candidates of every user of a table, as Parquet shards.
 
@@ -65,7 +66,6 @@ def candidates(
     from pipelines.candidates.settings import load_settings, parse_channels
     from pipelines.candidates.write_candidates import CandidateJob, write_candidates
     from pipelines.cli.display import show_candidates
-    from pipelines.progress import Reporter
 
     given = {
         "k": k,
@@ -83,7 +83,8 @@ def candidates(
         version=version,
         settings=settings,
     )
-    console = Console()
-    with resumable(after="shard"), open_engine(engine, master=master) as chosen:
-        totals = write_candidates(job, again=again, reporter=Reporter(console), engine=chosen)
-    show_candidates(console, totals, out=out)
+    output = job_output(quiet=quiet, as_json=as_json, folder=out, after="shard")
+    with output as reporter, open_engine(engine, master=master) as chosen:
+        totals = write_candidates(job, again=again, reporter=reporter, engine=chosen)
+        show_candidates(reporter.console, totals, out=out)
+        reporter.note("candidates are written", event="result", out=str(out), tables=dict(totals))

@@ -67,6 +67,21 @@ def show_results(console: Console, results: Results) -> None:
     _print(console, f"Test figures at {k}", table)
 
 
+def summary(results: Results) -> dict[str, Any]:
+    """What a program asks of a finished run: its versions with their figures, and the current."""
+    metric = results["metric"]
+    versions = {}
+    for each in results["rounds"]:
+        figures = each["evaluation"]["segments"]["all"]["figures"]
+        versions[each["version"]] = figures.get(metric)
+    return {
+        "current_version": results["current_version"],
+        "metric": metric,
+        "versions": versions,
+        "promotion": results.get("promotion"),
+    }
+
+
 def show_search(console: Console, found: Searched) -> None:
     """Print the best trials and the first, with the hyperparameters and their importance."""
     first, best = found.trials[0], found.ranked[:SHOWN_TRIALS]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from pipelines.cli.output import JsonLog, Quiet, job_output
 from towers.errors import ConfigError
 
 MILVUS = "milvus"
@@ -35,30 +35,32 @@ def publish(
     again: Annotated[
         bool, typer.Option("--again", help="Write the version once more where it is there already.")
     ] = False,
+    quiet: Quiet = False,
+    as_json: JsonLog = False,
 ) -> None:
     """Write a version's vectors to Milvus, check them, and switch its aliases to them.
 
     Interrupted, the same command goes on with the first direction that is not finished.
     """
-    from pipelines.progress import Reporter
     from pipelines.publishing.publish_milvus import publish_milvus
     from serving.milvus.connection import MilvusConnection
 
     if to != MILVUS:
         raise ConfigError(f"--to: expected {MILVUS!r}, received {to!r}")
-    console = Console()
-    published = publish_milvus(
-        models,
-        MilvusConnection(uri, prefix=prefix),
-        version=version,
-        keep=keep,
-        recall=recall,
-        again=again,
-        reporter=Reporter(console),
-    )
-    for one in published:
-        measured = "there already" if one.recall is None else f"recall {one.recall:.4f}"
-        text = f"{prefix}_{one.direction} -> {one.collection}: {one.n:,} vectors, {measured}"
-        if one.unfiltered:
-            text += f"; without the columns {', '.join(one.unfiltered)}"
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    with job_output(quiet=quiet, as_json=as_json, folder=models, after="direction") as reporter:
+        published = publish_milvus(
+            models,
+            MilvusConnection(uri, prefix=prefix),
+            version=version,
+            keep=keep,
+            recall=recall,
+            again=again,
+            reporter=reporter,
+        )
+        for one in published:
+            measured = "there already" if one.recall is None else f"recall {one.recall:.4f}"
+            text = f"{prefix}_{one.direction} -> {one.collection}: {one.n:,} vectors, {measured}"
+            if one.unfiltered:
+                text += f"; without the columns {', '.join(one.unfiltered)}"
+            reporter.say(text)
+        reporter.note("vectors are published", event="result", n_directions=len(published))

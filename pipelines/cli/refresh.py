@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from pipelines.cli.output import JsonLog, Quiet, job_output
 
 
 def refresh(
@@ -26,23 +27,25 @@ def refresh(
     master: Annotated[
         str | None, typer.Option(help="Spark: the cluster's URL, or local[2].")
     ] = None,
+    quiet: Quiet = False,
+    as_json: JsonLog = False,
 ) -> None:
     """Count again what is chosen of late, and publish a new version with it, without training.
 
     The trend of items, and the candidates of the channel `recent`, are as of the table; vectors are
     those of the version. The new version becomes current if the old one is.
     """
-    from pipelines.progress import Reporter
     from pipelines.publishing.refresh import refresh as refresh_version
 
-    console = Console()
-    number = refresh_version(
-        models,
-        interactions,
-        version=version,
-        engine=engine,
-        master=master,
-        reporter=Reporter(console),
-    )
-    text = f"Version {number} is published. To see all: fm-recall versions -m {models}"
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    with job_output(quiet=quiet, as_json=as_json, folder=models) as reporter:
+        number = refresh_version(
+            models,
+            interactions,
+            version=version,
+            engine=engine,
+            master=master,
+            reporter=reporter,
+        )
+        text = f"Version {number} is published. To see all: fm-recall versions -m {models}"
+        reporter.say(text)
+        reporter.note("refresh is done", event="result", version=number)

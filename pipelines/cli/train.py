@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
-from rich.console import Console
 
-from pipelines.cli.exits import NOT_PROMOTED, fail, resumable
+from pipelines.cli.exits import NOT_PROMOTED, fail
+from pipelines.cli.output import JsonLog, Quiet, job_output
 from pipelines.results import Rule
 from towers.errors import ConfigError
 
@@ -55,6 +55,8 @@ def run(
             "the current version; or always."
         ),
     ] = "not-worse",
+    quiet: Quiet = False,
+    as_json: JsonLog = False,
 ) -> None:
     """Read, split, fit, mine, refit, evaluate, export, check and publish.
 
@@ -62,25 +64,24 @@ def run(
     held-out interactions; the exit code is 3 then. Interrupted, the same command goes on from the
     last finished epoch or stage.
     """
-    from pipelines.cli.display import show_next, show_results
+    from pipelines.cli.display import show_next, show_results, summary
     from pipelines.config import load_config
-    from pipelines.progress import Reporter
     from pipelines.run import Release
     from pipelines.run import run as run_job
 
-    console = Console()
-    with resumable():
+    with job_output(quiet=quiet, as_json=as_json, folder=out) as reporter:
         results = run_job(
             load_config(config),
             out,
-            reporter=Reporter(console),
+            reporter=reporter,
             from_version=None if from_version is None else _parse_version(out, from_version),
             engine=engine,
             master=master,
             release=Release(journals=journal, promote=_parse_rule(promote)),
         )
-    show_results(console, results)
-    show_next(console, out, program=_program())
+        show_results(reporter.console, results)
+        show_next(reporter.console, out, program=_program())
+        reporter.note("run is done", event="result", out=str(out), **summary(results))
     promotion = results.get("promotion")
     if promotion and results["current_version"] is None:
         text = f"published, but not current: {promotion['why']}"
@@ -109,6 +110,8 @@ def tune(
     dims: Annotated[
         bool, typer.Option("--dims", help="Search model.embedding_dim too, which costs time.")
     ] = False,
+    quiet: Quiet = False,
+    as_json: JsonLog = False,
 ) -> None:
     """Search a run's settings on its validation split, and write the TOML file of the best.
 
@@ -116,11 +119,9 @@ def tune(
     looked at.
     """
     from pipelines.cli.display import show_next_of_search, show_search
-    from pipelines.progress import Reporter
     from pipelines.tuning.tune import tune as tune_run
 
-    console = Console()
-    with resumable():
+    with job_output(quiet=quiet, as_json=as_json, folder=out) as reporter:
         found = tune_run(
             config,
             out,
@@ -128,10 +129,19 @@ def tune(
             minutes=minutes,
             only=only or (),
             dims=dims,
-            reporter=Reporter(console),
+            reporter=reporter,
         )
-    show_search(console, found)
-    show_next_of_search(console, found, program=_program())
+        show_search(reporter.console, found)
+        show_next_of_search(reporter.console, found, program=_program())
+        best = found.ranked[0]
+        reporter.note(
+            "search is done",
+            event="result",
+            path=str(found.path),
+            metric=found.metric,
+            value=best.value,
+            settings=dict(best.settings),
+        )
 
 
 def demo(
@@ -142,18 +152,18 @@ def demo(
         bool, typer.Option("--serve", help="Then serve it, with the page that explores it.")
     ] = False,
     port: Annotated[int, typer.Option(help="The port of --serve; 0 takes a free one.")] = 8501,
+    quiet: Quiet = False,
+    as_json: JsonLog = False,
 ) -> None:
     """Run the whole job on MovieLens 100k and show an answer in each direction."""
     from pipelines.cli.demo import run_demo, serve_demo
     from pipelines.cli.display import show_next
-    from pipelines.progress import Reporter
 
-    console = Console()
-    with resumable():
-        models = run_demo(out, Reporter(console))
-    show_next(console, models, program=_program())
+    with job_output(quiet=quiet, as_json=as_json, folder=out / "models") as reporter:
+        models = run_demo(out, reporter)
+        show_next(reporter.console, models, program=_program())
     if serve:
-        serve_demo(console, models, port=port)
+        serve_demo(reporter.console, models, port=port)
 
 
 def _program() -> str:

@@ -20,7 +20,12 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block, past_of
 from pipelines.progress import Reporter
 from pipelines.publishing.draw_queries import draw_queries
-from pipelines.publishing.index_direction import IndexedDirection, describe, index_direction
+from pipelines.publishing.index_direction import (
+    INDEX_STEPS,
+    IndexedDirection,
+    describe,
+    index_direction,
+)
 from pipelines.publishing.length_spread import length_spread
 from pipelines.publishing.sample_requests import retrieval_queries, sample_features
 from pipelines.results import AnnSetting
@@ -90,7 +95,8 @@ def export_bundle(
     sources = draw_queries(
         fitted.model, dataset, vectors, size=config.index.sampled_queries, seed=config.seed
     )
-    with reporter.bar("export", len(DIRECTIONS) + len(towers)) as advance:
+    steps = len(towers) + len(DIRECTIONS) * (INDEX_STEPS + 1)
+    with reporter.bar("export and index", steps) as advance:
         for side, tower in towers.items():
             queries = {"serving_default": features[side], FEATURES: features[side]}
             path = folder / "models" / f"{side}_tower" / str(version)
@@ -103,6 +109,7 @@ def export_bundle(
                 sources[direction.source],
                 config=config.index,
                 folder=folder / "index" / name,
+                advance=advance,
             )
             model = _retrieval_model(
                 towers[direction.source], search, direction, dataset=dataset, config=config

@@ -14,6 +14,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from pipelines.config import IndexConfig
+from pipelines.progress import Advance, ignore
 from pipelines.publishing.build_index import build_index
 from pipelines.publishing.draw_queries import Queries
 from pipelines.publishing.measure_recall import exact_scores, measure_recall
@@ -23,6 +24,9 @@ from serving.search.index import ExactIndex, Found
 from serving.version.index_record import DirectionIndex
 from towers.directions import Direction
 from towers.errors import RecallGateError
+
+INDEX_STEPS = 3
+"""The steps of a direction that `advance` counts: exact search, the build, and the check."""
 
 CHECKED_AT_ONCE = 64
 """Queries that an exported search is checked with at a time."""
@@ -44,6 +48,7 @@ def index_direction(
     *,
     config: IndexConfig,
     folder: Path,
+    advance: Advance = ignore,
 ) -> tuple[Search, IndexedDirection]:
     """Index the targets of a direction, and check what is exported against an exact search.
 
@@ -53,6 +58,7 @@ def index_direction(
         sources: what it is asked.
         config: the settings.
         folder: where trees are kept for the retriever.
+        advance: is told of every one of `INDEX_STEPS`.
 
     Raises:
         RecallGateError: the index finds less than the configured share of the exact neighbours, and
@@ -60,9 +66,10 @@ def index_direction(
     """
     corpus, queries = direction.project(targets), sources.of(direction)
     if config.kind == "exact":
+        advance(INDEX_STEPS)
         return ExactSearch(corpus), IndexedDirection(DirectionIndex(recall=1.0), [])
     try:
-        return _nearly(corpus, queries, config=config, folder=folder)
+        return _nearly(corpus, queries, config=config, folder=folder, advance=advance)
     except RecallGateError as error:
         if config.on_miss == "fail":
             raise RecallGateError(
@@ -89,7 +96,12 @@ def describe(name: str, indexed: IndexedDirection) -> str:
 
 
 def _nearly(
-    corpus: NDArray[np.float32], queries: Queries, *, config: IndexConfig, folder: Path
+    corpus: NDArray[np.float32],
+    queries: Queries,
+    *,
+    config: IndexConfig,
+    folder: Path,
+    advance: Advance,
 ) -> tuple[Search, IndexedDirection]:
     """Index by ScaNN.
 
@@ -98,9 +110,11 @@ def _nearly(
     """
     k = min(config.recall_k, len(corpus))
     exact = ExactIndex(corpus).search(queries.vectors, k)
+    advance(1)
     index, tried = build_index(
         corpus, queries, exact=exact, recall=config.recall, storage=config.storage
     )
+    advance(1)
     settings = index.settings
     if any(shell.num_leaves for shell in settings):
         index.save(folder)
@@ -110,6 +124,7 @@ def _nearly(
     del index  # two of a large index may be too many
     shares = measure_recall(exact, _found(search, corpus, queries.vectors, k=k))
     reached = {name: float(shares[part].mean()) for name, part in queries.groups.items()}
+    advance(1)
     worst = min(reached, key=lambda name: reached[name])
     if reached[worst] < config.recall:
         raise RecallGateError(

@@ -20,7 +20,7 @@ from scipy import sparse
 from pipelines.data.blocks import HeldInteractions, left_out, sample_users
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import LARGEST_BLOCK, evaluate
-from pipelines.progress import Reporter
+from pipelines.progress import Advance, Reporter, ignore
 from pipelines.training.embed import Vectors, embed, embed_without_ids, match_scorer
 from pipelines.training.fit import Fit, Fitted
 from serving.search.best_columns import best_columns
@@ -62,7 +62,8 @@ def calibrate(
     if rule != "fair":
         weight = weight_for_share(fitted.model, job, share=rule)
     elif job.validation is not None:
-        weight = fair_weight(fitted.model, job, validation=job.validation)
+        with reporter.bar("weight of unknown ids", len(COARSE) + len(FINE)) as advance:
+            weight = fair_weight(fitted.model, job, validation=job.validation, advance=advance)
     if weight is None:
         reporter.say(
             "  items with unknown ids are left as training made them, which ranks them low: "
@@ -77,7 +78,9 @@ def calibrate(
     return dataclasses.replace(fitted, checkpoint=checkpoint, unknown_item_weight=weight)
 
 
-def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> float:
+def fair_weight(
+    model: TwoTower, job: Fit, *, validation: sparse.csr_array, advance: Advance = ignore
+) -> float:
     """Choose the weight with the best validation metric over all items, cold and warm.
 
     Cold are the items of which training has no interaction and, where validation has hardly any of
@@ -100,6 +103,7 @@ def fair_weight(model: TwoTower, job: Fit, *, validation: sparse.csr_array) -> f
 
     def measure(steps: float) -> tuple[float, float]:
         """The metric over all items, and over the warm ones among all."""
+        advance(1)
         vectors["item"][cold, 0] = learned + np.float32(steps * unit)
         found = evaluate(
             match_scorer(vectors),

@@ -79,7 +79,11 @@ def choose_start(
         )
         return found.metric(settings.metric)
 
-    found = [(measure(powers), powers) for powers in _candidates(config)]
+    candidates, found = _candidates(config), []
+    with reporter.bar("untrained vectors", len(candidates)) as advance:
+        for powers in candidates:
+            found.append((measure(powers), powers))
+            advance(1)
     figure, best = max(found, key=lambda pair: pair[0])
     worst = min(figure for figure, _ in found)
     reporter.say(

@@ -172,7 +172,7 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     writer = tf.summary.create_file_writer(str(job.logs))
     while len(state.records) <= job.epochs and not _is_over(state, job):
         if state.records:
-            record = _train_epoch(model, batches, state, reporter=reporter)
+            record = _train_epoch(model, batches, state, epochs=job.epochs, reporter=reporter)
         else:
             record = {"epoch": 0.0, "seconds": seconds}
         record |= _validate(model, job)
@@ -201,16 +201,17 @@ def _is_over(state: FitState, job: Fit) -> bool:
 
 
 def _train_epoch(
-    model: TwoTower, batches: FoldBatches, state: FitState, *, reporter: Reporter
+    model: TwoTower, batches: FoldBatches, state: FitState, *, epochs: int, reporter: Reporter
 ) -> Record:
-    """Run one epoch; its loss, its time in seconds and what was sampled.
+    """Run one epoch of at most `epochs`; its loss, its time in seconds and what was sampled.
 
     Raises:
         TrainingError: the loss or the length of the weights is not a finite number.
     """
     epoch = state.epochs
     start = time.perf_counter()
-    with reporter.bar(f"epoch {epoch + 1}", batches.n_batches, unit="steps") as advance:
+    name = f"epoch {epoch + 1} of {epochs}"
+    with reporter.bar(name, batches.n_batches, unit="steps") as advance:
         dataset = as_tensors(batches, epoch=epoch)
         step = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: advance(1))
         history = model.fit(

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 from numpy.typing import NDArray
+from scipy import sparse
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
+from pipelines.progress import Reporter
 from towers.features.schema import space_of
 from towers.features.vocabulary import rows_of
 from towers.layers import FeatureTable
-from towers.start import fit_features, spectral_vectors
+from towers.start import N_READS, fit_features, spectral_vectors
 
 ENOUGH = 2**26
 """Interactions that the initial vectors are computed from, at most."""
@@ -81,7 +84,9 @@ def initialize(
     set_columns(features.v, placed, rows=rows)
 
 
-def start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
+def start_vectors(
+    dataset: Dataset, config: RunConfig, *, reporter: Reporter | None = None
+) -> NDArray[np.float32]:
     """The interactions' singular vectors of the items, [n_items, at most k].
 
     Of many interactions, those of some blocks are taken: their users are a random sample.
@@ -89,13 +94,20 @@ def start_vectors(dataset: Dataset, config: RunConfig) -> NDArray[np.float32]:
     interactions = dataset.interactions
     total = max(int(interactions.item_counts.sum()), 1)
     n_blocks = max(1, interactions.n_blocks * ENOUGH // total)
-    return spectral_vectors(
-        lambda: (block.matrix for block in islice(all_blocks(interactions), n_blocks)),
-        config.model.embedding_dim,
-        user_counts=interactions.user_counts,
-        item_counts=interactions.item_counts,
-        seed=config.seed,
-    )
+    with (reporter or Reporter()).bar("decomposition", N_READS * n_blocks) as advance:
+
+        def read() -> Iterator[sparse.csr_array]:
+            for block in islice(all_blocks(interactions), n_blocks):
+                yield block.matrix
+                advance(1)
+
+        return spectral_vectors(
+            read,
+            config.model.embedding_dim,
+            user_counts=interactions.user_counts,
+            item_counts=interactions.item_counts,
+            seed=config.seed,
+        )
 
 
 def context_rows(dataset: Dataset) -> list[int]:

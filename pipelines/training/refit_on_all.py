@@ -129,7 +129,7 @@ class RoundFits:
         if self._prepared.counts["validation"]:
             with self._reporter.stage("choose the start"):
                 data = self._dataset("train")
-                spectral = start_vectors(data, self.config)
+                spectral = start_vectors(data, self.config, reporter=self._reporter)
                 powers = choose_start(
                     self.config,
                     data,

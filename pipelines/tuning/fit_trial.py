@@ -44,7 +44,7 @@ class TrialFits:
             self._powers = choose_start(
                 settled(config),
                 self._data,
-                spectral=start_vectors(self._data, config),
+                spectral=start_vectors(self._data, config, reporter=reporter),
                 validation=self._validation,
                 reporter=reporter,
             )

@@ -25,9 +25,19 @@ if TYPE_CHECKING:
 
 USER, ITEM = str(2**40), "item 3 é"
 COMMANDS = {
-    "run": ["config", "--out", "--from", "--engine", "--master", "--promote", "--journal"],
-    "tune": ["config", "--out", "--trials", "--minutes", "--only", "--dims"],
-    "demo": ["--out", "--serve", "--port"],
+    "run": [
+        "config",
+        "--out",
+        "--from",
+        "--engine",
+        "--master",
+        "--promote",
+        "--journal",
+        "--quiet",
+        "--json",
+    ],
+    "tune": ["config", "--out", "--trials", "--minutes", "--only", "--dims", "--quiet", "--json"],
+    "demo": ["--out", "--serve", "--port", "--quiet", "--json"],
     "query": [
         *("direction", "--models", "-m", "--id", "--features", "-k", "--exclude"),
         *("--exclude-seen", "--show", "--json", "--version"),
@@ -38,9 +48,17 @@ COMMANDS = {
     ],
     "candidates": [
         *("models", "--users", "--out", "--items", "--config", "-k", "--channels", "--where"),
-        *("--block", "--version", "--again", "--engine", "--master"),
+        *("--block", "--version", "--again", "--engine", "--master", "--quiet", "--json"),
     ],
-    "refresh": ["models", "--interactions", "--version", "--engine", "--master"],
+    "refresh": [
+        "models",
+        "--interactions",
+        "--version",
+        "--engine",
+        "--master",
+        "--quiet",
+        "--json",
+    ],
     "versions": ["--models", "-m"],
     "rollback": ["models", "--to"],
     "serve": [
