@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -64,7 +65,10 @@ def store(
         user, item, part, weight = zip(*mine, strict=True) if mine else ((), (), (), ())
         positive = [i not in judged for i in item]
         codes = [int(not flag) for flag in positive]
-        columns = (user, item, weight, part, map(float, weight), codes, [0] * len(user), positive)
+        columns: tuple[Iterable[Any], ...] = (
+            *(user, item, weight, part),
+            *(map(float, weight), codes, [0] * len(user), positive),
+        )
         arrays = [
             pa.array(list(values), kind) for values, kind in zip(columns, SCHEMA.types, strict=True)
         ]
