@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from towers.dense import Dense
+from towers.features.history_column import Embed, Entries, HistoryColumn, PastBags, Tensors
 from towers.features.packer import input_dtypes
 from towers.features.past_items import PastItems
 from towers.features.schema import (
@@ -34,8 +35,6 @@ from towers.features.vocabulary import (
     Tokens,
     Vocabulary,
 )
-
-Tensors = Mapping[str, tf.Tensor]
 
 
 class Encoder(tf.Module):
@@ -68,7 +67,7 @@ class Encoder(tf.Module):
                 items = (pasts or {}).get(feature.name) or PastItems.of_vocabulary(
                     schema, vocabulary, history=feature
                 )
-                column: tf.Module = _HistoryColumn(feature, items, integer=space.is_integer)
+                column: tf.Module = HistoryColumn(feature, items, integer=space.is_integer)
             elif isinstance(feature, Cross) and isinstance(space, (Tokens, Hashed)):
                 crossed = [one.name for one in schema.crossed(feature, side=side)]
                 column = _CrossColumn(crossed, space)
@@ -83,10 +82,14 @@ class Encoder(tf.Module):
         """The rows of the feature table that the columns of `dense` belong to."""
 
     @property
-    def fresh_items(self) -> dict[str, _PastBags]:
-        """What items that came later bring to each history, by its name."""
+    def _histories(self) -> dict[str, HistoryColumn]:
         columns = self._columns.items()
-        return {name: one.fresh for name, one in columns if isinstance(one, _HistoryColumn)}
+        return {name: one for name, one in columns if isinstance(one, HistoryColumn)}
+
+    @property
+    def fresh_items(self) -> dict[str, PastBags]:
+        """What items that came later bring to each history, by its name."""
+        return {name: one.fresh for name, one in self._histories.items()}
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:
@@ -102,8 +105,39 @@ class Encoder(tf.Module):
 
     def __call__(self, features: Tensors) -> tf.SparseTensor:
         """Encode a batch; each row of x has its columns in order and none twice."""
+        return self._bags(features, list(self._columns.values()))
+
+    def without_histories(self, features: Tensors) -> tuple[tf.SparseTensor, Dense | None]:
+        """Encode a batch as one whose queries have no past: x, and the numbers of own vectors."""
+        columns = [one for one in self._columns.values() if not isinstance(one, HistoryColumn)]
+        own = self._own_vectors(features)
+        dense = Dense(tf.concat(own, axis=1), self.dense_rows.start) if own else None
+        return self._bags(features, columns), dense
+
+    def pool_histories(self, embed: Embed) -> bool:
+        """Embed what items bring to histories once for all queries, for `pooled_histories`.
+
+        `embed` must be a sum over the entries of bags. Whether there are histories.
+        """
+        for history in self._histories.values():
+            history.pool(embed)
+        return bool(self._histories)
+
+    def pooled_histories(self, features: Tensors) -> tf.Tensor:
+        """What their histories add to the vectors of queries, [batch, d]; after `pool_histories`.
+
+        The same as `embed` of the entries of histories, to the rounding of float32, in a fraction
+        of the time.
+        """
+        return tf.add_n([history.pooled(features) for history in self._histories.values()])
+
+    def _bags(self, features: Tensors, columns: Sequence[tf.Module]) -> tf.SparseTensor:
+        """Put the entries of some columns together."""
         batch = tf.shape(next(iter(features.values())), out_type=tf.int64)[0]
-        parts = [self._columns[feature.name](features) for feature in self._features]
+        if not columns:
+            nothing = tf.zeros([0, 2], tf.int64), tf.zeros([0])
+            return tf.SparseTensor(*nothing, tf.stack([batch, self.n_rows]))
+        parts = [column(features) for column in columns]
         keys = tf.concat([query * self.n_rows + row for query, row, _ in parts], axis=0)
         values = tf.concat([value for *_, value in parts], axis=0)
         unique, _ = tf.unique(tf.sort(keys))
@@ -116,14 +150,17 @@ class Encoder(tf.Module):
         """Encode the vectors of a batch, and those of past items; None where there are none."""
         if not self.dense_rows:
             return None
-        columns = self._columns.values()
-        own = [column for column in columns if isinstance(column, _VectorColumn)]
-        own.sort(key=lambda column: column.space.first_row)
-        past = [one for one in columns if isinstance(one, _HistoryColumn) and one.published.width]
-        found = [column.dense(features) for column in own]
+        found = self._own_vectors(features)
+        past = [one for one in self._histories.values() if one.published.width]
         if past:
             found.append(tf.add_n([column.dense(features) for column in past]))
         return Dense(tf.concat(found, axis=1), self.dense_rows.start)
+
+    def _own_vectors(self, features: Tensors) -> list[tf.Tensor]:
+        """Encode the vectors of a batch but those of past items, in the order of their rows."""
+        own = [one for one in self._columns.values() if isinstance(one, _VectorColumn)]
+        own.sort(key=lambda column: column.space.first_row)
+        return [column.dense(features) for column in own]
 
     def dense_fields(self, dense: Dense) -> list[Dense]:
         """Cut what `dense` has answered into one for each vector."""
@@ -133,10 +170,6 @@ class Encoder(tf.Module):
             for space in self._vectors
             for first in [space.first_row]
         ]
-
-
-Entries = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
-"""Query positions int64, feature rows int64 and values float32, each [n]."""
 
 
 class _TokenColumn(tf.Module):
@@ -229,118 +262,6 @@ class _MultiValuedColumn(_TokenColumn):
         return tf.math.divide_no_nan(
             tf.ones_like(total), total if self._combiner == "mean" else tf.sqrt(total)
         )
-
-
-class _PastBags(tf.Module):
-    """What some items bring to histories, by their ids; more can be put in."""
-
-    def __init__(self, past: PastItems, *, integer: bool) -> None:
-        super().__init__()
-        self._table = tf.lookup.experimental.MutableHashTable(
-            tf.int64 if integer else tf.string, tf.int64, -1
-        )
-        starts, rows = (part.astype(np.int64) for part in (past.bags.indptr, past.bags.indices))
-        self._starts = tf.Variable(starts, trainable=False, name="past_starts", shape=[None])
-        self._rows = tf.Variable(rows, trainable=False, name="past_rows", shape=[None])
-        self._x = tf.Variable(past.bags.data, trainable=False, name="past_x", shape=[None])
-        self.width = past.dense.x.shape[1]
-        if self.width:
-            shape = [None, self.width]
-            self._dense = tf.Variable(past.dense.x, False, name="past_dense", shape=shape)
-        brings = np.flatnonzero(past.brings)  # others are as good as unknown
-        ids = past.ids[brings].tolist()
-        if ids:
-            keys = tf.constant(ids if integer else [str(one) for one in ids])
-            self._table.insert(tf.cast(keys, self._table.key_dtype), tf.constant(brings))
-
-    @property
-    def signature(self) -> list[tf.TensorSpec]:
-        """What `replace` takes."""
-        ids = tf.TensorSpec([None], self._table.key_dtype)
-        whole = tf.TensorSpec([None], tf.int64)
-        bags = [ids, whole, whole, tf.TensorSpec([None], tf.float32)]
-        dense = tf.TensorSpec([None, self.width], tf.float32)
-        return [*bags, dense] if self.width else bags
-
-    def replace(
-        self,
-        ids: tf.Tensor,
-        starts: tf.Tensor,
-        rows: tf.Tensor,
-        x: tf.Tensor,
-        dense: tf.Tensor | None = None,
-    ) -> None:
-        """Hold the items `ids` [n], with bags as of a CSR matrix, in place of those held.
-
-        `dense` [n, m] are their vectors, where items have some.
-        """
-        self._starts.assign(starts)
-        self._rows.assign(rows)
-        self._x.assign(x)
-        if dense is not None:
-            self._dense.assign(dense)
-        self._table.insert(ids, tf.range(tf.size(ids, tf.int64), dtype=tf.int64))
-
-    def positions(self, ids: tf.Tensor) -> tf.Tensor:
-        """Where the items are, -1 for unknown ones; int64 of the same shape."""
-        return self._table.lookup(ids)
-
-    def entries(self, positions: tf.Tensor) -> Entries:
-        """List what the items at `positions` [n] bring: place in `positions`, row and value."""
-        starts = tf.convert_to_tensor(self._starts)
-        first = tf.gather(starts, tf.maximum(positions, 0))
-        last = tf.gather(starts, tf.maximum(positions + 1, 0))
-        spans = tf.ragged.range(first, tf.where(positions < 0, first, last))
-        entry = spans.flat_values
-        return spans.value_rowids(), tf.gather(self._rows, entry), tf.gather(self._x, entry)
-
-    def dense(self, positions: tf.Tensor) -> tf.Tensor:
-        """What the items at `positions` [n] bring of vectors, [n, m]; 0 for unknown ones."""
-        held = tf.convert_to_tensor(self._dense)
-        known = tf.where(positions >= 0)
-        x = tf.gather(held, tf.gather_nd(positions, known))
-        shape = tf.stack([tf.size(positions, tf.int64), self.width])
-        return tf.scatter_nd(known, x, shape)
-
-
-class _HistoryColumn(tf.Module):
-    """Past items: the sum of what the latest n of them bring, times 1/sqrt(n)."""
-
-    def __init__(self, feature: History, past: PastItems, *, integer: bool) -> None:
-        super().__init__()
-        self._column, self._latest = feature.name, feature.latest
-        self.published = _PastBags(past, integer=integer)
-        self.fresh = _PastBags(past.take(slice(0, 0)), integer=integer)
-
-    def __call__(self, features: Tensors) -> Entries:
-        query, scale, found = self._latest_items(features[self._column])
-        entries = [bags.entries(positions) for bags, positions in found]
-        place, rows, x = (tf.concat(parts, axis=0) for parts in zip(*entries, strict=True))
-        return tf.gather(query, place), rows, x * tf.gather(scale, place)
-
-    def dense(self, features: Tensors) -> tf.Tensor:
-        """Sum what they bring of vectors, [batch, m]."""
-        ids = features[self._column]
-        query, scale, found = self._latest_items(ids)
-        x = tf.add_n([bags.dense(positions) for bags, positions in found])
-        return tf.math.unsorted_segment_sum(x * scale[:, tf.newaxis], query, tf.shape(ids)[0])
-
-    def _latest_items(
-        self, ids: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tuple[_PastBags, tf.Tensor]]]:
-        """Of each query's ids, the latest that are known: queries [n], 1/sqrt(n) and positions."""
-        published = self.published.positions(ids)
-        fresh = tf.where(published < 0, self.fresh.positions(ids), -1)
-        known = tf.maximum(published, fresh) >= 0
-        from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
-        where = tf.where(known & (from_end <= self._latest))
-        query, ones = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
-        n = tf.math.unsorted_segment_sum(ones, query, tf.shape(ids)[0])
-        found = [
-            (bags, tf.gather_nd(positions, where))
-            for bags, positions in ((self.published, published), (self.fresh, fresh))
-        ]
-        return query, tf.math.rsqrt(tf.gather(n, query)), found
 
 
 class _ScalarColumn(tf.Module):

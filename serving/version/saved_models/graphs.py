@@ -54,6 +54,10 @@ class TowerModel(tf.Module):
         check_input_names(encoder.signature)
         self._encoder, self._v = encoder, v
         self._w = w
+        # What past items add up to is the same for all queries; explanations list it one by one.
+        self._pools = w is None and encoder.pool_histories(
+            lambda x, dense: fm.user_vector(x, v, dense=dense)[:, 1:]
+        )
         for number, (history, fresh) in enumerate(encoder.fresh_items.items()):
             put = tf.function(fresh.replace, input_signature=fresh.signature)
             setattr(self, f"put_past_items_{history}" if number else "put_past_items", put)
@@ -65,6 +69,11 @@ class TowerModel(tf.Module):
 
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Compute vectors, [b, 1 + d]."""
+        if self._pools:
+            x, dense = self._encoder.without_histories(features)
+            own = fm.user_vector(x, self._v, dense=dense)
+            past = self._encoder.pooled_histories(features)
+            return tf.concat([own[:, :1], own[:, 1:] + past], axis=1)
         x, dense = self._encoder(features), self._encoder.dense(features)
         if self._w is None:
             return fm.user_vector(x, self._v, dense=dense)

@@ -1,0 +1,187 @@
+"""HistoryColumn: the past items of a query, as entries of its bag or summed up at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from towers.dense import Dense
+from towers.features.past_items import PastItems
+from towers.features.schema import History
+
+Tensors = Mapping[str, tf.Tensor]
+
+Entries = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+"""Query positions int64, feature rows int64 and values float32, each [n]."""
+
+Embed = Callable[[tf.SparseTensor, Dense | None], tf.Tensor]
+"""Answers bags [n, n_rows], and the numbers of their vectors, with what they add to the vector of a
+query [n, d], where that is a sum."""
+
+STRETCH = 65_536
+"""How many items are embedded at once."""
+
+
+class PastBags(tf.Module):
+    """What some items bring to histories, by their ids; more can be put in."""
+
+    def __init__(self, past: PastItems, *, integer: bool) -> None:
+        super().__init__()
+        self._table = tf.lookup.experimental.MutableHashTable(
+            tf.int64 if integer else tf.string, tf.int64, -1
+        )
+        starts, rows = (part.astype(np.int64) for part in (past.bags.indptr, past.bags.indices))
+        self._starts = tf.Variable(starts, trainable=False, name="past_starts", shape=[None])
+        self._rows = tf.Variable(rows, trainable=False, name="past_rows", shape=[None])
+        self._x = tf.Variable(past.bags.data, trainable=False, name="past_x", shape=[None])
+        self.width = past.dense.x.shape[1]
+        if self.width:
+            shape = [None, self.width]
+            self._dense = tf.Variable(past.dense.x, False, name="past_dense", shape=shape)
+        self._first, self._n_rows = past.dense.first, past.bags.shape[1]
+        self._embed: Embed | None = None  # None until `pool`
+        brings = np.flatnonzero(past.brings)  # others are as good as unknown
+        ids = past.ids[brings].tolist()
+        if ids:
+            keys = tf.constant(ids if integer else [str(one) for one in ids])
+            self._table.insert(tf.cast(keys, self._table.key_dtype), tf.constant(brings))
+
+    @property
+    def signature(self) -> list[tf.TensorSpec]:
+        """What `replace` takes."""
+        ids = tf.TensorSpec([None], self._table.key_dtype)
+        whole = tf.TensorSpec([None], tf.int64)
+        bags = [ids, whole, whole, tf.TensorSpec([None], tf.float32)]
+        dense = tf.TensorSpec([None, self.width], tf.float32)
+        return [*bags, dense] if self.width else bags
+
+    def replace(
+        self,
+        ids: tf.Tensor,
+        starts: tf.Tensor,
+        rows: tf.Tensor,
+        x: tf.Tensor,
+        dense: tf.Tensor | None = None,
+    ) -> None:
+        """Hold the items `ids` [n], with bags as of a CSR matrix, in place of those held.
+
+        `dense` [n, m] are their vectors, where items have some.
+        """
+        self._starts.assign(starts)
+        self._rows.assign(rows)
+        self._x.assign(x)
+        if dense is not None:
+            self._dense.assign(dense)
+        if self._embed is not None:
+            every = tf.constant(0, tf.int64), tf.size(ids, tf.int64)
+            self._pooled.assign(self._embedded(self._embed, *every))
+        self._table.insert(ids, tf.range(tf.size(ids, tf.int64), dtype=tf.int64))
+
+    def pool(self, embed: Embed) -> None:
+        """Embed what each item brings, once for all queries; `pooled` then answers with it."""
+        self._embed = embed
+        n = int(self._starts.shape[0] or tf.size(self._starts)) - 1
+        stretches = [(start, min(start + STRETCH, n)) for start in range(0, max(n, 1), STRETCH)]
+        parts = [self._embedded(embed, *tf.constant(one, tf.int64)) for one in stretches]
+        vectors = tf.concat(parts, axis=0)
+        shape = [None, vectors.shape[1]]
+        self._pooled = tf.Variable(vectors, trainable=False, name="past_vectors", shape=shape)
+
+    def pooled(self, positions: tf.Tensor) -> tf.Tensor:
+        """What the items at `positions` [n], of known ones alone, add to a query's vector; [n, d].
+
+        Gathering from a variable itself would have every other reading of it make a copy of it.
+        """
+        return tf.gather(tf.convert_to_tensor(self._pooled), positions)
+
+    def _embedded(self, embed: Embed, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        """Embed the items held from `first` to before `last`."""
+        place, rows, x = self.entries(tf.range(first, last))
+        shape = tf.stack([last - first, tf.constant(self._n_rows, tf.int64)])
+        bags = tf.SparseTensor(tf.stack([place, rows], axis=1), x, shape)
+        dense = None
+        if self.width:
+            dense = Dense(tf.convert_to_tensor(self._dense)[first:last], self._first)
+        return embed(bags, dense)
+
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
+        """Where the items are, -1 for unknown ones; int64 of the same shape."""
+        return self._table.lookup(ids)
+
+    def entries(self, positions: tf.Tensor) -> Entries:
+        """List what the items at `positions` [n] bring: place in `positions`, row and value."""
+        starts = tf.convert_to_tensor(self._starts)
+        first = tf.gather(starts, tf.maximum(positions, 0))
+        last = tf.gather(starts, tf.maximum(positions + 1, 0))
+        spans = tf.ragged.range(first, tf.where(positions < 0, first, last))
+        entry = spans.flat_values
+        return spans.value_rowids(), tf.gather(self._rows, entry), tf.gather(self._x, entry)
+
+    def dense(self, positions: tf.Tensor) -> tf.Tensor:
+        """What the items at `positions` [n] bring of vectors, [n, m]; 0 for unknown ones."""
+        held = tf.convert_to_tensor(self._dense)
+        known = tf.where(positions >= 0)
+        x = tf.gather(held, tf.gather_nd(positions, known))
+        shape = tf.stack([tf.size(positions, tf.int64), self.width])
+        return tf.scatter_nd(known, x, shape)
+
+
+class HistoryColumn(tf.Module):
+    """Past items: the sum of what the latest n of them bring, times 1/sqrt(n)."""
+
+    def __init__(self, feature: History, past: PastItems, *, integer: bool) -> None:
+        super().__init__()
+        self._column, self._latest = feature.name, feature.latest
+        self.published = PastBags(past, integer=integer)
+        self.fresh = PastBags(past.take(slice(0, 0)), integer=integer)
+
+    def __call__(self, features: Tensors) -> Entries:
+        """List what past items bring to queries, [batch, length] ids by the feature's name."""
+        query, scale, found = self._latest_items(features[self._column])
+        entries = [bags.entries(positions) for bags, positions in found]
+        place, rows, x = (tf.concat(parts, axis=0) for parts in zip(*entries, strict=True))
+        return tf.gather(query, place), rows, x * tf.gather(scale, place)
+
+    def dense(self, features: Tensors) -> tf.Tensor:
+        """Sum what they bring of vectors, [batch, m]."""
+        ids = features[self._column]
+        query, scale, found = self._latest_items(ids)
+        x = tf.add_n([bags.dense(positions) for bags, positions in found])
+        return tf.math.unsorted_segment_sum(x * scale[:, tf.newaxis], query, tf.shape(ids)[0])
+
+    def pool(self, embed: Embed) -> None:
+        """Embed what items bring, those held now and those that are put in, for `pooled`."""
+        self.published.pool(embed)
+        self.fresh.pool(embed)
+
+    def pooled(self, features: Tensors) -> tf.Tensor:
+        """Sum what past items add to the vectors of queries, [batch, d]; after `pool`."""
+        ids = features[self._column]
+        query, scale, found = self._latest_items(ids)
+        sums = []
+        for bags, positions in found:
+            known = tf.where(positions >= 0)[:, 0]
+            vectors = bags.pooled(tf.gather(positions, known))
+            vectors *= tf.gather(scale, known)[:, tf.newaxis]
+            batch = tf.shape(ids)[0]
+            sums.append(tf.math.unsorted_segment_sum(vectors, tf.gather(query, known), batch))
+        return tf.add_n(sums)
+
+    def _latest_items(
+        self, ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tuple[PastBags, tf.Tensor]]]:
+        """Of each query's ids, the latest that are known: queries [n], 1/sqrt(n) and positions."""
+        published = self.published.positions(ids)
+        fresh = tf.where(published < 0, self.fresh.positions(ids), -1)
+        known = tf.maximum(published, fresh) >= 0
+        from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
+        where = tf.where(known & (from_end <= self._latest))
+        query, ones = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
+        n = tf.math.unsorted_segment_sum(ones, query, tf.shape(ids)[0])
+        found = [
+            (bags, tf.gather_nd(positions, where))
+            for bags, positions in ((self.published, published), (self.fresh, fresh))
+        ]
+        return query, tf.math.rsqrt(tf.gather(n, query)), found
