@@ -100,8 +100,11 @@ def bring(vocabulary: Vocabulary, history: History, ids: NDArray[np.object_]) ->
 
 def put(encoder: Encoder, history: History, items: PastItems) -> None:
     """Put items in that come after the version."""
-    parts = [items.bags.indptr.astype(np.int64), items.bags.indices.astype(np.int64)]
-    dense = [items.dense.x] if items.dense.x.shape[1] else []
+    starts, rows = (part.astype(np.int64) for part in (items.bags.indptr, items.bags.indices))
     encoder.fresh_items[history.name].replace(
-        tf.constant(items.ids.tolist(), tf.string), *parts, items.bags.data, *dense
+        tf.constant(items.ids.tolist(), tf.string),
+        starts,
+        rows,
+        items.bags.data,
+        items.dense.x if items.dense.x.shape[1] else None,
     )
