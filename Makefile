@@ -15,7 +15,7 @@ LOCAL := not spark and not browser and not milvus
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage test-browser test-spark test-milvus check format docs constraints clean
+.PHONY: help setup demo test test-fast coverage test-browser test-spark test-milvus check format docs docs-site constraints clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,10 @@ format: $(READY) ## Format, and mend what lint can mend
 
 docs: $(READY) ## Make the pages of docs/ that say what the code says
 	@$(BIN)/python docs/generate.py
+
+docs-site: $(READY) ## Build the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site: build/site/index.html"
 
 constraints: $(BIN)/pip ## Pin the newest versions that pyproject.toml allows
 	@rm -rf build/constraints
