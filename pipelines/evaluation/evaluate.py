@@ -120,17 +120,21 @@ def evaluate(
     deciles = DecileTally(test, popularity=popularity, k=int(config.metric.partition("@")[2]))
     users = np.flatnonzero(np.diff(test.indptr))
     batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(train.shape[1], 1)))
+    scratch = np.empty((min(batch_size, len(users)), train.shape[1]), dtype=np.float32)
     for start in range(0, len(users), batch_size):
         batch = users[start : start + batch_size]
         scores = _scores(scorer, batch, n_items=train.shape[1])
-        ranked = rank_items(scores, max(config.k), exclude=seen[batch])
+        ranked = rank_items(scores, max(config.k), exclude=seen[batch], scratch=scratch)
         found = _found(ranked, test[batch])
         for segment in segments.values():
             segment.add(batch, ranked, found)
-        for segment in alone.values():
-            ranked_alone = segment.rank_alone(scores, max(config.k), exclude=seen[batch])
-            segment.add(batch, ranked_alone, _found(ranked_alone, test[batch]))
         deciles.add(batch, ranked, found)
+        for segment in alone.values():
+            places = segment.concerns(batch)
+            if len(places):
+                kept, some = seen[batch], batch[places]
+                ranked = segment.rank_alone(scores, max(config.k), exclude=kept, places=places)
+                segment.add(some, ranked, _found(ranked, test[some]))
         if advance is not None:
             advance(len(batch))
     return Evaluation(
@@ -164,11 +168,12 @@ def user_figures(
     popularity: Rows = np.zeros(test.shape[1], dtype=np.int64)
     users = np.flatnonzero(np.diff(test.indptr))
     batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(test.shape[1], 1)))
+    scratch = np.empty((min(batch_size, len(users)), test.shape[1]), dtype=np.float32)
     figures: list[Floats] = []
     for start in range(0, len(users), batch_size):
         batch = users[start : start + batch_size]
         scores = _scores(scorer, batch, n_items=test.shape[1])
-        ranked = rank_items(scores, k, exclude=seen[batch])
+        ranked = rank_items(scores, k, exclude=seen[batch], scratch=scratch)
         wanted = test[batch]
         found = per_user(
             ranked,

@@ -11,7 +11,11 @@ from towers.errors import TrainingError
 
 
 def rank_items(
-    scores: NDArray[np.float32], k: int, *, exclude: scipy.sparse.csr_array
+    scores: NDArray[np.float32],
+    k: int,
+    *,
+    exclude: scipy.sparse.csr_array,
+    scratch: NDArray[np.float32] | None = None,
 ) -> NDArray[np.int64]:
     """List each user's k best items, best first; ties go to the lower item row.
 
@@ -19,6 +23,8 @@ def rank_items(
         scores: [n_users, n_items] float; an item of -inf is not listed.
         k: how many items; more than n_items lists them all.
         exclude: [n_users, n_items]; its stored entries are not listed.
+        scratch: [at least n_users, n_items], which is overwritten; memory that has been used
+            before is several times faster than new one.
 
     Returns:
         [n_users, min(k, n_items)] int64 item rows; -1 pads a list that ends early.
@@ -27,7 +33,7 @@ def rank_items(
         TrainingError: a score is NaN or +inf.
     """
     _check(scores)
-    items, _ = best_columns(_without(scores, exclude), k)
+    items, _ = best_columns(_without(scores, exclude, scratch), k)
     return items
 
 
@@ -42,9 +48,14 @@ def _check(scores: NDArray[np.float32]) -> None:
         )
 
 
-def _without(scores: NDArray[np.float32], exclude: scipy.sparse.csr_array) -> NDArray[np.float32]:
+def _without(
+    scores: NDArray[np.float32],
+    exclude: scipy.sparse.csr_array,
+    scratch: NDArray[np.float32] | None,
+) -> NDArray[np.float32]:
     """A C-ordered copy of the scores that is -inf where `exclude` has an entry."""
-    scores = np.array(scores, order="C")
+    masked = np.empty(scores.shape, scores.dtype) if scratch is None else scratch[: len(scores)]
+    np.copyto(masked, scores)
     users = np.repeat(np.arange(len(scores)), np.diff(exclude.indptr))
-    scores[users, exclude.indices] = -np.inf
-    return scores
+    masked[users, exclude.indices] = -np.inf
+    return masked

@@ -90,10 +90,20 @@ class SegmentTally:
         self._sums: dict[str, float] = defaultdict(float)
         self._covered = {k: np.zeros(len(items), dtype=np.bool_) for k in cutoffs}
 
-    def rank_alone(self, scores: Scores, k: int, *, exclude: scipy.sparse.csr_array) -> Rows:
-        """List each user's best items of the segment, as `rank_items` does of all."""
+    def concerns(self, users: Rows) -> Rows:
+        """Which of the `users` [batch] have test items of the segment: their places, ascending."""
+        return np.flatnonzero(self._n_relevant[users] > 0)
+
+    def rank_alone(
+        self, scores: Scores, k: int, *, exclude: scipy.sparse.csr_array, places: Rows
+    ) -> Rows:
+        """List the best items of the segment of the users at some places [n] of a batch.
+
+        Otherwise as `rank_items` does of all items.
+        """
         rows = np.flatnonzero(self._items)
-        ranked = rank_items(scores[:, rows], k, exclude=scipy.sparse.csr_array(exclude[:, rows]))
+        kept = scipy.sparse.csr_array(exclude[places][:, rows])
+        ranked = rank_items(scores[np.ix_(places, rows)], k, exclude=kept)
         return np.where(ranked >= 0, np.append(rows, -1)[ranked], -1)
 
     def add(self, users: Rows, ranked: Rows, found: Flags) -> None:
