@@ -5,7 +5,8 @@ Run: .venv/bin/python -m benchmarks.time_to_quality [--seeds 0 1 2]
 This is the protocol of the published tables: the epoch is chosen on the test. The honest one, which
 chooses on a validation part of train and looks at the test once, is `fm-recall run`. For implicit's
 ALS on the same machine in the same minutes: `python -m benchmarks.peers --row implicit-als`.
-Seconds are of training with its spectral start, without reading and evaluation.
+The powers of the start are chosen on the validation part, as `fm-recall run` does. Seconds are of
+the choice, the start and training, without reading and without looking at the test.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from scipy import sparse
 
-from benchmarks.final import read_final
+from benchmarks.final import final_parts, prepared_tables
 from pipelines.config import RunConfig, load_config
 from pipelines.data.blocks import every_positive
-from pipelines.data.dataset import Dataset
+from pipelines.data.dataset import assemble_dataset
+from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
+from pipelines.training.choose_start import choose_start, settled, with_powers
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fit, Record, fit
-from pipelines.training.folds import FoldBatches
-from pipelines.training.model import build_model
+from pipelines.training.initialize import start_vectors
 
 METRIC = "recall@20"
 TARGETS = (0.164, 0.183, 0.192)
@@ -41,16 +42,17 @@ TARGETS = (0.164, 0.183, 0.192)
 class Curve:
     """One seed's epochs."""
 
-    start_s: float
-    """Seconds that the initial vectors took."""
+    choice_s: float
+    """Seconds that choosing the powers of the start took."""
     epochs: Sequence[Record]
+    """From epoch 0 on, which is the start."""
     best_epoch: int
     recall: float
     ndcg: float
 
     def seconds_to(self, target: float) -> float | None:
-        """How long training took to pass a recall; None if it never did."""
-        spent = self.start_s
+        """How long it took to pass a recall; None if it never did."""
+        spent = self.choice_s
         for record in self.epochs:
             spent += record["seconds"]
             if record[METRIC] >= target:
@@ -58,17 +60,15 @@ class Curve:
         return None
 
 
-def measure(
-    config: RunConfig, dataset: Dataset, test: sparse.csr_array, *, reporter: Reporter
-) -> Curve:
+def measure(config: RunConfig, prepared: Prepared, *, reporter: Reporter) -> Curve:
     """Fit with one seed, and evaluate the best epoch in full."""
-    patience = dataclasses.replace(config.training, patience=config.training.epochs)
+    start = time.perf_counter()
+    config = with_start(config, prepared, reporter)
+    choice_s = time.perf_counter() - start
+    dataset, test = final_parts(config, prepared)
+    patience = dataclasses.replace(config.training, patience=config.training.epochs + 1)
     metric = dataclasses.replace(config.evaluation, metric=METRIC)
     config = dataclasses.replace(config, training=patience, evaluation=metric)
-    batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
-    start = time.perf_counter()
-    build_model(config, batches)
-    start_s = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder:
         job = Fit(
             dataset=dataset,
@@ -87,7 +87,7 @@ def measure(
         config=config.evaluation,
     )
     return Curve(
-        start_s=start_s,
+        choice_s=choice_s,
         epochs=fitted.records,
         best_epoch=fitted.best_epoch,
         recall=best.metric(METRIC),
@@ -95,12 +95,33 @@ def measure(
     )
 
 
+def with_start(config: RunConfig, prepared: Prepared, reporter: Reporter) -> RunConfig:
+    """The same settings with the powers of the start that the validation part prefers."""
+    config = settled(config)
+    data = assemble_dataset(
+        config.schema,
+        users=prepared.users,
+        items=prepared.items,
+        interactions=prepared.interactions("train"),
+        contexts=prepared.contexts,
+    )
+    powers = choose_start(
+        config,
+        data,
+        spectral=start_vectors(data, config),
+        validation=every_positive(prepared.interactions("validation")),
+        reporter=reporter,
+    )
+    return with_powers(config, **powers)
+
+
 def show(curves: Sequence[Curve], console: Console) -> None:
     """Print the figures of all seeds, and when each target was passed."""
     for seed, curve in enumerate(curves):
         console.print(
             f"run {seed}: best epoch {curve.best_epoch}, recall@20 {curve.recall:.4f}, "
-            f"NDCG@20 {curve.ndcg:.4f}; initial vectors in {curve.start_s:.1f} s"
+            f"NDCG@20 {curve.ndcg:.4f}; the start chosen in {curve.choice_s:.1f} s and made in "
+            f"{curve.epochs[0]['seconds']:.1f} s: recall@20 {curve.epochs[0][METRIC]:.4f}"
         )
         for target in TARGETS:
             passed = curve.seconds_to(target)
@@ -122,14 +143,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("gowalla.toml"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, help="instead of those of the run file")
     given = parser.parse_args()
     console = Console(highlight=False)
     config = load_config(given.config)
-    dataset, test = read_final(config)
     curves = []
-    for seed in given.seeds:
-        seeded = dataclasses.replace(config, seed=seed)
-        curves.append(measure(seeded, dataset, test, reporter=Reporter(console)))
+    with prepared_tables(config) as prepared:
+        for seed in given.seeds:
+            seeded = dataclasses.replace(config, seed=seed)
+            if given.epochs is not None:
+                training = dataclasses.replace(config.training, epochs=given.epochs)
+                seeded = dataclasses.replace(seeded, training=training)
+            curves.append(measure(seeded, prepared, reporter=Reporter(console)))
     show(curves, console)
 
 

@@ -20,6 +20,7 @@ from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.initialize import START_POWER, initialize, new_table
 from towers.features.schema import POPULARITY_POWER, Feature, Features, History, Trend
+from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
 
 START_POWERS = (0.0, 0.2, 0.4)
@@ -29,8 +30,9 @@ HISTORY_POWERS = (0.0, 0.25, 0.5)
 Powers = dict[str, float]
 """`start_power` and `popularity_power`, as the configuration calls them."""
 
-USERS = 1000
-"""How many validation users a choice is measured with, at most."""
+USERS = (1000, 4000)
+"""With how many validation users all powers are compared, and then the best of them, at most."""
+FINALISTS = 3
 
 
 def settled(config: RunConfig) -> RunConfig:
@@ -49,6 +51,8 @@ def choose_start(
 ) -> Powers:
     """Choose the powers that are not set: the best deciding metric of untrained vectors.
 
+    The best few of all are compared once more with more users, since most differ by little.
+
     Args:
         config: settled, with the spectral start and a history; what it sets is kept.
         dataset: the training part, under any powers.
@@ -56,42 +60,49 @@ def choose_start(
         validation: positives that decide, [n_users, n_items]; at least one.
         reporter: is told what was chosen.
     """
-    test = sample_users(HeldInteractions(validation), limit=USERS, seed=config.seed)
-    chosen = np.flatnonzero(np.diff(test.indptr))
-    known = dataset.interactions.of(chosen)
-    seen = left_out(dataset.interactions, chosen, what=config.evaluation.leave_out)
-    k = int(config.evaluation.metric.partition("@")[2])
-    settings = dataclasses.replace(config.evaluation, k=(k,))
+    table = new_table(dataset, config)
 
-    def measure(powers: Powers) -> float:
-        one = with_powers(config, **powers)
-        data = dataset.with_schema(one.schema)
-        table = new_table(data, one)
-        initialize(table, data, config=one, spectral=spectral)
-        vectors = embed(TwoTower(table, margin=0.0, hardest=1, l2=0.0), data, only_users=chosen)
-        found = evaluate(
-            match_scorer(vectors),
-            train=known,
-            seen=seen,
-            test=test,
-            config=settings,
-            item_counts=dataset.interactions.item_counts,
-        )
-        return found.metric(settings.metric)
-
-    candidates, found = _candidates(config), []
-    with reporter.bar("untrained vectors", len(candidates)) as advance:
+    def measured(candidates: list[Powers], users: int) -> list[tuple[float, Powers]]:
+        """The metric of each of some powers with so many users, the best first."""
+        test = sample_users(HeldInteractions(validation), limit=users, seed=config.seed)
+        found = []
         for powers in candidates:
-            found.append((measure(powers), powers))
-            advance(1)
-    figure, best = max(found, key=lambda pair: pair[0])
-    worst = min(figure for figure, _ in found)
+            one = with_powers(config, **powers)
+            data = dataset.with_schema(one.schema)
+            initialize(table, data, config=one, spectral=spectral)
+            found.append((_measure(table, data, one, test=test), powers))
+        return sorted(found, key=lambda pair: -pair[0])
+
+    found = measured(_candidates(config), USERS[0])
+    best, n_users = found, int(np.count_nonzero(np.diff(validation.indptr)))
+    if len(found) > 1 and n_users > USERS[0]:
+        best = measured([powers for _, powers in found[:FINALISTS]], USERS[1])
+    figure, chosen = best[0]
     reporter.say(
-        f"  items start at count^{best['start_power']:g} times their singular vectors, histories "
-        f"weigh them by count^-{best['popularity_power']:g}: untrained {settings.metric} "
-        f"{figure:.4f}, the best of {len(found)} (the worst {worst:.4f})"
+        f"  items start at count^{chosen['start_power']:g} times their singular vectors, histories "
+        f"weigh them by count^-{chosen['popularity_power']:g}: untrained "
+        f"{config.evaluation.metric} {figure:.4f}, the best of {len(found)}"
     )
-    return best
+    return chosen
+
+
+def _measure(
+    table: FeatureTable, dataset: Dataset, config: RunConfig, *, test: sparse.csr_array
+) -> float:
+    """The deciding metric of untrained vectors for the users with test items."""
+    users = np.flatnonzero(np.diff(test.indptr))
+    settings = config.evaluation
+    settings = dataclasses.replace(settings, k=(int(settings.metric.partition("@")[2]),))
+    vectors = embed(TwoTower(table, margin=0.0, hardest=1, l2=0.0), dataset, only_users=users)
+    found = evaluate(
+        match_scorer(vectors),
+        train=dataset.interactions.of(users),
+        seen=left_out(dataset.interactions, users, what=settings.leave_out),
+        test=test,
+        config=settings,
+        item_counts=dataset.interactions.item_counts,
+    )
+    return found.metric(settings.metric)
 
 
 def _candidates(config: RunConfig) -> list[Powers]:

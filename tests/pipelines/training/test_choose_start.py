@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import every_positive
+from pipelines.data.blocks import HeldInteractions, every_positive, sample_users
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
@@ -107,18 +107,24 @@ def test_the_scale_of_histories_is_the_number_of_item_features(
     assert history.scale == (scale or len(config.schema.item.features))
 
 
-def test_the_choice_needs_no_more_than_the_validation_users(
+def test_a_sample_of_users_decides_and_a_larger_one_between_the_best(
     tiny: Tiny, dataset: Dataset, validation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sample of them decides where there are many."""
-    monkeypatch.setattr("pipelines.training.choose_start.USERS", 10)
-    measured: list[np.ndarray[Any, Any]] = []
+    monkeypatch.setattr("pipelines.training.choose_start.USERS", (10, 30))
+    measured: list[tuple[int, float]] = []
 
-    def measure(scorer: Any, *, test: Any, **given: Any) -> Any:
-        measured.append(np.flatnonzero(np.diff(test.indptr)))
-        return evaluate(scorer, test=test, **given)
+    def measure(scorer: Any, *, test: Any, config: Any, **given: Any) -> Any:
+        found = evaluate(scorer, test=test, config=config, **given)
+        n_users = int(np.count_nonzero(np.diff(test.indptr)))
+        measured.append((n_users, found.metric(config.metric)))
+        return found
 
     monkeypatch.setattr("pipelines.training.choose_start.evaluate", measure)
-    choose(settled(tiny.config()), dataset, validation)
-    assert {len(users) for users in measured} == {10}
-    assert all((users == measured[0]).all() for users in measured)
+    config = with_history(settled(tiny.config()), popularity_power=None)
+    powers, said = choose(config, dataset, validation)
+    users, figures = zip(*measured, strict=True)
+    assert users == (10,) * 9 + (30,) * 3
+    assert f"{max(figures[9:]):.4f}" in said
+    some = sample_users(HeldInteractions(validation), limit=30, seed=config.seed)
+    again = untrained(with_powers(config, **powers), dataset, some)
+    assert again == pytest.approx(max(figures[9:]))
