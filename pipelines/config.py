@@ -31,18 +31,24 @@ Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FileFormat:
-    """How to read a table: Parquet by its suffix, anything else as CSV, which may be compressed."""
+    """How to read a table: Parquet and JSON lines by their suffix, anything else as CSV.
+
+    CSV and JSON lines may be compressed.
+    """
 
     path: str = ""
-    """A file, or a folder of Parquet or CSV files, which is read whole, with the folders in it;
+    """A file, or a folder of files of one kind, which is read whole, with the folders in it;
     relative to the configuration file. Not needed where the Python API is given a DataFrame."""
     separator: str = ","
     """What stands between CSV fields; may be longer than one character."""
     encoding: str = "utf-8"
-    """The text encoding of a CSV file."""
+    """The encoding of the text of CSV or JSON lines."""
     quote: str = '"'
     """What stands around CSV fields that hold the separator or a line break; "" where quotation
     marks have no meaning, as they have none with a separator of several characters."""
+    escape: str = ""
+    """What makes the next character of a CSV field stand for itself, such as a backslash before a
+    quotation mark; "" where nothing does, and a quotation mark is written twice."""
     columns: tuple[str, ...] = ()
     """Column names of a CSV file without a header line; empty: the first line is the header."""
     null_values: tuple[str, ...] = NULL_VALUES
@@ -84,6 +90,29 @@ class EntityTable(FileFormat):
 
     id: str
     """The column of ids."""
+    source: Literal["file", "interactions"] = "file"
+    """Where the table is. `file`: in `path`; `interactions`: in the rows of the interactions, which
+    repeat the values of a user or an item each time: see docs/tables.md."""
+    take: Literal["latest", "frequent"] | None = None
+    """With `source = "interactions"`, which of several values of a column a user or an item has.
+    `latest`: that of its latest row with a value; `frequent`: the most frequent, of equally
+    frequent ones the latest. Default: `latest` where the interactions have times."""
+    keep: tuple[str, ...] = ()
+    """With `source = "interactions"`, further columns of the table, which no feature reads: to be
+    shown and filtered by."""
+
+    def __post_init__(self) -> None:
+        for key, given in (("take", self.take), ("keep", self.keep)):
+            if given and self.source == "file":
+                raise ConfigError(
+                    f'{key}: expected with source = "interactions", received {given!r} without; '
+                    "a file has one row an id"
+                )
+        if self.path and self.source == "interactions":
+            raise ConfigError(
+                f'path: expected none with source = "interactions", received {self.path!r}; '
+                "remove one of the two"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

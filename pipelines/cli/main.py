@@ -8,6 +8,7 @@ import typer
 
 from pipelines.cli.candidates import candidates
 from pipelines.cli.exits import BAD_INPUT, FAILED, fail
+from pipelines.cli.init import check, init
 from pipelines.cli.publish import publish
 from pipelines.cli.query import explain, query
 from pipelines.cli.refresh import refresh
@@ -24,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    *(run, tune, demo),
+    *(init, check, run, tune, demo),
     *(query, explain, versions, rollback),
     *(serve, candidates, publish, refresh),
 ):

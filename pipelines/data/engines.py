@@ -94,7 +94,7 @@ def _is_large(path: str) -> bool:
     try:
         files = table_files(path, name="interactions")
         if not files.is_parquet:
-            return files.is_large_csv
+            return files.is_large_text
         n_rows: int = sum(pq.read_metadata(file.path).num_rows for file in files.files)
         return n_rows > LARGE
     except (RecallError, OSError, pa.ArrowException):

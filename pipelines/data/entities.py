@@ -68,7 +68,7 @@ def require_columns(source: Source | None, *, schema: Schema, side: Side) -> Non
     Raises:
         ConfigError: with the missing columns.
     """
-    columns = [column for feature in _column_features(schema, side) for column in _names(feature)]
+    columns = read_columns(schema, side)
     trend = schema.trend if side == "item" else None
     if source is not None:
         source.require([schema.id_column(side), *columns])
@@ -82,6 +82,11 @@ def require_columns(source: Source | None, *, schema: Schema, side: Side) -> Non
             f"{side}.features: expected a table of {side}s with the column(s) {columns}, received "
             f"no such table; give data.{side}s, or remove these features"
         )
+
+
+def read_columns(schema: Schema, side: Side) -> list[str]:
+    """List the columns of a side that features read, but for the ids."""
+    return [column for feature in _column_features(schema, side) for column in _names(feature)]
 
 
 def check_entities(
@@ -185,7 +190,7 @@ def _read_feature(feature: ColumnFeature, rows: Rows) -> list[_ReadColumn]:
     if isinstance(feature, Vector):
         return [_read_vectors(feature, rows)]
     if isinstance(feature, Numeric):
-        parsed, why = tidy_numbers(column), "no finite number of 32 bits"
+        parsed, why = tidy_numbers(column, form=feature.form), "no finite number of 32 bits"
     else:
         parsed, why = tidy_column(column, typed=rows.typed), "no single value"
     values = parsed.values.mask(parsed.faulty, None) if parsed.faulty.any() else parsed.values

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from pipelines.behaviours import Behaviours
 from pipelines.config import EntityTable, FileFormat, InteractionsTable, RunConfig
 from pipelines.data.columns.ids import IdColumn, IdKind, decide_id_kind
-from pipelines.data.entities import CheckedEntities, check_entities, require_columns
+from pipelines.data.entities import (
+    CheckedEntities,
+    check_entities,
+    read_columns,
+    require_columns,
+)
 from pipelines.data.sources.frame_source import Frame, FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
 from pipelines.data.steps.chunks import INTERACTIONS, TEST, Chunks
 from pipelines.data.steps.parse import table_columns
+from pipelines.data.take_apart import take_apart
 from towers.errors import ConfigError
 from towers.features.schema import SIDES, Schema, Side
 
@@ -35,6 +41,8 @@ class Inputs:
     """The tables of users and items that are given."""
     behaviours: Behaviours
     """What users do, by name."""
+    taken_apart: frozenset[Side] = frozenset()
+    """The sides whose tables are taken from the rows of the interactions."""
 
     @classmethod
     def open(
@@ -53,9 +61,15 @@ class Inputs:
             DataError: a file cannot be read, or the files of a table do not fit together.
         """
         described = _described(config, frames)
+        apart = {
+            name: table
+            for name, table in described.items()
+            if isinstance(table, EntityTable) and table.source == "interactions"
+        }
         sources = {
             name: _open(table, name=name, frames=frames, stage=stage)
             for name, table in described.items()
+            if name not in apart
         }
         inputs = cls(
             schema=config.schema,
@@ -74,8 +88,25 @@ class Inputs:
             behaviours=config.data.kinds,
             entities={side: sources[f"{side}s"] for side in SIDES if f"{side}s" in sources},
         )
+        inputs = inputs._take_apart(
+            {side: apart[f"{side}s"] for side in SIDES if f"{side}s" in apart}
+        )
         inputs._require_columns()
         return inputs
+
+    def _take_apart(self, tables: Mapping[Side, EntityTable]) -> Inputs:
+        """Add the tables of users and items that the rows of the interactions hold."""
+        chunks = self.interactions[INTERACTIONS]
+        taken = {
+            side: take_apart(
+                chunks,
+                table,
+                side=side,
+                columns=[*read_columns(self.schema, side), *table.keep],
+            )
+            for side, table in tables.items()
+        }
+        return replace(self, entities={**self.entities, **taken}, taken_apart=frozenset(taken))
 
     def id_kinds(self) -> tuple[dict[Side, IdKind], list[str]]:
         """Decide what the ids of users and of items are, the same in all tables.
@@ -128,10 +159,11 @@ class Inputs:
         """
         for chunks in self.interactions.values():
             table = chunks.table
-            if side in self.entities and not chunks.source.typed:
+            has_table = side in self.entities and side not in self.taken_apart
+            if has_table and not chunks.source.typed:
                 continue
             yield chunks.sample_ids(table.user if side == "user" else table.item)
-        if side in self.entities:
+        if side in self.entities and side not in self.taken_apart:
             source, column = self.entities[side], self.schema.id_column(side)
             yield IdColumn(source=source.read(0, source.n_rows, columns=[column]), column=column)
 

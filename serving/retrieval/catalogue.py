@@ -281,9 +281,10 @@ def _read_cell(value: Any, kind: pa.DataType, *, input: Input | None) -> Any:
     try:
         return read_cell(value, kind)
     except ValueError:
-        number = number_of(value)
-        is_number = input is not None and input.rank == 1 and input.dtype is np.float32
-        if not is_number or number is None:
+        if input is None or input.rank > 1 or input.dtype is not np.float32:
+            raise
+        number = number_of(value) if input.form is None else input.form.read(value)
+        if number is None:
             raise
         return number
 

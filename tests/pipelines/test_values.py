@@ -35,6 +35,12 @@ FEATURES: dict[str, Any] = {
             {"kind": "categorical", "column": "zone"},
             {"kind": "categorical", "column": "since"},
             {"kind": "numeric", "column": "visits"},
+            {
+                "kind": "numeric",
+                "column": "height",
+                "pattern": "([0-9]+)' ?([0-9]+)\"",
+                "factors": [12.0, 1.0],
+            },
         ]
     },
     "item": {
@@ -59,6 +65,7 @@ def tables(tiny: Tiny) -> dict[str, pd.DataFrame]:
             "zone": pd.Series(np.where(n % 5, n % 4, -1), dtype="Int64").mask(n % 5 == 0),
             "since": [datetime.date(2020, 1, 1 + row % 4) for row in n],
             "visits": n % 7,
+            "height": [f"{5 + row % 2}' {row % 12}\"" for row in n],
             "not read": "x",
         }
     )
@@ -155,8 +162,12 @@ def test_csv_parquet_and_frames_train_the_same_vocabulary(
         {"is_member": "true", "zone": "2.0", "since": pd.Timestamp("2020-01-03"), "visits": 5.0},
     ],
 )
-def test_queries_read_values_as_training_did(retriever: Retriever, same: dict[str, Any]) -> None:
-    plain = {"is_member": "true", "zone": 2, "since": "2020-01-03", "visits": 5}
+@pytest.mark.parametrize("height", [68, "68.0", "5' 8\"", " 5'8\""])
+def test_queries_read_values_as_training_did(
+    retriever: Retriever, same: dict[str, Any], height: Any
+) -> None:
+    plain = {"is_member": "true", "zone": 2, "since": "2020-01-03", "visits": 5, "height": 68.0}
+    same = same | {"height": height}
     expected = retriever.retrieve("u2i", features=plain, k=5)
     pd.testing.assert_frame_equal(retriever.retrieve("u2i", features=same, k=5), expected)
     other = retriever.retrieve("u2i", features=plain | {"is_member": False}, k=40)
@@ -182,10 +193,23 @@ def test_the_parquet_file_that_trained_is_a_candidates_input_as_it_is(
         assert totals["candidates"]["rejected"] == 0, totals
         found.append(read(tmp_path / name))
     pd.testing.assert_frame_equal(found[0], found[1])
-    user = {"is_member": False, "zone": 1, "since": "2020-01-02", "visits": 1}
+    user = {"is_member": False, "zone": 1, "since": "2020-01-02", "visits": 1, "height": 73}
     best = retriever.retrieve("u2i", features=user, k=3)["score"].tolist()
     row = found[0][found[0]["user_id"] == tables["users"]["user_id"][1]]
     np.testing.assert_allclose(row["score"].tolist()[:3], best, rtol=1e-5)
+
+
+def test_a_record_may_write_a_number_as_the_table_did(models: Path) -> None:
+    retriever = Retriever.open(models)
+    users = retriever.catalogue("user")
+    assert users.record(1)["height"] == 73.0
+    put = {"user_id": 5, "height": "7' 11\""}
+    retriever.apply(retriever.change("user", upsert=[put]))
+    tall = {"column": "height", "range": {"gte": 90}}
+    found = retriever.retrieve("i2u", id="item 0 é", k=60, where=tall)
+    assert found["user.height"].tolist() == [95.0]
+    with pytest.raises(QueryError, match="height"):
+        retriever.change("user", upsert=[put | {"height": "tall"}])
 
 
 def test_columns_keep_their_type_and_integers_their_digits(

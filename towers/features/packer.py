@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from towers.errors import QueryError
 from towers.features.lists import NUMBERS, Separator, cut_lists, read_vectors
+from towers.features.number_form import NumberForm
 from towers.features.reading import Column, Kind, Mask, Read, read_ids, read_numbers, read_tokens
 from towers.features.schema import (
     Cross,
@@ -50,11 +51,13 @@ class Input:
     """How many values every list has; None: lists are padded to the longest."""
     is_id: bool = False
     """Whether its values are ids, which are read as they are."""
+    form: NumberForm | None = None
+    """How numbers are written, where not as plain numbers."""
 
     def read(self, values: Column) -> Read:
         """Read single values, or those of a list."""
         if self.dtype is np.float32:
-            return read_numbers(values)
+            return read_numbers(values, form=self.form)
         kind: Kind = "integer" if self.dtype is np.int64 else "text"
         return read_ids(values, kind) if self.is_id else read_tokens(values, kind)
 
@@ -94,6 +97,7 @@ def describe_inputs(
     So are the lengths of those whose lists have one.
     """
     ids = {schema.id_input(side)}
+    forms: dict[str, NumberForm | None] = {}
     separators: dict[str, Separator] = {}
     for feature in schema.tower_features(side):
         if isinstance(feature, History):
@@ -102,6 +106,8 @@ def describe_inputs(
             separators |= dict.fromkeys((feature.name, feature.weights_name), feature.separator)
         elif isinstance(feature, Vector):
             separators[feature.name] = NUMBERS
+        elif isinstance(feature, Numeric):
+            forms[feature.name] = feature.form
     return {
         name: Input(
             dtype=dtype,
@@ -109,6 +115,7 @@ def describe_inputs(
             separator=separators.get(name),
             is_id=name in ids,
             length=lengths.get(name),
+            form=forms.get(name),
         )
         for name, (dtype, rank) in types.items()
     }

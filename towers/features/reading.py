@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
+from towers.features.number_form import NumberForm
 from towers.features.values import (
     INT64,
     MISSING_INTEGER,
@@ -122,15 +123,20 @@ def read_ids(column: Column, kind: Kind) -> Read:
     return Read(values=np.full(len(array), missing_marker(dtype), dtype=dtype), faulty=given)
 
 
-def read_numbers(column: Column, *, largest: float = LARGEST_FLOAT) -> Read:
-    """Read numbers as float64, missing ones as NaN; one beyond `largest` cannot be read."""
+def read_numbers(
+    column: Column, *, largest: float = LARGEST_FLOAT, form: NumberForm | None = None
+) -> Read:
+    """Read numbers as float64, missing ones as NaN; one beyond `largest` cannot be read.
+
+    With a form, texts that are no plain numbers are read as it says.
+    """
     values: NDArray[np.float64] | None = None
     if isinstance(column, list):
         values = _plain(column, "number")
     elif (array := simple_array(column)) is not None:
         values = _arrow_floats(array)
     if values is None:
-        read = _one_by_one(column, number_of, "number")
+        read = _one_by_one(column, number_of if form is None else form.read, "number")
         values, faulty = read.values, read.faulty
     else:
         faulty = np.isinf(values)

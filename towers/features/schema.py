@@ -31,6 +31,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from towers.errors import ConfigError
+from towers.features.number_form import NumberForm
 from towers.typed import STRICT
 
 Side = Literal["user", "item"]
@@ -119,9 +120,24 @@ class Numeric:
     """With `robust`, x lies between -clip and clip."""
     buckets: Annotated[int, Field(ge=2)] | None = None
     """Cut the training values into this many quantile buckets, each a row with x = 1."""
+    pattern: str | None = None
+    """A regular expression for texts that are no plain numbers, such as `"([0-9.]+) ?lbs"`: the
+    whole text matches it, and its groups are numbers; see docs/values.md."""
+    factors: tuple[float, ...] = ()
+    """What each group of `pattern` counts: with `"([0-9]+)' ?([0-9]+)\""` and [12, 1], 5' 8" is 68.
+    Default: 1 each."""
 
     def __post_init__(self) -> None:
         _fill(self, name=self.column)
+        if self.factors and self.pattern is None:
+            raise ConfigError(f"{self.name}: factors: expected with a pattern, received without")
+        if self.form is not None:
+            _ = self.form.compiled
+
+    @property
+    def form(self) -> NumberForm | None:
+        """How numbers are written, where not as plain numbers."""
+        return None if self.pattern is None else NumberForm(self.pattern, self.factors)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

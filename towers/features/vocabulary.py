@@ -256,7 +256,7 @@ def _fit_space(
     `id_counts` are the counts of seen values that are ids, of which none comes twice.
     """
     if isinstance(feature, Numeric):
-        numbers = pd.Series(read_numbers(column).values[is_seen])
+        numbers = pd.Series(read_numbers(column, form=feature.form).values[is_seen])
         return _fit_numeric(feature, numbers, first_row)
     if isinstance(feature, Vector):
         found = _fit_vector(feature, column, first_row, is_seen=is_seen)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipelines.data.columns.parsed import Parsed, are_integers, kind_of, plain
 from towers.features.lists import Lists, cut_lists, read_vectors
+from towers.features.number_form import NumberForm
 from towers.features.reading import (
     Mask,
     is_marker,
@@ -62,10 +63,10 @@ def tidy_shown(column: pd.Series, *, typed: bool) -> pd.Series:
     return tidy_column(column, typed=typed).values
 
 
-def tidy_numbers(column: pd.Series) -> Parsed:
+def tidy_numbers(column: pd.Series, *, form: NumberForm | None = None) -> Parsed:
     """Read numbers as `Int64` where they are integers by type or as text, else as float64."""
     column = plain(column)
-    read = read_numbers(column)
+    read = read_numbers(column, form=form)
     values = pd.Series(read.values, index=column.index)
     if column.dtype == object or kind_of(column[~read.missing]) in {"integer", "text"}:
         known = column.mask(read.faulty, None) if read.faulty.any() else column

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipelines.config import FileFormat
 from pipelines.data.sources.encoding import explain_undecodable
 from pipelines.data.sources.source import MalformedLine
+from pipelines.data.sources.stream import BAD_COMPRESSION, open_stream
 from towers.errors import ConfigError, DataError
 
 LINE = "\x00line"
@@ -109,7 +110,7 @@ class CsvFile:
 
     def _stream(self) -> pa.NativeFile:
         """Open the file as text in UTF-8 with a separator of one character."""
-        stream = pa.input_stream(str(self.path), compression="detect")
+        stream = open_stream(self.path)
         if not self._is_short or codecs.lookup(self.source.encoding).name != "utf-8":
             stream = pa.TransformInputStream(stream, _Recode(self.path, self.source))
         return stream
@@ -136,6 +137,7 @@ class CsvFile:
         parsing = pyarrow.csv.ParseOptions(
             delimiter=self.source.separator if is_short else UNIT_SEPARATOR,
             quote_char=(is_short and self.source.quote) or False,
+            escape_char=self.source.escape or False,
             newlines_in_values=bool(is_short and self.source.quote),
             ignore_empty_lines=False,
             invalid_row_handler=on_malformed,
@@ -228,7 +230,7 @@ class CsvFile:
             return
         except UnicodeError as error:
             problem, remedy = explain_undecodable(self.path, self.source, error)
-        except OSError as error:
+        except (OSError, *BAD_COMPRESSION) as error:
             problem = str(error)
         except pa.ArrowInvalid as error:
             problem = str(error)
@@ -283,10 +285,12 @@ def _check_format(path: Path, source: FileFormat) -> None:
     """Refuse a separator, a quotation mark or an encoding that does not exist."""
     if not source.separator:
         raise ConfigError(f"{path}: expected a separator of at least one character, received ''")
-    if len(source.quote.encode()) > 1:
-        raise ConfigError(
-            f'{path}: expected a quote of one character, or none (""), received {source.quote!r}'
-        )
+    for key in ("quote", "escape"):
+        if len(getattr(source, key).encode()) > 1:
+            raise ConfigError(
+                f'{path}: expected {key} of one character, or none (""), received '
+                f"{getattr(source, key)!r}"
+            )
     try:
         codecs.lookup(source.encoding)
     except LookupError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-import pyarrow as pa
-
 from pipelines.config import FileFormat
+from pipelines.data.sources.stream import open_stream
 
 BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 SHOWN_BYTES = 20
@@ -20,7 +19,7 @@ def explain_undecodable(path: Path, source: FileFormat, error: Exception) -> tup
     Returns the problem and the remedy; the problem is `error` if every line can be decoded.
     """
     setting = f"set the table's encoding (now {source.encoding!r})"
-    with pa.input_stream(str(path), compression="detect") as stream:
+    with open_stream(path) as stream:
         beginning = stream.read(4)
     for mark, encoding in BYTE_ORDER_MARKS.items():
         if beginning.startswith(mark):
@@ -39,7 +38,7 @@ def _undecodable(path: Path, encoding: str) -> tuple[int, bytes] | None:
     """Find the first line that cannot be decoded, and the bytes around the place."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line = 1
-    with pa.input_stream(str(path), compression="detect") as stream:
+    with open_stream(path) as stream:
         while True:
             piece = stream.read(PIECE)
             try:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Literal
 from urllib.parse import unquote
 
 from towers.errors import ConfigError, DataError
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 CSV_SUFFIXES = (".csv", ".tsv", ".txt", ".dat")
-COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
-"""Suffixes of compressed CSV files that are read as they are."""
+JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+"""Suffixes of compressed CSV and JSON files that are read as they are."""
 COMPRESSED = 4
 """How many times larger than its file a compressed text is taken to be."""
 LARGE_BYTES = 1 << 28
-"""CSV of more bytes than this is large: it stays on disk."""
+"""CSV and JSON lines of more bytes than this are large: they stay on disk."""
 NO_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive and Spark call the folder of rows without a value."""
 SHOWN_FILES = 3
+
+FileKind = Literal["parquet", "csv", "json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,7 @@ class TableFile:
 
     @property
     def n_bytes(self) -> int:
-        """About how much it holds, if it is CSV."""
+        """About how much text it holds, if it is no Parquet."""
         is_compressed = self.path.suffix.lower() in COMPRESSIONS
         return self.path.stat().st_size * (COMPRESSED if is_compressed else 1)
 
@@ -41,11 +45,16 @@ class TableFiles:
     """All files of a table, of one kind, in order of their names."""
 
     files: tuple[TableFile, ...]
-    is_parquet: bool
+    kind: FileKind
 
     @property
-    def is_large_csv(self) -> bool:
-        """Whether it is CSV that is too large to be held in memory unasked."""
+    def is_parquet(self) -> bool:
+        """Whether its columns have types, and its rows can be read where they lie."""
+        return self.kind == "parquet"
+
+    @property
+    def is_large_text(self) -> bool:
+        """Whether it is CSV or JSON lines that are too large to be held in memory unasked."""
         return not self.is_parquet and sum(file.n_bytes for file in self.files) > LARGE_BYTES
 
     @property
@@ -57,8 +66,8 @@ class TableFiles:
 def table_files(path: str | Path, *, name: str) -> TableFiles:
     """List the files of the table at `path`.
 
-    A file is Parquet by its suffix, and CSV otherwise. A folder is read whole: all its files, and
-    those of the folders within, except for names that begin with `.` or `_`.
+    A file is Parquet or JSON lines by its suffix, and CSV otherwise. A folder is read whole: all
+    its files, and those of the folders within, except for names that begin with `.` or `_`.
 
     Raises:
         ConfigError: no path is given.
@@ -72,40 +81,33 @@ def table_files(path: str | Path, *, name: str) -> TableFiles:
     if not path.is_dir():
         raise DataError(f"{name}: no such file or folder: {path}; check the path")
     found = _list(path, name=name)
-    parquet = [file for file in found if file.suffix.lower() in PARQUET_SUFFIXES]
-    csv = [file for file in found if _is_csv(file)]
-    kept = parquet or csv
-    if not kept:
+    kinds: dict[FileKind, list[Path]] = {"parquet": [], "csv": [], "json": []}
+    for file in found:
+        kind = _kind(file)
+        if kind is not None:
+            kinds[kind].append(file)
+    chosen = next((kind for kind, files in kinds.items() if files), None)
+    if chosen is None:
         raise DataError(
-            f"{name}: expected *.parquet or *.csv files in the folder {path}, received neither; "
-            "name a file, or a folder with files of one of the two kinds"
+            f"{name}: expected *.parquet, *.csv or *.jsonl files in the folder {path}, received "
+            "none; name a file, or a folder with files of one of these kinds"
         )
+    kept = kinds[chosen]
     _refuse_others(path, found=found, kept=kept, name=name)
     files = tuple(TableFile(path=file, keys=_keys(file.relative_to(path))) for file in kept)
     _check_keys(files, name=name)
-    return TableFiles(files=files, is_parquet=bool(parquet))
+    return TableFiles(files=files, kind=chosen)
 
 
 def _one_file(path: Path, *, name: str) -> TableFiles:
-    """Take a single file, unless its suffix says that it is neither CSV nor Parquet."""
+    """Take a single file, unless its suffix says that it is of another kind."""
     suffix = path.suffix.lower()
-    if suffix in {
-        ".xz",
-        ".zip",
-        ".7z",
-        ".rar",
-        ".xlsx",
-        ".xls",
-        ".json",
-        ".jsonl",
-        ".orc",
-        ".avro",
-    }:
+    if suffix in {".zip", ".7z", ".rar", ".xlsx", ".xls", ".orc", ".avro"}:
         raise DataError(
-            f"{name}: expected CSV (plain, or compressed as {', '.join(COMPRESSIONS)}) or Parquet, "
-            f"received {path}; convert the file"
+            f"{name}: expected CSV or JSON lines (plain, or compressed as "
+            f"{', '.join(COMPRESSIONS)}) or Parquet, received {path}; convert the file"
         )
-    return TableFiles(files=(TableFile(path=path),), is_parquet=suffix in PARQUET_SUFFIXES)
+    return TableFiles(files=(TableFile(path=path),), kind=_kind(path) or "csv")
 
 
 def _list(folder: Path, *, name: str) -> list[Path]:
@@ -120,11 +122,16 @@ def _list(folder: Path, *, name: str) -> list[Path]:
     return [folder / file for file in sorted(visible)]
 
 
-def _is_csv(path: PurePath) -> bool:
-    """Whether the name is that of a CSV file, plain or compressed."""
+def _kind(path: PurePath) -> FileKind | None:
+    """What a file is by its name, plain or compressed; None if that does not say."""
+    if path.suffix.lower() in PARQUET_SUFFIXES:
+        return "parquet"
     if path.suffix.lower() in COMPRESSIONS:
         path = path.with_suffix("")
-    return path.suffix.lower() in CSV_SUFFIXES
+    suffix = path.suffix.lower()
+    if suffix in JSON_SUFFIXES:
+        return "json"
+    return "csv" if suffix in CSV_SUFFIXES else None
 
 
 def _refuse_others(folder: Path, *, found: list[Path], kept: list[Path], name: str) -> None:

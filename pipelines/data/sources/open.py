@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipelines.config import FileFormat
-from pipelines.data.sources.csv_source import CsvSource
 from pipelines.data.sources.files import table_files
 from pipelines.data.sources.parquet_source import ParquetSource
 from pipelines.data.sources.source import Source
+from pipelines.data.sources.text_source import TextSource
 
 
 def open_source(table: FileFormat, *, name: str, stage: Path | None = None) -> Source:
-    """Look at the file or the folder that `table` names, and read it if it is CSV.
+    """Look at the file or the folder that `table` names, and read it if it is text.
 
-    Large CSV is written to the folder `stage`, and stays on disk; without one, it is in memory.
+    Large CSV and JSON lines are written to the folder `stage`, and stay on disk; without one, they
+    are in memory.
 
     Raises:
         ConfigError: no path is given, or there is no such separator, quotation mark or encoding.
@@ -23,4 +24,4 @@ def open_source(table: FileFormat, *, name: str, stage: Path | None = None) -> S
     files = table_files(table.path, name=name)
     if files.is_parquet:
         return ParquetSource.open(files, table, name=name)
-    return CsvSource.open(files, table, name=name, stage=stage)
+    return TextSource.open(files, table, name=name, stage=stage)

@@ -46,7 +46,9 @@ def read_context(source: Rows, context: Sequence[Categorical | Numeric]) -> dict
     for place, feature in enumerate(context):
         values = source.column(feature.column)
         if isinstance(feature, Numeric):
-            columns[context_column(place)] = pd.Series(read_numbers(values).values)
+            columns[context_column(place)] = pd.Series(
+                read_numbers(values, form=feature.form).values
+            )
         else:
             texts = pd.Series(read_tokens(values, "text").values, dtype=object)
             columns[context_column(place)] = texts.where(texts != MISSING_STRING, None)

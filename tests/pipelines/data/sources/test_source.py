@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.config import FileFormat
-from pipelines.data.sources import csv_source, files, source
+from pipelines.data.sources import files, source, text_source
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.parquet_files import SourceFiles
@@ -86,7 +86,7 @@ def test_every_kind_gives_the_same_rows_with_their_places(
 
 def test_large_csv_stays_on_disk(tmp_path: Path) -> None:
     table = opened(tmp_path, "staged csv", [3, 2])
-    assert isinstance(table, csv_source.CsvSource)
+    assert isinstance(table, text_source.TextSource)
     assert isinstance(table.rows, SourceFiles)
     assert sorted(path.name for path in (tmp_path / "_staged" / "items").iterdir()) == [
         "000000.parquet",

@@ -1,0 +1,1 @@
+"""Check a configuration and its tables without training: what is there, and what to mind."""

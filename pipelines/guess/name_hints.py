@@ -1,0 +1,106 @@
+"""Hints: what the names of columns and files usually mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from serving.version.saved_models.names import check_input_names
+from towers.errors import ConfigError
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+USER = _set(
+    "user customer client member visitor household reviewer account session profile "
+    "buyer person reader listener viewer shopper subscriber player student patient "
+    "uid userid"
+)
+ITEM = _set(
+    "item product article movie film book song track artist album business sku asin "
+    "isbn game app venue listing recipe hotel restaurant course job video content "
+    "news ad doc document offer place paper material goods clothes itemid movieid iid "
+    "pid"
+)
+TIME = _set("time timestamp date datetime ts day at when created unixreviewtime unix reviewtime")
+RATING = _set("rating ratings score stars star overall grade")
+EVENT = _set("event action behavior behaviour activity interaction type eventtype")
+USER_FEATURES = _set(
+    "age gender sex occupation height weight body bust income country city zip location"
+)
+ITEM_FEATURES = _set(
+    "category genre genres brand price title author publisher description color colour"
+)
+ID_WORDS = _set("id ids key no nr num number code idx index")
+FILES = {
+    "user": _set("users user customers members people households profiles"),
+    "item": _set(
+        "items item products movies films books articles songs tracks artists games apps "
+        "catalog catalogue businesses recipes metadata meta"
+    ),
+    "interaction": _set(
+        "interactions ratings events clicks purchases transactions reviews logs log "
+        "orders views plays listens checkins train"
+    ),
+}
+
+TARGETS = (
+    _set("purchase buy transaction order rent rental booking book conversion sale pay"),
+    _set("cart addtocart fav favorite favourite like save wishlist bookmark apply"),
+)
+"""What events are usually targets, the strongest first."""
+NEGATIVES = _set("dislike hide skip report unlike notinterested refund return")
+LOOKS = _set("view click pv impression open detail detailview visit")
+
+
+def words(name: str) -> list[str]:
+    """The words of a name, in lower case: of ReviewTime, review_time and "review time" alike."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
+    return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
+
+
+def fits(name: str, hints: frozenset[str]) -> bool:
+    """Whether a name has one of these words, or is one of them when written as one word."""
+    found = words(name)
+    return bool(hints & {*found, "".join(found)})
+
+
+def names_id(name: str, hints: frozenset[str]) -> float:
+    """How surely a name is that of such ids: user_id before user_name."""
+    found = words(name)
+    joined = "".join(found)
+    if not hints & {*found, joined}:
+        return 0.0
+    rest = {*found} - hints
+    if joined in hints or not rest or rest <= ID_WORDS:
+        return 1.0
+    return 0.6 if rest & ID_WORDS else 0.3
+
+
+def file_fits(path: Path, kind: str) -> bool:
+    """Whether a file is called as tables of this kind are."""
+    return bool(FILES[kind] & {*words(path.name.split(".")[0])})
+
+
+def input_name(column: str, *, taken: Sequence[str]) -> str:
+    """A name for an input of a SavedModel, which no other has: the column's, where that can be."""
+    if _may_be_input(column, taken):
+        return column
+    name = "_".join(words(column))
+    if not _may_be_input(name, ()):
+        name = f"f_{name}"
+    while not _may_be_input(name, taken):
+        name += "_"
+    return name
+
+
+def _may_be_input(name: str, taken: Sequence[str]) -> bool:
+    """Whether a SavedModel's input may have a name, beside those that are taken."""
+    try:
+        check_input_names([*taken, name])
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,135 @@
+"""Init: tables as they come give a configuration that a run takes as it is."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from pipelines.check.check import check
+from pipelines.guess.init import Written, init
+from tests.pipelines.guess.tables import books, films, rentals
+from towers.errors import ConfigError, DataError
+
+
+def written(folder: Path, *paths: Path) -> tuple[dict[str, Any], Written]:
+    found = init(paths, folder / "run.toml")
+    assert found.problem is None
+    return tomllib.loads(found.path.read_text()), found
+
+
+def features(config: dict[str, Any], side: str) -> dict[str, dict[str, Any]]:
+    return {one.get("column", one["kind"]): one for one in config[side]["features"]}
+
+
+def test_a_wide_log_is_taken_apart(tmp_path: Path) -> None:
+    config, found = written(tmp_path, rentals(tmp_path))
+    table = config["data"]["interactions"]
+    assert (table["user"], table["item"], table["timestamp"]) == (
+        *("user_id", "item_id"),
+        "review_date",
+    )
+    assert (table["rating"], table["positive_rating"]) == ("rating", 8.0)
+    assert config["data"]["users"]["source"] == "interactions"
+    users = features(config, "user")
+    assert set(users) == {"history", "weight", "height", "body type"}
+    assert users["height"]["factors"] == [12.0, 1.0]
+    assert users["body type"]["name"] == "body_type"
+    assert set(features(config, "item")) == {"item_id", "category"}
+    left = {one.column: one.guess.why for one in found.draft.others}
+    assert "free text" in left["review_text"]
+    assert "differs from row to row" in left["fit"]
+    checked = check(found.path)
+    assert checked.counts["users"] == 120
+    assert not any("taken as missing" in line for line in checked.lines)
+
+
+def test_three_files_of_books(tmp_path: Path) -> None:
+    config, found = written(tmp_path, *books(tmp_path))
+    data = config["data"]
+    assert data["interactions"]["path"] == "BX-Ratings.csv"
+    assert (data["users"]["id"], data["items"]["id"]) == ("User-ID", "ISBN")
+    assert data["items"]["encoding"] == "latin-1"
+    assert data["items"]["escape"] == "\\"
+    assert data["on_bad_rows"] == "quarantine"  # some books have no row
+    assert any("ISBN not in the items table" in line for line in found.rejected)
+    assert features(config, "user")["Location"]["separator"] == ", "
+    items = features(config, "item")
+    assert set(items) == {"ISBN", "Book-Author", "Year-Of-Publication"}
+    assert items["Year-Of-Publication"]["kind"] == "numeric"
+    text = found.path.read_text()
+    assert "of the ratings are 0, which often means that there is none" in text
+    lines = check(found.path).lines
+    assert "items: 75 rows read, 75 kept" in lines
+
+
+def test_a_folder_of_files_without_a_header(tmp_path: Path) -> None:
+    config, found = written(tmp_path, films(tmp_path))
+    data = config["data"]
+    assert data["interactions"]["columns"] == ["user_id", "item_id", "rating", "timestamp"]
+    assert data["interactions"]["positive_rating"] == 4.0
+    assert (data["users"]["id"], data["items"]["id"]) == ("user_id", "item_id")
+    assert features(config, "item")["column_3"]["kind"] == "multi_valued"
+    assert features(config, "user")["column_4"]["kind"] == "categorical"  # 02139 is no amount
+    assert [path.name for path, _ in found.draft.left_out] == ["README"]
+    assert check(found.path).counts["test"] > 0
+
+
+def test_behaviours_and_epochs_in_milliseconds(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    n = 600
+    pd.DataFrame(
+        {
+            "customerId": [f"c{k % 41}" for k in range(n)],
+            "sku": [f"s{(k * k) % 97}" for k in range(n)],
+            "event_type": [("view", "purchase", "cart", "dislike")[k % 4] for k in range(n)],
+            "at": [1_600_000_000_000 + 7_000_000 * k for k in range(n)],
+        }
+    ).to_parquet(path)
+    config, _ = written(tmp_path, path)
+    table = config["data"]["interactions"]
+    assert (table["user"], table["item"], table["event"]) == ("customerId", "sku", "event_type")
+    assert (table["timestamp"], table["timestamp_format"]) == ("at", "ms")
+    behaviours = config["data"]["behaviours"]
+    assert behaviours["purchase"] == {"role": "target"}
+    assert behaviours["dislike"] == {"role": "negative"}
+    assert behaviours["view"] == {"seen": False}
+
+
+def test_whether_the_day_or_the_month_comes_first_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    rows = [f"u{k % 30},i{k % 23},0{1 + k % 9}/0{1 + k % 7}/2020" for k in range(400)]
+    path.write_text("\n".join(["user,item,day", *rows]))
+    config, found = written(tmp_path, path)
+    assert config["data"]["interactions"]["timestamp_format"] == "%m/%d/%Y"
+    assert "ASK: does the day or the month come first?" in found.path.read_text()
+
+
+def test_a_table_for_the_test_is_found_by_its_name(tmp_path: Path) -> None:
+    for name, step in (("train", 1), ("test", 3), ("old", 2)):
+        rows = [f"{k % 31},{(k * step) % 17 + 100}" for k in range(300)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["user,item", *rows]))
+    config, found = written(tmp_path, *sorted(tmp_path.glob("*.csv")))
+    assert config["data"]["interactions"]["path"] == "train.csv"
+    assert config["split"]["test"]["path"] == "test.csv"
+    assert [path.name for path, _ in found.draft.left_out] == ["old.csv"]
+
+
+def test_files_are_not_written_over_and_what_is_no_table_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "run.toml"
+    out.write_text("mine")
+    with pytest.raises(ConfigError, match="exists already"):
+        init([rentals(tmp_path)], out)
+    assert out.read_text() == "mine"
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no table\nat all, is this\n")
+    with pytest.raises(DataError, match="no table"):
+        init([notes], tmp_path / "new.toml")
+    lone = tmp_path / "lone.csv"
+    lone.write_text("name,price\n" + "\n".join(f"thing {k} of it,{k}.5" for k in range(50)))
+    with pytest.raises(DataError, match="expected a table of interactions"):
+        init([lone], tmp_path / "new.toml")
+    assert not (tmp_path / "new.toml").exists()
