@@ -36,7 +36,7 @@ class Kinds:
     """The types of Python's of a column's values."""
 
     single: set[type] = field(default_factory=set)
-    """Of single values, without None; `object` stands for an integer of more than 64 bits."""
+    """Of single values, without None; an integer of more than 64 bits is a float."""
     listed: set[type] = field(default_factory=set)
     """Of the values in lists."""
     has_lists: bool = False
@@ -177,7 +177,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def _kind(value: Any) -> type:
     """The type of a value, as far as a column's type depends on it."""
     if type(value) is int and not INT64.min <= value <= INT64.max:
-        return object
+        return float
     return type(value)
 
 
@@ -206,6 +206,8 @@ def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
         return pa.array(cells, kind)
     if pa.types.is_string(kind):
         values = [_text(value) for value in values]
+    elif pa.types.is_floating(kind):
+        values = [None if value is None else float(value) for value in values]
     return pa.array(values, kind)
 
 

@@ -67,7 +67,7 @@ def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
         table_files("", name="items")
     with pytest.raises(DataError, match="no such file or folder"):
         table_files(tmp_path / "none", name="items")
-    with pytest.raises(DataError, match=r"expected \*.parquet or \*.csv.*received neither"):
+    with pytest.raises(DataError, match=r"expected \*.parquet, \*.csv or.*received none"):
         table_files(tmp_path, name="items")
     with pytest.raises(DataError, match=r"expected CSV.*or Parquet, received .*t.xlsx; convert"):
         table_files(touch(tmp_path, "t.xlsx") / "t.xlsx", name="items")

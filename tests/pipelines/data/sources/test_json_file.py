@@ -89,9 +89,10 @@ def test_files_of_a_folder_may_have_different_keys_and_types(tmp_path: Path) -> 
     assert frame["b"].tolist() == [None, True]
 
 
-def test_integers_of_more_than_64_bits_are_text(tmp_path: Path) -> None:
-    path = write(tmp_path, '{"id": 1}\n{"id": 99999999999999999999}\n')
-    assert opened(path).read(0, 2).frame["id"].tolist()[0] == "1"
+@pytest.mark.parametrize("large", [2**63, 10**20])
+def test_integers_of_more_than_64_bits_are_floats(tmp_path: Path, large: int) -> None:
+    path = write(tmp_path, f'{{"n": 1}}\n{{"n": {large}}}\n')
+    assert opened(path).read(0, 2).frame["n"].tolist() == [1.0, float(large)]
 
 
 def test_an_array_of_objects_is_refused_with_the_remedy(tmp_path: Path) -> None:

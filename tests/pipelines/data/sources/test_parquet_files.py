@@ -88,7 +88,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
             list(files.batches(0, columns=["user_id"], sizes=[files.n_rows]))
 
     fails("no such file or folder", tmp_path / "nothing")
-    fails(r"expected \*.parquet or \*.csv files in the folder")
+    fails(r"expected \*.parquet, \*.csv or \*.jsonl files in the folder")
     (tmp_path / "users.csv").write_text("user_id\n1\n")
     fails("users.csv: expected a Parquet file", tmp_path / "users.csv")
     (tmp_path / "users.csv").unlink()
