@@ -61,15 +61,11 @@ class Inputs:
             DataError: a file cannot be read, or the files of a table do not fit together.
         """
         described = _described(config, frames)
-        apart = {
-            name: table
-            for name, table in described.items()
-            if isinstance(table, EntityTable) and table.source == "interactions"
-        }
+        apart = _apart(described, frames)
         sources = {
             name: _open(table, name=name, frames=frames, stage=stage)
             for name, table in described.items()
-            if name not in apart
+            if name not in {f"{side}s" for side in apart}
         }
         inputs = cls(
             schema=config.schema,
@@ -88,9 +84,8 @@ class Inputs:
             behaviours=config.data.kinds,
             entities={side: sources[f"{side}s"] for side in SIDES if f"{side}s" in sources},
         )
-        inputs = inputs._take_apart(
-            {side: apart[f"{side}s"] for side in SIDES if f"{side}s" in apart}
-        )
+        if apart:
+            inputs = inputs._take_apart(apart)
         inputs._require_columns()
         return inputs
 
@@ -185,6 +180,26 @@ def _described(config: RunConfig, frames: Frames | None) -> dict[str, FileFormat
     if frames is not None:
         found |= {name: found[name] or others[name] for name in frames if name in others}
     return {name: table for name, table in found.items() if table is not None}
+
+
+def _apart(described: Mapping[str, FileFormat], frames: Frames | None) -> dict[Side, EntityTable]:
+    """The tables that are to be taken from the interactions.
+
+    Raises:
+        ConfigError: one of them is given as a DataFrame, too.
+    """
+    found: dict[Side, EntityTable] = {}
+    for side in SIDES:
+        table = described.get(f"{side}s")
+        if not isinstance(table, EntityTable) or table.source == "file":
+            continue
+        if frames is not None and f"{side}s" in frames:
+            raise ConfigError(
+                f'data.{side}s: expected no DataFrame with source = "interactions", received one; '
+                "pass no such table, or remove source"
+            )
+        found[side] = table
+    return found
 
 
 def _open(table: FileFormat, *, name: str, frames: Frames | None, stage: Path | None) -> Source:

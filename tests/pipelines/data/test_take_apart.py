@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipelines.data.prepare import Prepared
+from pipelines.data.prepare import Prepared, prepare
 from tests.pipelines.data.prepare_support import Given
 from towers.errors import ConfigError
 
@@ -100,3 +100,15 @@ def test_values_cannot_be_taken_where_nothing_says_which(tmp_path: Path) -> None
         _ = given(tmp_path, path="x.csv").config
     with pytest.raises(ConfigError, match="keep: expected with source"):
         _ = given(tmp_path, source="file", keep=["sort"]).config
+
+
+def test_a_dataframe_is_taken_apart_too(tmp_path: Path) -> None:
+    tables = given(tmp_path, kind="parquet")
+    frames = {"interactions": pd.DataFrame(ROWS)}
+    found = prepare(tables.config, tmp_path / "frames", frames=frames)
+    stored = tables.whole()
+    assert weights(found) == weights(stored)
+    assert lists(found) == lists(stored)
+    users = {"users": pd.DataFrame({"u": ["a"], "weight": ["1lbs"]})}
+    with pytest.raises(ConfigError, match=r"data.users: expected no DataFrame"):
+        prepare(tables.config, tmp_path / "both", frames=frames | users)
