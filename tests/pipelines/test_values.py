@@ -201,8 +201,8 @@ def test_the_parquet_file_that_trained_is_a_candidates_input_as_it_is(
 
 def test_a_record_may_write_a_number_as_the_table_did(models: Path) -> None:
     retriever = Retriever.open(models)
-    users = retriever.catalogue("user")
-    assert users.record(1)["height"] == 73.0
+    shown = retriever.catalogue("user").show(np.array([1]), ["height"])
+    assert shown["height"].tolist() == [73.0]
     put = {"user_id": 5, "height": "7' 11\""}
     retriever.apply(retriever.change("user", upsert=[put]))
     tall = {"column": "height", "range": {"gte": 90}}
