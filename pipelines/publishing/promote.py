@@ -104,7 +104,7 @@ class Gate:
         verdicts = []
         now = self._without_known(held_out.test, parent)
         if np.count_nonzero(np.diff(now.indptr)) >= FEWEST_USERS:
-            other = self._scorer(parent, config, held_out.dataset)
+            other = self._scorer(bundle, parent, config, held_out.dataset)
             by = "of what is held out now"
             verdicts.append(self._measure(scorer, other, now, seen=held_out.seen, by=by))
         before = self._held_out_before(bundle, parent, held_out)
@@ -212,8 +212,13 @@ class Gate:
 
         return known(scorer), known(published)
 
-    def _scorer(self, parent: Parent, config: RunConfig, dataset: Dataset) -> Scorer:
-        """Score by the current version, which is told of the new tables and histories."""
+    def _scorer(
+        self, bundle: Bundle, parent: Parent, config: RunConfig, dataset: Dataset
+    ) -> Scorer:
+        """Score by the current version, which is told of the new tables and histories.
+
+        Items keep the trend that they were published with.
+        """
         schema = config.schema
         tables = {}
         for side in SIDES:
@@ -221,6 +226,11 @@ class Gate:
             table = table.rename(columns={table.columns[0]: schema.id_column(side)})
             needed = [schema.id_column(side), *schema.columns(side).values(), *table.columns]
             tables[side] = table.reindex(columns=list(dict.fromkeys(needed)))
+        if schema.trend is not None:
+            items = Embeddings.read(bundle.items)
+            values = items.column(schema.trend.column).to_numpy(zero_copy_only=False)
+            trend = pd.Series(values, index=items.ids.values.to_pylist())
+            tables["item"][schema.trend.column] = trend.reindex(self._ids["item"]).to_numpy()
         grown = assemble_dataset(
             schema,
             users=tables["user"],

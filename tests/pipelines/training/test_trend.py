@@ -237,3 +237,11 @@ def test_without_what_is_held_out_by_time_it_counts_for_nothing(
     trend = retriever.parts.items.column("trend")
     assert trend.null_count == len(trend)
     assert not retriever.bundle.recent.exists()
+
+
+def test_a_current_version_is_compared_with_its_trend(tiny: Tiny, copied: Path) -> None:
+    """Trained once more on the same tables, a version is as good as itself."""
+    results = run(tiny.config(**SETTINGS), copied, frames=tables_of(tiny))
+    verdict = results["promotion"]
+    assert verdict["compared_with"] == 1
+    assert verdict["new"] == pytest.approx(verdict["current"], abs=1e-6)
