@@ -140,6 +140,7 @@ def _of_context(prepared: Prepared, schema: Schema) -> Iterator[str]:
     if prepared.contexts is None:
         return
     n_rows = sum(prepared.counts[part] for part in PARTS)
+    events = prepared.stored(*PARTS).block(0).events
     for feature in schema.context_features:
         values = prepared.contexts[feature.column]
         n_distinct = values.nunique()
@@ -148,6 +149,26 @@ def _of_context(prepared: Prepared, schema: Schema) -> Iterator[str]:
                 f"context feature {feature.name!r} has {n_distinct:,} values for {n_rows:,} "
                 "interactions: it is an id of the interaction, which no request can bring; leave "
                 "it out"
+            )
+            continue
+        if events is None:
+            continue
+        name = f"context feature {feature.name!r}"
+        moments = events.moments
+        if isinstance(feature, Numeric):
+            numbers = values.to_numpy(dtype=np.float64)[moments]
+            given = ~np.isnan(numbers) & ~np.isnan(events.times)
+            if abs(correlation(numbers[given], events.times[given])) > FOLLOWS:
+                yield (
+                    f"{name} follows the time: requests to come bring values that lie beyond all "
+                    "that training has seen; leave it out, or take the hour or the weekday"
+                )
+            continue
+        codes = pd.factorize(values.astype(object))[0][moments]
+        if association(codes, events.positive.astype(np.int64)) > DECIDES:
+            yield (
+                f"{name} decides whether a row is a positive: it is known only after the choice, "
+                "and no request can bring it; leave it out"
             )
 
 

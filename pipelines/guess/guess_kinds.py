@@ -190,14 +190,29 @@ def unit_form(texts: Sequence[str]) -> NumberForm | None:
         if len(found) < MOST * len(texts):
             continue
         units = {match[1] for match in found if match.groups()}
-        form = form_of(units)
+        form = _with_comma(form_of(units), texts)
         if form is not None and _reads(form, texts):
             return form
     return None
 
 
 NUMBER = r"([-+]?[0-9][0-9,]*\.?[0-9]*)"
+COMMA = re.compile(r"[^.,]*[0-9],([0-9]{1,2})(?:[^0-9.,].*)?")
+"""A number with a comma for its fraction."""
 FEET_FORM = r"""([0-9]+) *(?:'|ft|feet) *(?:([0-9.]+) *(?:"|''|in|inches)?)?"""
+
+
+def _with_comma(form: NumberForm | None, texts: Sequence[str]) -> NumberForm | None:
+    """The form of numbers that may have a comma for their fraction, of as many digits in all."""
+    found = [COMMA.fullmatch(text) for text in texts]
+    digits = {len(match[1]) for match in found if match is not None}
+    if form is None or not all(found):
+        return form
+    if len(digits) != 1:
+        return None
+    (n,) = digits
+    pattern = form.pattern.replace(NUMBER, rf"([0-9]+),([0-9]{{{n}}})")
+    return NumberForm(pattern=pattern, factors=(1.0, 10.0**-n))
 
 
 def _suffix_form(units: set[str]) -> NumberForm | None:

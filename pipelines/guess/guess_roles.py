@@ -53,15 +53,16 @@ def guess_ids(columns: Sequence[Column], owners: dict[Side, dict[str, float]]) -
         }
         for side in HINTS
     }
-    best: tuple[float, int, Column | None, Column | None] = (-1.0, 0, None, None)
+    best: tuple[float, tuple[int, int], Column | None, Column | None] = (-1.0, (0, 0), None, None)
     for user in candidates:
         for item in candidates:
             if user is item:
                 continue
             score = scores["user"][user.name] + scores["item"][item.name]
-            # without any hint: the first two columns with many values that come again
+            # without any hint: the first two columns with many values that come again, users first
             repeats = sum(_repeats(one) for one in (user, item))
-            found = (round(score + 0.2 * repeats, 3), -user.place - 2 * item.place, user, item)
+            places = (-user.place, -item.place)
+            found = (round(score + 0.2 * repeats, 3), places, user, item)
             if best[2] is None or found[:2] > best[:2]:
                 best = found
     _, _, user_column, item_column = best

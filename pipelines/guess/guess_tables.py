@@ -299,6 +299,8 @@ def _of_neither(column: Column, owned: dict[Side, Agreement]) -> Guess:
     shares = ", ".join(f"{one.share:.0%} of {_a(side)}'s" for side, one in owned.items())
     kind = guess_kind(column)
     why = f"differs from row to row: the same in {shares} rows"
+    if kind.kind is None and kind.sure == 1.0:
+        return kind
     if kind.kind is None:
         why = f"{kind.why}; {why}"
     hint = ""

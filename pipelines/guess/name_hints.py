@@ -22,7 +22,7 @@ USER = _set(
 ITEM = _set(
     "item product article movie film book song track artist album business sku asin "
     "isbn game app venue listing recipe hotel restaurant course job video content "
-    "news ad doc document offer place paper material goods clothes itemid movieid iid "
+    "news ad doc document offer place paper material goods clothes iid "
     "pid"
 )
 TIME = _set("time timestamp date datetime ts day at when created unixreviewtime unix reviewtime")
@@ -62,27 +62,31 @@ def words(name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z0-9]+", spaced.lower()) if word]
 
 
+def _found(name: str, hints: frozenset[str]) -> set[str]:
+    """The words of a name that are hints, maybe with id behind them: itemid."""
+    found = {*words(name), "".join(words(name))}
+    return {one for one in found if one in hints or one.removesuffix("id") in hints}
+
+
 def fits(name: str, hints: frozenset[str]) -> bool:
     """Whether a name has one of these words, or is one of them when written as one word."""
-    found = words(name)
-    return bool(hints & {*found, "".join(found)})
+    return bool(_found(name, hints))
 
 
 def names_id(name: str, hints: frozenset[str]) -> float:
     """How surely a name is that of such ids: user_id before user_name."""
-    found = words(name)
-    joined = "".join(found)
-    if not hints & {*found, joined}:
+    found = _found(name, hints)
+    if not found:
         return 0.0
-    rest = {*found} - hints
-    if joined in hints or not rest or rest <= ID_WORDS:
+    rest = {*words(name)} - found
+    if "".join(words(name)) in found or rest <= ID_WORDS:
         return 1.0
     return 0.6 if rest & ID_WORDS else 0.3
 
 
 def file_fits(path: Path, kind: str) -> bool:
     """Whether a file is called as tables of this kind are."""
-    return bool(FILES[kind] & {*words(path.name.split(".")[0])})
+    return bool(FILES[kind] & {*words(path.name)})
 
 
 def input_name(column: str, *, taken: Sequence[str]) -> str:

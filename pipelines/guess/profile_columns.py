@@ -183,7 +183,8 @@ class Column:
             counts = Counter(token for tokens in cut for token in tokens if token)
             total = sum(counts.values())
             words = sum(n * len(token.split()) for token, n in counts.items()) / max(total, 1)
-            if total and len(counts) <= MOST_TOKENS * total and words <= MOST_WORDS:
+            recur = len(counts) <= MOST_TOKENS * total or _move(cut) >= MOST_TOKENS
+            if total and recur and words <= MOST_WORDS:
                 return separator
         return None
 
@@ -227,6 +228,15 @@ def columns_of(rows: Rows) -> list[Column]:
         Column(name=name, place=place, values=rows.column(name), typed=rows.typed)
         for place, name in enumerate(rows.frame.columns)
     ]
+
+
+def _move(cells: list[list[str]]) -> float:
+    """The share of tokens that stand at several places of their lists, as those of a set do."""
+    places: dict[str, set[int]] = {}
+    for tokens in cells:
+        for place, token in enumerate(tokens):
+            places.setdefault(token, set()).add(place)
+    return sum(len(found) > 1 for found in places.values()) / max(len(places), 1)
 
 
 def _is_vector_text(text: str) -> bool:

@@ -180,7 +180,8 @@ def _value(value: Any) -> str:
     """A value in TOML, on one line."""
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
-    return tomli_w.dumps({"key": value}).removeprefix("key = ").rstrip("\n")
+    text = tomli_w.dumps({"key": value}).removeprefix("key = ").rstrip("\n")
+    return text.replace("\t", "\\t")
 
 
 def _key(name: str) -> str:

@@ -162,6 +162,35 @@ def test_warnings_of_an_expert(
     assert [line for line in found.warnings if re.search(warning, line)], found.warnings
 
 
+@pytest.mark.parametrize(
+    ("column", "kind", "warning"),
+    [
+        ("serial", "categorical", "'serial' has 1,.* an id of the interaction"),
+        ("day", "numeric", "'day' follows the time"),
+        ("reaction", "categorical", "'reaction' decides whether a row is a positive"),
+        ("hour", "categorical", ""),
+    ],
+)
+def test_contexts_that_no_request_can_bring(
+    tmp_path: Path, column: str, kind: str, warning: str
+) -> None:
+    given = tables()
+    rows = given["interactions"]
+    n = np.arange(len(rows))
+    rows["serial"] = [f"s{k}" for k in n]
+    rows["day"] = rows["at"] // 86_400
+    rows["hour"] = [f"h{k % 23}" for k in n]
+    rows["stars"] = np.where(n % 3 == 0, 1.0, 5.0)
+    rows["reaction"] = np.where(n % 3 == 0, "bad", "good")
+    path = written(tmp_path, given)
+    table = 'timestamp = "at"\n'
+    text = path.read_text().replace(table, f'{table}rating = "stars"\npositive_rating = 4.0\n')
+    path.write_text(f'{text}[[context.features]]\nkind = "{kind}"\ncolumn = "{column}"\n')
+    found = [line for line in check(path).warnings if "context" in line]
+    assert len(found) == bool(warning)
+    assert all(re.search(warning, line) for line in found)
+
+
 def test_the_command_prints_json_and_its_exit_code_tells_errors_from_warnings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

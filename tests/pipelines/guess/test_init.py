@@ -133,3 +133,22 @@ def test_files_are_not_written_over_and_what_is_no_table_is_refused(tmp_path: Pa
     with pytest.raises(DataError, match="expected a table of interactions"):
         init([lone], tmp_path / "new.toml")
     assert not (tmp_path / "new.toml").exists()
+
+
+@pytest.mark.parametrize("users_first", [True, False])
+def test_files_say_by_their_names_whose_they_are(tmp_path: Path, users_first: bool) -> None:
+    """Users and items alike numbered from 1; the second column of the log is the users' or not."""
+    kinds = {"user": 90, "item": 60} if users_first else {"item": 60, "user": 90}
+    rows = {
+        tuple(1 + (k * k * step + k) % n for step, n in enumerate(kinds.values(), 1))
+        for k in range(700)
+    }
+    log = [f"{a}\t{b}\t{1 + (a * b) % 5}\t{880_000_000 + a * 977 + b}" for a, b in sorted(rows)]
+    (tmp_path / "u.data").write_text("\n".join(log))
+    for kind, n in kinds.items():
+        lines = [f"{k}|{'xyz'[k % 3]}|{k % 7 + 1.5}" for k in range(1, n + 1)]
+        (tmp_path / f"u.{kind}").write_text("\n".join(lines))
+    config, _ = written(tmp_path, *sorted(tmp_path.glob("u.*")))
+    first = "user_id" if users_first else "item_id"
+    assert config["data"]["interactions"]["columns"][0] == first
+    assert config["data"]["users"]["path"] == "u.user"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import lzma
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,3 +223,22 @@ def test_a_file_of_another_format_is_refused(
     monkeypatch.setattr(csv_file, "MOST_MALFORMED", 10)
     with pytest.raises(DataError, match=r"2 fields a line.*such as line 2: '1,2,3'.*separator"):
         read(tmp_path / "t.csv", "a,b\n" + "1,2,3\n" * 11)
+
+
+def test_a_backslash_before_a_quotation_mark_is_read_where_that_is_said(tmp_path: Path) -> None:
+    text = 'a;b\n"x \\"y\\"; z";"1"\n"u";"2"\n'
+    found = read(tmp_path / "t.csv", text, separator=";", escape="\\")
+    assert found.table == {"a": ['x "y"; z', "u"], "b": ["1", "2"]}
+    assert found.lines == [2, 3]
+    assert malformed(read(tmp_path / "t.csv", text, separator=";"))
+    with pytest.raises(ConfigError, match="escape of one character"):
+        read(tmp_path / "t.csv", text, escape="\\\\")
+
+
+def test_xz_is_read_and_refused_where_it_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv.xz"
+    path.write_bytes(lzma.compress(b"a,b\n" + b"1,2\n" * 1000))
+    assert Read.of(path).file.n_rows == 1000
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"t.csv.xz: cannot be read"):
+        Read.of(path)
