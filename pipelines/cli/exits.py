@@ -15,12 +15,17 @@ INTERRUPTED = 130
 
 
 @contextmanager
-def resumable(*, after: str = "epoch or stage") -> Iterator[None]:
-    """Turn an interruption into a message that says how to go on, and its exit code."""
+def resumable(*, after: str | None = "epoch or stage") -> Iterator[None]:
+    """Turn an interruption into a message that says how to go on, and its exit code.
+
+    `after` is what the same command goes on after; None where it begins anew.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        again = f"interrupted; the same command goes on from the last finished {after}"
+        again = "interrupted"
+        if after is not None:
+            again += f"; the same command goes on from the last finished {after}"
         raise typer.Exit(fail(again, code=INTERRUPTED)) from None
 
 

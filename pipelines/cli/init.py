@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from pipelines.cli.output import Quiet, job_output
 
 
 def init(
@@ -19,6 +20,7 @@ def init(
     ],
     out: Annotated[Path, typer.Option(help="The TOML file to write.")] = Path("fm-recall.toml"),
     again: Annotated[bool, typer.Option("--again", help="Write over a file that exists.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Look at tables as they come, and write the configuration of a first run on them.
 
@@ -27,13 +29,12 @@ def init(
     """
     from pipelines.cli.show_init import show_next_of_init, show_said
     from pipelines.guess.init import init as init_config
-    from pipelines.progress import Reporter
     from towers.errors import ConfigError
 
-    console = Console()
-    written = init_config(files, out, again=again, reporter=Reporter(console))
-    show_said(console, written.draft.said(), left_out=written.draft.left_out)
-    show_next_of_init(console, out, rejected=written.rejected)
+    with job_output(quiet=quiet, as_json=False, after=None) as reporter:
+        written = init_config(files, out, again=again, reporter=reporter)
+        show_said(reporter.console, written.draft.said(), left_out=written.draft.left_out)
+        show_next_of_init(reporter.console, out, rejected=written.rejected)
     if written.problem is not None:
         raise ConfigError(f"{out} is written, but a run would refuse it: {written.problem}")
 
@@ -47,6 +48,7 @@ def check(
     master: Annotated[
         str | None, typer.Option(help="Spark: the cluster's URL, or local[2].")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Read, check and split the tables of a run, and report what an expert would look at first.
 
@@ -55,12 +57,10 @@ def check(
     """
     from pipelines.check.check import check as check_config
     from pipelines.cli.show_init import show_checked
-    from pipelines.progress import Reporter
 
-    console = Console()
-    reporter = None if as_json else Reporter(console)
-    found = check_config(config, reporter=reporter, engine=engine, master=master)
-    if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
-    else:
-        show_checked(console, found)
+    with job_output(quiet=quiet or as_json, as_json=False, after=None) as reporter:
+        found = check_config(config, reporter=reporter, engine=engine, master=master)
+        if as_json:
+            typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        else:
+            show_checked(reporter.console, found)

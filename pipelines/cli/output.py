@@ -36,7 +36,7 @@ PATIENCE_S = 2.0
 
 @contextmanager
 def job_output(
-    *, quiet: bool, as_json: bool, folder: Path | None = None, after: str = "epoch or stage"
+    *, quiet: bool, as_json: bool, folder: Path | None = None, after: str | None = "epoch or stage"
 ) -> Iterator[Reporter]:
     """Report on a job as was asked, keep native lines off the terminal, say how to go on.
 
@@ -44,7 +44,7 @@ def job_output(
         quiet: print nothing but errors.
         as_json: print a JSON object a line.
         folder: what the command writes, which keeps what native libraries have noted.
-        after: what an interrupted job goes on after.
+        after: what an interrupted job goes on after; None where it begins anew.
 
     Raises:
         ConfigError: both were asked for.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 USER, ITEM = str(2**40), "item 3 é"
 COMMANDS = {
+    "init": ["files", "--out", "--again", "--quiet"],
+    "check": ["config", "--json", "--engine", "--master", "--quiet"],
     "run": [
         "config",
         "--out",
