@@ -108,11 +108,13 @@ class EntityTable(FileFormat):
                     f'{key}: expected with source = "interactions", received {given!r} without; '
                     "a file has one row an id"
                 )
-        if self.path and self.source == "interactions":
-            raise ConfigError(
-                f'path: expected none with source = "interactions", received {self.path!r}; '
-                "remove one of the two"
-            )
+        for field in dataclasses.fields(FileFormat):
+            given = getattr(self, field.name)
+            if self.source == "interactions" and given != field.default:
+                raise ConfigError(
+                    f'{field.name}: expected none with source = "interactions", whose own settings '
+                    f"count, received {given!r}; remove one of the two"
+                )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

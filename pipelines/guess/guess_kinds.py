@@ -43,6 +43,7 @@ class Guess:
     why: str
     sure: float
     settings: dict[str, Any] = field(default_factory=dict)
+    """Those of the feature; where it is left out, of a feature of the context that it may be."""
     hint: str = ""
     """A comment on what else it may be."""
 

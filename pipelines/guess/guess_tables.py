@@ -303,10 +303,9 @@ def _of_neither(column: Column, owned: dict[Side, Agreement]) -> Guess:
         return kind
     if kind.kind is None:
         why = f"{kind.why}; {why}"
-    hint = ""
-    if kind.kind in {"categorical", "numeric"}:
-        hint = "known when the user asks? then a feature of the context (docs/events.md)"
-    return Guess(kind=None, why=why, sure=0.8, hint=hint)
+    if kind.kind not in {"categorical", "numeric"}:
+        return Guess(kind=None, why=why, sure=0.8)
+    return Guess(kind=None, why=why, sure=0.8, settings={"kind": kind.kind, **kind.settings})
 
 
 def _left(column: Column, guess: Guess, side: Side | None) -> Guess:

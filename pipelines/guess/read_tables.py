@@ -68,12 +68,17 @@ def expand(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(p for p in path.iterdir() if p.is_file() and p.name[0] not in "._")
-        has_folders = any(p.is_dir() and p.name[0] not in "._" for p in path.iterdir())
-        names = {p.name.split(".")[0].rstrip("0123456789-_") for p in inside}
-        is_one = has_folders or len(names) == 1
-        found += [path] if is_one and len(inside) != 1 else inside
+        inside = sorted(one for one in path.iterdir() if one.name[0] not in "._")
+        is_one = len({_series(one) for one in inside}) == 1
+        found += [path] if is_one else expand(inside)
     return found
+
+
+def _series(path: Path) -> str:
+    """What the shards of a table have in common: part-0001.parquet, day=2."""
+    if path.is_dir():
+        return path.name.partition("=")[0] if "=" in path.name else str(path)
+    return path.name.partition(".")[0].rstrip("0123456789-_")
 
 
 def read_table(path: Path) -> Table:

@@ -151,6 +151,15 @@ def _feature(
 def _others(draft: Draft) -> Iterator[str]:
     """Columns of the interactions that say something of neither side."""
     yield from _left_out(draft.others, "columns of the interactions that are not used")
+    moments = [one for one in draft.others if one.guess.settings]
+    if moments:
+        yield "# What is known when a user asks may be a feature of the moment (docs/events.md);"
+        yield "# what is known only after the choice may not. To use one, take its # away:"
+    for one in moments:
+        name = input_name(one.column, taken=())
+        own = {"column": one.column} | ({} if name == one.column else {"name": name})
+        lines = _feature("context.features", one.guess.settings | own, comment="")
+        yield from (f"# {line}".rstrip() for line in lines)
 
 
 def _left_out(columns: Sequence[FeatureDraft], title: str) -> Iterator[str]:

@@ -44,6 +44,11 @@ def test_a_wide_log_is_taken_apart(tmp_path: Path) -> None:
     assert "differs from row to row" in left["fit"]
     checked = check(found.path)
     assert checked.counts["users"] == 120
+    text = found.path.read_text()
+    block = '# [[context.features]]\n# kind = "categorical"\n# column = "fit"\n'
+    assert block in text
+    found.path.write_text(text.replace(block, block.replace("# ", "")))
+    assert check(found.path).counts == checked.counts
     assert not any("taken as missing" in line for line in checked.lines)
 
 
@@ -106,6 +111,33 @@ def test_whether_the_day_or_the_month_comes_first_is_asked(tmp_path: Path) -> No
     config, found = written(tmp_path, path)
     assert config["data"]["interactions"]["timestamp_format"] == "%m/%d/%Y"
     assert "ASK: does the day or the month come first?" in found.path.read_text()
+
+
+def test_without_any_hint_users_come_first_and_that_is_a_guess(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = [f"k{k % 41};p{(k * k) % 83};{k % 28 + 1:02d}.04.2020" for k in range(600)]
+    path.write_text("\n".join(["Kunde;Ware;Datum", *rows]))
+    config, found = written(tmp_path, path)
+    table = config["data"]["interactions"]
+    assert (table["user"], table["item"], table["timestamp"]) == ("Kunde", "Ware", "Datum")
+    sure = {one.column: one.cells()[-1] for one in found.draft.said()}
+    assert sure == {"Kunde": "a guess", "Ware": "a guess", "Datum": "sure"}
+
+
+def test_a_folder_of_tables_is_read_table_by_table(tmp_path: Path) -> None:
+    shop = tmp_path / "shop"
+    for name, n in (("events", 2), ("users", 1)):
+        (shop / name).mkdir(parents=True)
+        for shard in range(n):
+            rows = [
+                f"{k % 37},{(k * k) % 29}" if n > 1 else f"{k},{'ab'[k % 2]}"
+                for k in range(shard * 300, shard * 300 + (300 if n > 1 else 37))
+            ]
+            header = "user_id,item_id" if n > 1 else "user_id,sex"
+            (shop / name / f"part-{shard}.csv").write_text("\n".join([header, *rows]))
+    config, _ = written(tmp_path, shop)
+    assert config["data"]["interactions"]["path"] == "shop/events"
+    assert config["data"]["users"]["path"] == "shop/users"
 
 
 def test_a_table_for_the_test_is_found_by_its_name(tmp_path: Path) -> None:
