@@ -98,20 +98,14 @@ def take_apart(
         )
     with TemporaryDirectory() as scratch, connect(Path(scratch)) as database:
         files = _write(chunks, Path(scratch), id_column=id_column, names=names)
-        query = "SELECT id FROM {rows} WHERE id IS NOT NULL GROUP BY id ORDER BY min(position)"
-        ids = _ask(database, query.format(rows=ROWS), files)["id"]
-        frame = {id_column: ids}
-        notes = [f"taken from the rows of the interactions: of several values the {WORDS[take]}"]
-        for place, name in enumerate(names):
-            asked = QUERIES[take].format(column=f"column_{place}", rows=ROWS)
-            found = _ask(database, asked, files)
-            rows = pd.Index(ids).get_indexer(pd.Index(found["id"]))
-            values = np.full(len(ids), None, dtype=object)
-            values[rows] = found["value"].astype(object).to_numpy()
-            frame[name] = pd.Series(values).infer_objects()
-            n_several = int((found["n_values"] > 1).sum())
-            if n_several:
-                notes.append(f"{name}: {n_several:,} of {len(found):,} {side}s have several values")
+        ids, taken = _take(database, files, names=names, query=QUERIES[take])
+    notes = [f"taken from the rows of the interactions: of several values the {WORDS[take]}"]
+    notes += [
+        f"{name}: {n_several:,} of {n_given:,} {side}s have several values"
+        for name, (_, n_given, n_several) in taken.items()
+        if n_several
+    ]
+    frame = {id_column: ids} | {name: values for name, (values, _, _) in taken.items()}
     return TakenSource(
         name=f"{side}s",
         where=f"{side}s (of {source.where})",
@@ -122,6 +116,25 @@ def take_apart(
         frame=pd.DataFrame(frame),
         file=f"{side}s of the interactions",
     )
+
+
+def _take(
+    database: duckdb.DuckDBPyConnection, files: Sequence[str], *, names: Sequence[str], query: str
+) -> tuple[pd.Series, dict[str, tuple[pd.Series, int, int]]]:
+    """Take ids in order of first occurrence, and by column their values.
+
+    With these, how many ids have a value, and how many several different ones.
+    """
+    first = "SELECT id FROM {rows} WHERE id IS NOT NULL GROUP BY id ORDER BY min(position)"
+    ids = _ask(database, first.format(rows=ROWS), files)["id"]
+    taken = {}
+    for place, name in enumerate(names):
+        found = _ask(database, query.format(column=f"column_{place}", rows=ROWS), files)
+        values = np.full(len(ids), None, dtype=object)
+        values[pd.Index(ids).get_indexer(pd.Index(found["id"]))] = found["value"].to_numpy(object)
+        n_several = int((found["n_values"] > 1).sum())
+        taken[name] = (pd.Series(values).infer_objects(), len(found), n_several)
+    return ids, taken
 
 
 def _ask(database: duckdb.DuckDBPyConnection, query: str, files: Sequence[str]) -> pd.DataFrame:

@@ -6,24 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.guess.count_owners import Agreement, agreement, one_each
 from pipelines.guess.draft import Draft, EntityDraft, FeatureDraft, Role
-from pipelines.guess.guess_kinds import Guess, guess_kind
-from pipelines.guess.guess_roles import (
-    HINTS,
-    guess_event,
-    guess_ids,
-    guess_rating,
-    guess_time,
-)
-from pipelines.guess.name_hints import (
-    ITEM_FEATURES,
-    USER_FEATURES,
-    file_fits,
-    fits,
-    names_id,
-    words,
-)
+from pipelines.guess.draft_columns import draft_columns
+from pipelines.guess.guess_kinds import guess_kind
+from pipelines.guess.guess_roles import HINTS, guess_ids, guess_time
+from pipelines.guess.name_hints import file_fits, names_id, words
 from pipelines.guess.profile_columns import Column
 from pipelines.guess.read_tables import Table
 from towers.errors import DataError
@@ -33,7 +20,6 @@ UNIQUE = 0.999
 """A key's values are different in this share of the rows; the rest are faults."""
 MATCHES = 0.3
 """A table is a side's if, of all ids there and here, this share is in both."""
-MOST_WORDS_SHOWN = 20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,7 +72,7 @@ def guess_tables(tables: Sequence[Table], *, left_out: Sequence[tuple[Path, str]
     for table in others:
         if id(table) not in used:
             left.append((table.path, "its ids are neither those of the users nor of the items"))
-    return _draft(interactions, ids, entities, test=test, left=left)
+    return draft_columns(interactions, ids, entities, test=test, left=left)
 
 
 def _choose_test(tables: Sequence[Table], interactions: Table) -> Table | None:
@@ -191,131 +177,3 @@ def _entities(
             features=tuple(features),
         )
     return found
-
-
-def _draft(
-    interactions: Table,
-    ids: dict[Side, Role],
-    entities: dict[Side, EntityDraft],
-    *,
-    test: Table | None,
-    left: Sequence[tuple[Path, str]],
-) -> Draft:
-    """Find times, ratings and behaviours, and take the other columns apart."""
-    taken = {role.column for role in ids.values()}
-    rest = [column for column in interactions.columns if column.name not in taken]
-    owned = {column.name: _owners(column, interactions, ids) for column in rest}
-    free = [c for c in rest if not any(found.belongs for found in owned[c.name].values())]
-    time = guess_time(free) or guess_time([c for c in rest if _is_owned_time(c)])
-    free = [column for column in free if time is None or column.name != time.column]
-    event = guess_event(free)
-    rating = guess_rating(free) if event is None else None
-    roles = {role.column for role in (time, rating, event) if role is not None}
-    rest = [column for column in rest if column.name not in roles]
-    others = []
-    sides: dict[Side, list[FeatureDraft]] = {side: [] for side in SIDES}
-    keep: dict[Side, list[str]] = {side: [] for side in SIDES}
-    for column in rest:
-        side, guess = _assign(column, owned[column.name], interactions, ids)
-        if side is None or side in entities:
-            others.append(FeatureDraft(column=column.name, guess=_left(column, guess, side)))
-            continue
-        sides[side].append(FeatureDraft(column=column.name, guess=guess))
-        if guess.kind is None and _is_shown(column):
-            keep[side].append(column.name)
-    apart: dict[Side, EntityDraft] = {
-        side: EntityDraft(
-            side=side,
-            id=ids[side].column,
-            table=None,
-            why=ids[side].why,
-            sure=ids[side].sure,
-            features=tuple(features),
-            keep=tuple(keep[side]),
-        )
-        for side, features in sides.items()
-        if any(one.guess.kind is not None for one in features) or keep[side]
-    }
-    return Draft(
-        interactions=interactions,
-        user=ids["user"],
-        item=ids["item"],
-        time=time,
-        rating=rating,
-        event=event,
-        entities={side: (entities | apart)[side] for side in SIDES if side in entities | apart},
-        test=test,
-        others=tuple(others),
-        left_out=tuple(left),
-    )
-
-
-def _is_owned_time(column: Column) -> bool:
-    """Whether a column that belongs to a side may be the times after all: by its name."""
-    return any(word in {"timestamp", "time"} for word in words(column.name))
-
-
-def _owners(column: Column, table: Table, ids: dict[Side, Role]) -> dict[Side, Agreement]:
-    """How far a column agrees within the rows of each user, and of each item."""
-    return {side: agreement(table.column(role.column), column) for side, role in ids.items()}
-
-
-def _assign(
-    column: Column, owned: dict[Side, Agreement], table: Table, ids: dict[Side, Role]
-) -> tuple[Side | None, Guess]:
-    """Say whose column it is, and what it is there."""
-    side = max(SIDES, key=lambda one: owned[one].beyond_chance)
-    found = owned[side]
-    if not found.belongs:
-        hinted = _by_name(column, owned)
-        if hinted is None:
-            return None, _of_neither(column, owned)
-        guess = guess_kind(one_each(table.column(ids[hinted].column), column))
-        why = f"{guess.why}; by its name, since no {hinted} has rows enough to count"
-        return hinted, Guess(kind=guess.kind, why=why, sure=0.4, settings=guess.settings)
-    guess = guess_kind(one_each(table.column(ids[side].column), column))
-    why = f"{guess.why}; the same in {found.share:.0%} of {_a(side)}'s rows"
-    sure = round(guess.sure * min(0.5 + found.beyond_chance / 2, 1.0), 2)
-    return side, Guess(
-        kind=guess.kind, why=why, sure=sure, settings=guess.settings, hint=guess.hint
-    )
-
-
-def _by_name(column: Column, owned: dict[Side, Agreement]) -> Side | None:
-    """Whose column it is by its name, where nothing can be counted."""
-    if any(found.n_rows >= MOST_WORDS_SHOWN for found in owned.values()):
-        return None
-    if fits(column.name, USER_FEATURES):
-        return "user"
-    return "item" if fits(column.name, ITEM_FEATURES) else None
-
-
-def _a(side: Side) -> str:
-    return "an item" if side == "item" else "a user"
-
-
-def _of_neither(column: Column, owned: dict[Side, Agreement]) -> Guess:
-    """A column that differs from row to row."""
-    shares = ", ".join(f"{one.share:.0%} of {_a(side)}'s" for side, one in owned.items())
-    kind = guess_kind(column)
-    why = f"differs from row to row: the same in {shares} rows"
-    if kind.kind is None and kind.sure == 1.0:
-        return kind
-    if kind.kind is None:
-        why = f"{kind.why}; {why}"
-    if kind.kind not in {"categorical", "numeric"}:
-        return Guess(kind=None, why=why, sure=0.8)
-    return Guess(kind=None, why=why, sure=0.8, settings={"kind": kind.kind, **kind.settings})
-
-
-def _left(column: Column, guess: Guess, side: Side | None) -> Guess:
-    """A column of the interactions that is no feature."""
-    if side is None:
-        return guess
-    why = f"of the {side}, who have a table of their own; {guess.why}"
-    return Guess(kind=None, why=why, sure=guess.sure, hint="move the column to that table")
-
-
-def _is_shown(column: Column) -> bool:
-    """Whether a column tells a reader what an item is, such as its title."""
-    return not column.has_lists and column.mean_words <= MOST_WORDS_SHOWN and column.n_distinct > 1
