@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.check.look_at_features import warn_of_features
 from pipelines.config import RunConfig
 from pipelines.data.blocks import PARTS
+from pipelines.data.faults.report import read_rejected
 from pipelines.data.prepare import Prepared
 from towers.features.schema import Side
 
@@ -20,6 +21,8 @@ MANY_SINGLE = 0.5
 MUCH_OF_ONE = 0.05
 """Warn where one user has so large a share of all interactions; of an item, four times that."""
 MOSTLY_COLD = 0.5
+REJECTED = 0.02
+"""Warn where more of a table's rows are at fault for one reason."""
 FEW_USERS = 100
 SHORT_TEST = 0.002
 """Warn where the test is so small a part of the time that all interactions take."""
@@ -28,10 +31,21 @@ SHORT_TEST = 0.002
 def warn(config: RunConfig, prepared: Prepared, described: dict[str, Any]) -> list[str]:
     """List the warnings, each a sentence with a remedy."""
     return [
+        *_of_rejected(prepared),
         *_of_counts(prepared, described),
         *_of_split(config, described),
         *warn_of_features(config, prepared),
     ]
+
+
+def _of_rejected(prepared: Prepared) -> Iterator[str]:
+    """Many rows at fault for one reason."""
+    for one in read_rejected(prepared.lines):
+        if one.count > REJECTED * one.rows:
+            yield (
+                f"{one.count / one.rows:.0%} of the rows of the {one.table} are set aside: "
+                f"{one.reason}; so many are no exceptions: mend their cause first"
+            )
 
 
 def _of_counts(prepared: Prepared, described: dict[str, Any]) -> Iterator[str]:

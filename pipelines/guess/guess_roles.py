@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from pipelines.data.columns.parsed import parse_numbers
 from pipelines.guess.draft import Role
 from pipelines.guess.name_hints import (
     EVENT,
     ITEM,
+    LABEL,
     LOOKS,
     NEGATIVES,
     RATING,
@@ -143,7 +145,8 @@ def guess_rating(columns: Sequence[Column]) -> Role | None:
         grades = _grades(column)
         if grades is None:
             continue
-        is_named = fits(column.name, RATING)
+        is_label = fits(column.name, LABEL) and grades.tolist() == [0.0, 1.0]
+        is_named = fits(column.name, RATING) or is_label
         is_graded = 3 <= len(grades) <= MOST_GRADES and grades.max() <= 10  # noqa: PLR2004
         if is_named or (not column.name.strip("column_0123456789") and is_graded):
             found.append((is_named, -column.place, column, grades))
@@ -152,7 +155,7 @@ def guess_rating(columns: Sequence[Column]) -> Role | None:
     is_named, _, column, grades = max(found, key=lambda one: one[:2])
     low, high = float(grades.min()), float(grades.max())
     positive = float(grades[grades >= low + UPPER * (high - low)].min())
-    numbers = column.numbers if column.numbers is not None else np.zeros(0)
+    numbers = parse_numbers(column.values).values.dropna().to_numpy()
     share = float((numbers >= positive).mean())
     comments = [
         f"{share:.0%} of the ratings are positive; lower ones count as seen (docs/events.md)"
@@ -174,6 +177,8 @@ def guess_rating(columns: Sequence[Column]) -> Role | None:
 
 def _grades(column: Column) -> np.ndarray | None:
     """The different values of a column of ratings; None if it is none."""
+    if {text.lower() for text in column.texts} == {"true", "false"}:
+        return np.array([0.0, 1.0])
     if column.numbers is None or not len(column.numbers):
         return None
     grades = np.unique(column.numbers)

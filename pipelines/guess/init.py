@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 from pipelines.config import RunConfig, parse_config
 from pipelines.data.engines import choose_engine
+from pipelines.data.faults.report import read_rejected
 from pipelines.data.prepare import prepare
 from pipelines.guess.draft import Draft
 from pipelines.guess.guess_tables import guess_tables
@@ -87,11 +88,6 @@ def _rejected(text: str, out: Path) -> tuple[str, ...]:
     with TemporaryDirectory() as folder:
         plan = choose_engine(config, asked=None, master=None)
         lines = prepare(lenient, Path(folder) / "prepared", plan=plan).lines
-    found: list[str] = []
-    table = ""
-    for line in lines:
-        if not line.startswith(" "):
-            table = line.partition(":")[0]
-        elif " rejected: " in line:
-            found.append(f"{table}: {line.strip()}")
-    return tuple(found)
+    return tuple(
+        f"{one.table}: {one.count:,} rejected: {one.reason}" for one in read_rejected(lines)
+    )

@@ -27,6 +27,11 @@ ITEM = _set(
 )
 TIME = _set("time timestamp date datetime ts day at when created unixreviewtime unix reviewtime")
 RATING = _set("rating ratings score stars star overall grade")
+LABEL = _set(
+    "click clicked clicks label liked like likes purchased purchase bought converted conversion "
+    "watched target response reward feedback read chosen selected applied"
+)
+"""What a column of noughts and ones is called that says whether an item was chosen."""
 EVENT = _set("event action behavior behaviour activity interaction type eventtype")
 USER_FEATURES = _set(
     "age gender sex occupation height weight body bust income country city zip location"

@@ -64,7 +64,7 @@ def read_format(path: Path) -> CsvFormat:
         raise DataError(f"{path}: cannot be read: {error}; check that it is whole") from None
     if b"\x00" in head and encoding != "utf-16":
         raise DataError(f"{path}: no text, and no Parquet by its name; leave it out, or rename it")
-    text = head.decode(encoding, "ignore")
+    text = head.decode(encoding, "ignore").removeprefix("\ufeff")
     lines = [line for line in text.splitlines() if line.strip()][: LINES + 1]
     if len(head) == HEAD_BYTES:
         lines = lines[:-1] or lines  # the last is cut off
@@ -203,6 +203,8 @@ def _has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row names the columns: texts like names, unlike those below."""
     first, rest = rows[0], rows[1:]
     names = [name.strip() for name in first]
+    if not names[0]:  # what pandas writes above its index
+        first, rest, names = first[1:], [row[1:] for row in rest], names[1:]
     if len({*names}) < len(names) or not all(NAME.fullmatch(name) for name in names):
         return False
     if not rest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,30 @@ class TableReport:
         lines += [f"  {note}" for note in self.notes]
         lines += [f"  {count:,} {fact}" for count, fact in facts if count]
         return lines + ([f"  rejected rows are in {self.quarantine}"] if self.quarantine else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """Rows of a table that are at fault for one reason."""
+
+    table: str
+    rows: int
+    """Of the table, those at fault included."""
+    count: int
+    reason: str
+
+
+def read_rejected(lines: Sequence[str]) -> list[Rejected]:
+    """Read from reports, as `TableReport.lines` writes them, which rows are at fault."""
+    found = []
+    table, rows = "", 0
+    for line in lines:
+        if begin := re.fullmatch(r"(\S+): ([0-9,]+) rows read, [0-9,]+ kept", line):
+            table, rows = begin[1], int(begin[2].replace(",", ""))
+        elif fault := re.fullmatch(r"  ([0-9,]+) rejected: (.*)", line):
+            count = int(fault[1].replace(",", ""))
+            found.append(Rejected(table=table, rows=rows, count=count, reason=fault[2]))
+    return found
 
 
 def describe_behaviours(behaviours: Behaviours, checked: CheckedRows) -> list[str]:

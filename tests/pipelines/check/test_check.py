@@ -219,6 +219,15 @@ def test_the_command_prints_json_and_its_exit_code_tells_errors_from_warnings(
     assert not list(tmp_path.glob("*models*"))
 
 
+def test_many_rows_that_are_set_aside_are_a_warning(tmp_path: Path) -> None:
+    given = tables()
+    given["items"] = given["items"].iloc[5:]
+    path = written(tmp_path, given)
+    path.write_text('[data]\non_bad_rows = "quarantine"\n' + path.read_text())
+    (warning,) = [line for line in check(path).warnings if "set aside" in line]
+    assert re.match(r"1\d% of the rows of the interactions.*item_id not in the items", warning)
+
+
 def test_rows_at_fault_are_an_error(tmp_path: Path) -> None:
     given = tables()
     given["interactions"]["user_id"] = None

@@ -104,6 +104,25 @@ def test_behaviours_and_epochs_in_milliseconds(tmp_path: Path) -> None:
     assert behaviours["view"] == {"seen": False}
 
 
+@pytest.mark.parametrize("values", [("0", "1"), ("False", "True")])
+def test_a_column_of_noughts_and_ones_says_what_was_chosen(
+    tmp_path: Path, values: tuple[str, str]
+) -> None:
+    """As pandas writes it: with an index without a name, here behind a byte order mark."""
+    path = tmp_path / "log.csv"
+    rows = [f"{k},{k % 31},{k % 23},{values[k % 4 == 0]},{k % 7}" for k in range(500)]
+    text = "\n".join([",user_id,item_id,is_click,position", *rows])
+    path.write_text(text, encoding="utf-8-sig")
+    config, found = written(tmp_path, path)
+    table = config["data"]["interactions"]
+    assert (table["user"], table["rating"], table["positive_rating"]) == (
+        *("user_id", "is_click"),
+        1.0,
+    )
+    assert "columns" not in table
+    assert check(found.path).counts["train"] < 125
+
+
 def test_whether_the_day_or_the_month_comes_first_is_asked(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     rows = [f"u{k % 30},i{k % 23},0{1 + k % 9}/0{1 + k % 7}/2020" for k in range(400)]
