@@ -46,7 +46,7 @@ class Inputs:
 
     @classmethod
     def open(
-        cls, config: RunConfig, *, frames: Frames | None, chunk_rows: int | None, stage: Path | None
+        cls, config: RunConfig, *, frames: Frames | None, chunk_rows: int | None, work: Path
     ) -> Inputs:
         """Open every table; interactions in Parquet stay on disk.
 
@@ -54,7 +54,8 @@ class Inputs:
             config: names the files, and what their columns mean.
             frames: the tables themselves, in place of the files.
             chunk_rows: how many interactions are read at a time; None reads all at once.
-            stage: the folder where large interactions in CSV are staged; None reads them whole.
+            work: the folder where large interactions in CSV or JSON lines are staged, if they are
+                not read all at once, and where tables that they hold are taken apart.
 
         Raises:
             ConfigError: a table, a path or a column is missing, or an encoding is unknown.
@@ -62,6 +63,7 @@ class Inputs:
         """
         described = _described(config, frames)
         apart = _apart(described, frames)
+        stage = None if chunk_rows is None else work
         sources = {
             name: _open(table, name=name, frames=frames, stage=stage)
             for name, table in described.items()
@@ -85,11 +87,11 @@ class Inputs:
             entities={side: sources[f"{side}s"] for side in SIDES if f"{side}s" in sources},
         )
         if apart:
-            inputs = inputs._take_apart(apart)
+            inputs = inputs._take_apart(apart, work=work)
         inputs._require_columns()
         return inputs
 
-    def _take_apart(self, tables: Mapping[Side, EntityTable]) -> Inputs:
+    def _take_apart(self, tables: Mapping[Side, EntityTable], *, work: Path) -> Inputs:
         """Add the tables of users and items that the rows of the interactions hold."""
         chunks = self.interactions[INTERACTIONS]
         taken = {
@@ -98,6 +100,7 @@ class Inputs:
                 table,
                 side=side,
                 columns=[*read_columns(self.schema, side), *table.keep],
+                work=work,
             )
             for side, table in tables.items()
         }

@@ -169,7 +169,7 @@ def prepare(
                     config,
                     frames=frames,
                     chunk_rows=plan.chunk_rows,
-                    stage=None if plan.chunk_rows is None else work,
+                    work=work,
                 )
                 job = Job.of(config, inputs, plan, work=work, run_step=run_step, reporter=reporter)
                 checked = _check(inputs, job, trained_on, quarantine_dir)

@@ -63,7 +63,7 @@ class TakenSource(Source):
 
 
 def take_apart(
-    chunks: Chunks, table: EntityTable, *, side: Side, columns: Sequence[str]
+    chunks: Chunks, table: EntityTable, *, side: Side, columns: Sequence[str], work: Path
 ) -> TakenSource:
     """Take the values of users or items from the rows of the interactions.
 
@@ -76,6 +76,7 @@ def take_apart(
         table: which values are taken; `id` is the column of ids there.
         side: whose values they are.
         columns: those to take.
+        work: the folder that the rows are written to, until they are counted.
 
     Raises:
         ConfigError: a column is missing, or `latest` is asked for where there are no times.
@@ -96,8 +97,8 @@ def take_apart(
             f"data.{side}s.take: expected times for `latest`, received interactions without; name "
             'their column in data.interactions.timestamp, or set take = "frequent"'
         )
-    with TemporaryDirectory() as scratch, connect(Path(scratch)) as database:
-        files = _write(chunks, Path(scratch), id_column=id_column, names=names)
+    with TemporaryDirectory(dir=work) as folder, connect(work) as database:
+        files = _write(chunks, Path(folder), id_column=id_column, names=names)
         ids, taken = _take(database, files, names=names, query=QUERIES[take])
     notes = [f"taken from the rows of the interactions: of several values the {WORDS[take]}"]
     notes += [
