@@ -28,8 +28,10 @@ US_PER_INTERACTION = 7.0
 """An epoch, for each training interaction and 128 dimensions."""
 US_PER_VECTOR = 60.0
 """Evaluation, export and indexes, for each user and item."""
-BASE_S = 60.0
-"""Building graphs, checking and publishing six SavedModels."""
+ROUND_S = 30.0
+"""A round, whatever its size: graphs, checks, and six SavedModels that are published."""
+EPOCH_S = 0.7
+"""An epoch has at least a hundred steps, and takes at least this."""
 DIMENSIONS = 128
 FITS = 2
 """A round is fitted twice: to choose the epochs, and then on all."""
@@ -50,8 +52,8 @@ def estimate(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
     epochs = training.epochs * fits * (training.rounds + 1)
     table_mb = n_rows * (dim + 1) * 4 / 2**20
     vectors_mb = n_vectors * (dim + 1) * 4 / 2**20
-    epoch_s = n_train * US_PER_INTERACTION * 1e-6 * dim / DIMENSIONS
-    rest_s = BASE_S + n_vectors * US_PER_VECTOR * 1e-6 * (training.rounds + 1)
+    epoch_s = max(n_train * US_PER_INTERACTION * 1e-6 * dim / DIMENSIONS, EPOCH_S)
+    rest_s = (ROUND_S + n_vectors * US_PER_VECTOR * 1e-6) * (training.rounds + 1)
     return {
         "rows of the feature table": int(n_rows),
         "parameters": int(n_rows * (dim + 1)),
