@@ -1,6 +1,7 @@
 """Read one file of JSON lines in batches, with the line number of each row.
 
-A line is one object, and its keys are columns. A column has the type that all of its values have,
+A line is one object, and its keys are columns; those of an object within it follow its name and a
+point, as in `user.id`. A column has the type that all of its values have,
 over all files of the table; where they have several, it is text. No line is dropped: those that are
 no objects are kept apart with their number, and empty ones are counted.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ PIECE = 1 << 20
 BATCH = 16_384
 """Lines that are turned into columns at a time."""
 REASON = "no JSON object"
+MOST_KEYS = 200
+"""An object with more keys over all rows is a map rather than columns, and stays one value."""
 
 
 @dataclass(eq=False)
@@ -40,6 +43,8 @@ class Kinds:
     listed: set[type] = field(default_factory=set)
     """Of the values in lists."""
     has_lists: bool = False
+    keys: set[str] = field(default_factory=set)
+    """Of objects, the keys."""
 
     def add(self, value: Any) -> None:
         """Take note of a value."""
@@ -53,7 +58,13 @@ class Kinds:
         """Take note of the values of the same column in another file."""
         self.single |= other.single
         self.listed |= other.listed
+        self.keys |= other.keys
         self.has_lists |= other.has_lists
+
+    @property
+    def is_value(self) -> bool:
+        """Whether objects, if there are some, stay whole: where other values stand, too."""
+        return bool(self.single or self.has_lists or len(self.keys) > MOST_KEYS)
 
     @property
     def type(self) -> pa.DataType:
@@ -86,11 +97,12 @@ class JsonFile:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The keys of all objects, in order of first occurrence."""
-        return tuple(self.kinds)
+        """Its columns, in order of first occurrence."""
+        return tuple(schema_of([self]).names)
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.Table]:
         """Read the rows in the columns of `schema`, and `LINE`; null where a key is absent."""
+        whole = frozenset(schema.names)
         rows: list[dict[str, Any]] = []
         lines: list[int] = []
         with self._readable():
@@ -98,7 +110,7 @@ class JsonFile:
                 row = _parse(line)
                 if row is None:
                     continue
-                rows.append(row)
+                rows.append(dict(_flat(row, whole)))
                 lines.append(number)
                 if len(rows) == BATCH:
                     yield _table(rows, lines, schema)
@@ -118,10 +130,19 @@ class JsonFile:
             )
             return
         self.n_rows += 1
-        for name, value in row.items():
+        self._note(row)
+
+    def _note(self, row: Mapping[str, Any], prefix: str = "") -> None:
+        """Take note of the values of an object, and of those of objects within it."""
+        for key, value in row.items():
+            name = prefix + key
             if name not in self.kinds:
                 self.kinds[name] = Kinds()
-            self.kinds[name].add(value)
+            if isinstance(value, dict):
+                self.kinds[name].keys.update(value)
+                self._note(value, f"{name}.")
+            else:
+                self.kinds[name].add(value)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines in UTF-8, with their numbers from 1."""
@@ -159,7 +180,27 @@ def schema_of(files: Sequence[JsonFile]) -> pa.Schema:
     for file in files:
         for name, kinds in file.kinds.items():
             merged.setdefault(name, Kinds()).merge(kinds)
-    return pa.schema([(name, kinds.type) for name, kinds in merged.items()])
+    whole = {name for name, kinds in merged.items() if kinds.keys and kinds.is_value}
+    return pa.schema(
+        [
+            (name, pa.string() if name in whole and not kinds.has_lists else kinds.type)
+            for name, kinds in merged.items()
+            if (kinds.is_value or not kinds.keys)
+            and not any(name.startswith(f"{outer}.") for outer in whole)
+        ]
+    )
+
+
+def _flat(
+    row: Mapping[str, Any], whole: frozenset[str], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Give the values of an object by column; objects that are none of the columns are divided."""
+    for key, value in row.items():
+        name = prefix + key
+        if isinstance(value, dict) and name not in whole:
+            yield from _flat(value, whole, f"{name}.")
+        else:
+            yield name, value
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

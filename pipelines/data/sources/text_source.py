@@ -136,7 +136,11 @@ class _Shard:
 def _schema(shards: Sequence[_Shard]) -> pa.Schema:
     """The columns of all shards."""
     found = schema_of([shard.file for shard in shards if isinstance(shard.file, JsonFile)])
-    names = dict.fromkeys(name for shard in shards for name in shard.columns)
+    names = dict.fromkeys(
+        name
+        for shard in shards
+        for name in (shard.keys if isinstance(shard.file, JsonFile) else shard.columns)
+    )
     others = [pa.field(name, pa.string()) for name in names if name not in found.names]
     return pa.schema([*found, *others])
 

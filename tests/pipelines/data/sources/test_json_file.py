@@ -48,12 +48,12 @@ def opened(path: Path, stage: Path | None = None, **table: Any) -> Source:
 def test_columns_have_the_type_that_holds_all_their_values(tmp_path: Path, name: str) -> None:
     source = opened(write(tmp_path, name=name))
     rows = source.read(0, 3)
-    assert source.columns == ("user", "age", "tags", "rating", "size")
+    assert source.columns == ("user", "age", "tags", "rating", "size.eu")
     assert source.typed
     assert rows.frame["age"].tolist()[:2] == [28.0, 28.5]
     assert [list(tags) for tags in rows.frame["tags"]] == [["a", "b"], ["c"], ["1"]]
     assert rows.frame["rating"].tolist() == ["10", "9", None]
-    assert rows.frame["size"].tolist() == [None, None, '{"eu": 38}']
+    assert rows.frame["size.eu"].tolist() == [None, None, 38]
 
 
 def test_lines_that_are_no_objects_are_kept_apart_with_their_number(tmp_path: Path) -> None:
@@ -114,3 +114,27 @@ def test_lines_in_another_encoding_are_read(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
     path.write_bytes('{"name": "Łódź"}\n'.encode("utf-16"))
     assert opened(path, encoding="utf-16").read(0, 1).frame["name"].tolist() == ["Łódź"]
+
+
+def test_objects_within_objects_are_columns_unless_they_are_maps(tmp_path: Path) -> None:
+    votes = ", ".join(f'"u{k}": 1' for k in range(300))
+    path = write(
+        tmp_path,
+        '{"user": {"id": 1, "home": {"city": "x"}}, "mixed": {"a": 1}, "none": {}}\n'
+        f'{{"user": {{"id": 2}}, "mixed": "text", "votes": {{{votes}}}}}\n'
+        '{"user": null, "list": [{"a": 1}, 2]}\n',
+    )
+    source = opened(path)
+    assert source.columns == ("user.id", "user.home.city", "mixed", "none", "votes", "list")
+    frame = source.read(0, 3).frame
+    assert frame["user.id"].tolist() == [1, 2, None]
+    assert frame["user.home.city"].tolist() == ["x", None, None]
+    assert frame["mixed"].tolist() == ['{"a": 1}', "text", None]
+    assert json.loads(frame["votes"][1])["u7"] == 1
+    assert list(frame["list"][2]) == ['{"a": 1}', "2"]
+
+
+def test_a_map_in_one_file_is_one_in_all(tmp_path: Path) -> None:
+    write(tmp_path, '{"a": {"b": 1}}\n', name="t/x.jsonl")
+    write(tmp_path, '{"a": "c"}\n', name="t/y.jsonl")
+    assert opened(tmp_path / "t").read(0, 2).frame["a"].tolist() == ['{"b": 1}', "c"]
