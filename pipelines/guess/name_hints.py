@@ -15,10 +15,12 @@ def _set(words: str) -> frozenset[str]:
 
 
 USER = _set(
-    "user customer client member visitor household reviewer account session profile "
+    "user customer client member visitor household reviewer account session device profile "
     "buyer person reader listener viewer shopper subscriber player student patient "
     "uid userid"
 )
+WEAK = _set("session device cookie visitor household account profile ad offer place list content")
+"""What may stand for users or items where nothing that is more surely one is there."""
 ITEM = _set(
     "item product article movie film book song track artist album business sku asin "
     "isbn game app venue listing recipe hotel restaurant course job video content "
@@ -84,6 +86,8 @@ def names_id(name: str, hints: frozenset[str]) -> float:
     if not found:
         return 0.0
     rest = {*words(name)} - found
+    if found <= WEAK:
+        return 0.8
     if "".join(words(name)) in found or rest <= ID_WORDS:
         return 1.0
     return 0.6 if rest & ID_WORDS else 0.3

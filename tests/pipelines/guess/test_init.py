@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,23 @@ def test_a_folder_of_tables_is_read_table_by_table(tmp_path: Path) -> None:
     config, _ = written(tmp_path, shop)
     assert config["data"]["interactions"]["path"] == "shop/events"
     assert config["data"]["users"]["path"] == "shop/users"
+
+
+def test_users_are_no_sessions_and_nested_keys_are_columns(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    rows = [
+        {
+            "session": {"id": k // 3, "device": "ab"[k % 2]},
+            "user": {"id": f"u{k % 31}", "home": "xyz"[k % 31 % 3]},
+            "product": {"id": (k * k) % 47},
+        }
+        for k in range(600)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    config, _ = written(tmp_path, path)
+    table = config["data"]["interactions"]
+    assert (table["user"], table["item"]) == ("user.id", "product.id")
+    assert features(config, "user")["user.home"]["name"] == "user_home"
 
 
 def test_a_table_for_the_test_is_found_by_its_name(tmp_path: Path) -> None:
