@@ -28,6 +28,7 @@ SECTIONS: dict[str, type[Any]] = {
     "[evaluation]": config.EvaluationConfig,
     "[index]": config.IndexConfig,
     "[export]": config.ExportConfig,
+    "[tracking]": config.TrackingConfig,
     "[[user.features]], [[item.features]]: kind = 'categorical'": schema.Categorical,
     "[[user.features]], [[item.features]]: kind = 'cross'": schema.Cross,
     "[[user.features]], [[item.features]]: kind = 'multi_valued'": schema.MultiValued,

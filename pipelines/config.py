@@ -329,6 +329,22 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrackingConfig:
+    """Who is told of a run's settings, figures and report, beside TensorBoard."""
+
+    to: tuple[Literal["mlflow", "wandb"], ...] = ()
+    """`mlflow` and `wandb` (Weights & Biases), each an extra to install."""
+    project: str | None = None
+    """MLflow's experiment, or the project of Weights & Biases. Default: the run's name."""
+    mlflow_uri: str | None = None
+    """MLflow's tracking URI, such as http://HOST:5000 or sqlite:///runs.db. Default: as MLflow's
+    environment says."""
+    wandb_mode: Literal["online", "offline"] | None = None
+    """`offline`: keep the run in the folder wandb, to be sent later. Default: as the environment of
+    Weights & Biases says."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class RunConfig:
     """One run: the tables, the schema, and every setting with its default."""
 
@@ -357,6 +373,8 @@ class RunConfig:
     """How candidates are searched."""
     export: ExportConfig = dataclasses.field(default_factory=ExportConfig)
     """What the SavedModels return."""
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
+    """Who is told of the run."""
 
     def __post_init__(self) -> None:
         check_histories(self.schema, self.data.kinds)

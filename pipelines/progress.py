@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TextIO
 
 from pythonjsonlogger.json import JsonFormatter
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from pipelines.results import Timing
+from pipelines.tracking import Tracker, Tracking
 
 Advance = Callable[[int], None]
 """Called with the number of steps done since the last call."""
@@ -34,18 +36,29 @@ FIELDS = "%(asctime)s %(levelname)s %(message)s"
 class Reporter:
     """Tells of each stage with its time, and of how much of a long one is done.
 
-    On a terminal a line moves while a stage runs; elsewhere there is a line every half minute.
+    On a terminal, and in a notebook that has ipywidgets, a line moves while a stage runs; elsewhere
+    there is a line every half minute.
     """
 
     def __init__(
-        self, console: Console | None = None, *, log: logging.Logger | None = None
+        self,
+        console: Console | None = None,
+        *,
+        log: logging.Logger | None = None,
+        trackers: Mapping[str, Tracker] | None = None,
     ) -> None:
-        """Print to `console`, and tell `log` the same; without either, stay silent."""
+        """Print to `console`, and tell `log` the same; without either, stay silent.
+
+        Trackers, by name, are told of figures.
+        """
         self.console = console or Console(quiet=True)
         self.timings: list[Timing] = []
         self._log = log
         self._progress: Progress | None = None
         """What moves on a terminal, while there is a stage."""
+        self.trackers = trackers or {}
+        self.tracking = Tracking(say=self.say)
+        """What tells them, and those of the settings, while a run is at work."""
 
     def say(self, text: str) -> None:
         """Print a line as it is."""
@@ -88,7 +101,8 @@ class Reporter:
 
         All lines share one display, so that a stage and its bars stand below each other.
         """
-        if not self.console.is_terminal or self.console.quiet:
+        is_drawn = self.console.is_jupyter and find_spec("ipywidgets") is not None
+        if not (self.console.is_terminal or is_drawn) or self.console.quiet:
             yield None
             return
         progress = self._progress or Progress(*_COLUMNS, console=self.console, transient=True)

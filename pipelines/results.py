@@ -20,6 +20,33 @@ class AnnSetting(TypedDict):
     chosen: bool
 
 
+class Reason(TypedDict):
+    """A part of a score, in words."""
+
+    text: str
+    value: float
+
+
+class Recommended(TypedDict):
+    """An item that a user would be shown, and the largest parts of its score."""
+
+    id: int | str
+    title: str
+    """Of the items' table, where a column looks like a title; else empty."""
+    score: float
+    reasons: list[Reason]
+
+
+class SampleAnswer(TypedDict):
+    """What a user who was drawn would be shown."""
+
+    user: int | str
+    past: list[str]
+    """The latest items of the user's training interactions, the newest last."""
+    n_past: int
+    items: list[Recommended]
+
+
 class Round(TypedDict):
     """One fit: round 0, or a refit with negatives mined by the round before."""
 
@@ -39,6 +66,12 @@ class Round(TypedDict):
     """What is said of the index of each direction."""
     lengths: dict[str, dict[str, float]]
     """How long the vectors of users and of items are, without coordinate 0 where it is constant."""
+    samples: NotRequired[list[SampleAnswer]]
+    """What some users would be shown, with the reasons."""
+    changes: NotRequired[dict[str, Any]]
+    """`ComparedVersions.to_dict()` of the version that was current before, and this one."""
+    index_costs: NotRequired[dict[str, dict[str, Any]]]
+    """By direction, the kind of its index, what it found, and its MiB."""
     by_moment: NotRequired[dict[str, float]]
     """Where there is a context: the deciding metric over each user's test items at one moment,
     `with context` and `without context`."""
@@ -69,6 +102,15 @@ class Promotion(TypedDict, total=False):
     """How much worse counts as not worse."""
 
 
+class TimeLine(TypedDict):
+    """How many interactions each part of the split has by time."""
+
+    edges: list[float]
+    """The ends of stretches of equal length, [n + 1], in the unit of the table."""
+    parts: dict[str, list[int]]
+    """By part, the interactions of each stretch, [n]."""
+
+
 class Data(TypedDict):
     """What was read and how it was split."""
 
@@ -76,6 +118,8 @@ class Data(TypedDict):
     """Sentences, such as how the split was made and how many rows were set aside."""
     counts: dict[str, int]
     """Such as users, items and interactions by part of the split."""
+    time_line: NotRequired[TimeLine]
+    """Where interactions have times."""
 
 
 class Timing(TypedDict):

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -17,7 +17,9 @@ from pipelines.data.prepare import Prepared, prepare
 from pipelines.job_folder import N_SHOWN, Job, JobFolder, find_unfinished, fingerprint
 from pipelines.progress import Reporter
 from pipelines.publishing.publish_rounds import Rounds
+from pipelines.reporting.shown_results import ShownResults
 from pipelines.results import Results, Rule
+from pipelines.tracking import open_tracking
 from pipelines.training.parent import continued, read_parent
 from serving.retrieval.fresh.journal import FOLDER
 from serving.retrieval.fresh.note_changes import note_changes
@@ -98,7 +100,14 @@ def run(
     if from_version is not None:
         parent = read_parent(Store(out), from_version, config=config)
         config = continued(config, parent)
-    with folder.claim() as resumed:
+    tracked = open_tracking(
+        config.tracking,
+        name=config.name,
+        work=folder.path,
+        say=reporter.say,
+        others=reporter.trackers,
+    )
+    with folder.claim() as resumed, tracked as reporter.tracking:
         if resumed:
             reporter.say(f"Going on with the interrupted run in {out}")
         _say_unfinished(out, job, reporter)
@@ -133,7 +142,7 @@ def run(
         )
         results = rounds.run()
         folder.remove()
-    return results
+    return cast("Results", ShownResults(results))
 
 
 def _note(
@@ -197,12 +206,12 @@ def identify(
     config: RunConfig,
     *,
     frames: Mapping[str, pd.DataFrame] | None = None,
-    without: Sequence[str] = ("index", "export"),
+    without: Sequence[str] = ("index", "export", "tracking"),
 ) -> Job:
     """Say what the fits of a run depend on: its settings, and its input.
 
     The settings of index and export do not count: they may change after the recall gate has
-    refused to publish, and the fits go on to serve.
+    refused to publish, and the fits go on to serve. Nor does it matter who is told.
     """
     settings = dataclasses.asdict(config)
     job: Job = {name: value for name, value in settings.items() if name not in without}

@@ -17,6 +17,8 @@ from rich.text import Text
 
 from pipelines.results import Results, baselines
 from pipelines.tuning.trials import TRIALS, Searched, shown
+from pipelines.versions.compare_versions import ComparedVersions
+from pipelines.versions.measure_version import Measured
 from serving.retrieval.explanation.explain import Explanation
 from serving.retrieval.explanation.feature_names import FeatureName
 from serving.retrieval.explanation.importance import FieldImportance
@@ -48,23 +50,87 @@ def show_results(console: Console, results: Results) -> None:
     if not results["baseline"]["segments"]["all"]["n_users"]:
         console.print("No test interactions were held out, so there are no test figures.")
         return
-    k = results["metric"].partition("@")[2]
-    table = _table()
-    table.add_column("segment (users)", no_wrap=True)
-    for name in FIGURES:
-        table.add_column(name, justify="right")
     found = baselines(results)
     found |= {f"round {r['round']} (v{r['version']})": r["evaluation"] for r in results["rounds"]}
-    for segment, baseline in results["baseline"]["segments"].items():
-        if not baseline["n_users"]:
+    k = results["metric"].partition("@")[2]
+    _print(console, f"Test figures at {k}", _evaluations_table(found, k=k))
+
+
+def show_measured(console: Console, found: Measured) -> None:
+    """Print the figures of a version on a table or, of two, the differences too."""
+    k = found.metric.partition("@")[2]
+    evaluations = {name: each.to_dict() for name, each in found.evaluations.items()}
+    counts = ", ".join(f"{name} {count:,}" for name, count in found.counts.items())
+    console.print(counts, markup=False, highlight=False, soft_wrap=True)
+    _print(console, f"Figures at {k}", _evaluations_table(evaluations, k=k))
+    if found.against is None:
+        return
+    table = _table()
+    for name in ("segment (users)", "metric", "difference", "95% interval", ""):
+        table.add_column(name, justify="left" if name in {"segment (users)", ""} else "right")
+    for each in found.differences:
+        name, _, cutoff = each.metric.partition("@")
+        if cutoff != k or name not in {"recall", "ndcg"}:
             continue
-        title = f"[bold]{segment.replace('_', ' ')}[/bold] [dim]({baseline['n_users']:,})"
-        table.add_row(title)
+        table.add_row(
+            f"{each.segment.replace('_', ' ')} ({each.n_users:,})",
+            each.metric,
+            f"{each.value:+.4f}",
+            f"{each.low:+.4f} to {each.high:+.4f}",
+            "" if each.low <= 0 <= each.high else ("better" if each.value > 0 else "worse"),
+        )
+    _print(console, f"Version {found.version} minus version {found.against}", table)
+
+
+def show_compared(console: Console, found: ComparedVersions) -> None:
+    """Print what differs between two versions, side by side."""
+    names = [f"version {version}" for version in found.versions]
+    if found.versions[0] == found.versions[1] or not found.settings:
+        console.print("No setting differs.")
+    groups = {
+        "Settings that differ": found.settings,
+        "Data": found.counts,
+        "Figures, each on what was held out from it": found.figures,
+        "Lengths of vectors": found.lengths,
+        "Indexes": found.index,
+    }
+    for title, pairs in groups.items():
+        if not pairs:
+            continue
+        table = _table()
+        table.add_column("", overflow="fold")
+        for name in names:
+            table.add_column(name, justify="right", overflow="fold")
+        for name, pair in pairs.items():
+            table.add_row(_plain(name), *(_plain(_value(value)) for value in pair))
+        _print(console, title, table)
+    if (overlap := found.overlap) is None:
+        console.print("No user is in both versions, so their lists are not compared.")
+        return
+    console.print(
+        f"Of {overlap.n_users:,} users' best {overlap.k} items, {overlap.shared:.1%} are in both "
+        f"lists; {overlap.first:.1%} of the users have the same first item, and "
+        f"{overlap.equal:.1%} the same items.",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _evaluations_table(found: Mapping[str, Mapping[str, Any]], *, k: str) -> Table:
+    """The figures at k of evaluations by name, as `Evaluation.to_dict` has them, by segment."""
+    table = _table()
+    table.add_column("segment (users)")
+    for name in FIGURES:
+        table.add_column(name, justify="right", no_wrap=True)
+    for segment, first in next(iter(found.values()))["segments"].items():
+        if not first["n_users"]:
+            continue
+        table.add_row(f"[bold]{segment.replace('_', ' ')}[/bold] [dim]({first['n_users']:,})")
         for name, evaluation in found.items():
             figures = evaluation["segments"][segment]["figures"]
             cells = [_figure(figures.get(f"{metric}@{k}")) for metric in FIGURES.values()]
             table.add_row(f"  {name}", *cells)
-    _print(console, f"Test figures at {k}", table)
+    return table
 
 
 def summary(results: Results) -> dict[str, Any]:
@@ -178,9 +244,7 @@ def _feature(name: FeatureName | None, titles: Mapping[FeatureName, str]) -> Tex
     """Write a feature with its token, and its title if it has one."""
     if name is None:
         return Text("")
-    title = f" {titles[name]}" if name in titles else ""
-    unknown = "" if name.known else " (unknown)"
-    return Text(_plain(f"{name.field}: {name.token}{title}{unknown}"))
+    return Text(_plain(f"{name} {titles[name]}" if name in titles else str(name)))
 
 
 def _ranked(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
@@ -299,6 +363,21 @@ def _figure(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if value < 1 else f"{value:,.1f}"
+
+
+def _value(value: Any) -> str:
+    """A setting or a figure as text; nothing where there is none."""
+    match value:
+        case None:
+            return "-"
+        case str():
+            return value
+        case float():
+            return f"{value:.4g}"
+        case int() if not isinstance(value, bool):
+            return f"{value:,}"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
 
 
 def _cell(value: Any) -> str:

@@ -9,12 +9,13 @@ import typer
 from pipelines.cli.candidates import candidates
 from pipelines.cli.exits import BAD_INPUT, FAILED, fail
 from pipelines.cli.init import check, init
+from pipelines.cli.measure import evaluate
 from pipelines.cli.publish import publish
 from pipelines.cli.query import explain, query
 from pipelines.cli.refresh import refresh
 from pipelines.cli.serve import serve
 from pipelines.cli.train import demo, run, tune
-from pipelines.cli.versions import rollback, versions
+from pipelines.cli.versions import compare, export, rollback, versions
 from towers.errors import EngineError, RecallError, StorageError
 
 app = typer.Typer(
@@ -26,7 +27,8 @@ app = typer.Typer(
 )
 for command in (
     *(init, check, run, tune, demo),
-    *(query, explain, versions, rollback),
+    *(query, explain),
+    *(versions, rollback, evaluate, compare, export),
     *(serve, candidates, publish, refresh),
 ):
     app.command()(command)

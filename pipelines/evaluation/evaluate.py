@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from pipelines.config import EvaluationConfig
-from pipelines.evaluation.metrics import Flags, Floats, Rows, per_user
+from pipelines.evaluation.metrics import Flags, Floats, Rows
 from pipelines.evaluation.ranking import rank_items
 from pipelines.evaluation.segments import Decile, DecileTally, Segment, SegmentTally
 from pipelines.results import metric_names
@@ -23,6 +23,9 @@ Scorer = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 HISTORY_LENGTHS = ((1, 4), (5, 19), (20, None))
 """The first and the last number of train interactions of the users of a segment."""
+
+BATCH = 256
+"""Users that are scored at once, at most."""
 
 LARGEST_BLOCK = 2**26
 """Scores held at once (256 MiB in float32); a large corpus is scored for fewer users at a time."""
@@ -41,6 +44,11 @@ class Evaluation:
     """By popularity of the test items, least popular first: see `segments.popularity_deciles`."""
     decile_k: int
     """The K of the recall in `deciles`: that of the configured metric."""
+    by_user: Mapping[str, Mapping[str, Floats]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+    """By segment and metric the figure of each user, in order of the users, where they were asked
+    for; coverage has none."""
 
     def metric(self, name: str, segment: str = "all") -> float:
         """The figure called `name`, such as `recall@20`.
@@ -64,7 +72,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain values, ready for JSON and without NaN."""
-        plain = dataclasses.asdict(self)
+        plain = dataclasses.asdict(dataclasses.replace(self, by_user={}))
+        del plain["by_user"]
         return plain | {"deciles": list(plain["deciles"])}
 
 
@@ -86,7 +95,7 @@ def evaluate(
     config: EvaluationConfig,
     seen: scipy.sparse.csr_array | None = None,
     item_counts: NDArray[np.int64] | None = None,
-    batch_size: int = 256,
+    keep_users: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Rank the full corpus for every user with test items, and measure the lists.
@@ -103,7 +112,7 @@ def evaluate(
         seen: [n_users, n_items]; nonzero where the item is not recommended to the user; only the
             train items by default.
         item_counts: the train positives of each item, [n_items]; counted in `train` by default.
-        batch_size: how many users are scored at once, at most.
+        keep_users: whether the figures of each user are given too, as `by_user`.
         advance: called with the number of users after each batch.
 
     Raises:
@@ -115,32 +124,26 @@ def evaluate(
     train, test = _positives(train), _positives(test)
     seen = train if seen is None else _positives(seen)
     popularity = train.sum(axis=0) if item_counts is None else item_counts
-    segments = _segments(train, test, popularity=popularity, config=config)
-    alone = _segments_alone(test, popularity=popularity, config=config)
+    segments = _segments(train, test, popularity=popularity, config=config, keep=keep_users)
+    alone = _segments_alone(test, popularity=popularity, config=config, keep=keep_users)
     deciles = DecileTally(test, popularity=popularity, k=int(config.metric.partition("@")[2]))
-    users = np.flatnonzero(np.diff(test.indptr))
-    batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(train.shape[1], 1)))
-    scratch = np.empty((min(batch_size, len(users)), train.shape[1]), dtype=np.float32)
-    for start in range(0, len(users), batch_size):
-        batch = users[start : start + batch_size]
-        scores = _scores(scorer, batch, n_items=train.shape[1])
-        ranked = rank_items(scores, max(config.k), exclude=seen[batch], scratch=scratch)
-        found = _found(ranked, test[batch])
-        for segment in segments.values():
-            segment.add(batch, ranked, found)
-        deciles.add(batch, ranked, found)
+    k = max(config.k)
+    for batch, scores, scratch in _batches(scorer, test):
+        ranked = rank_items(scores, k, exclude=seen[batch], scratch=scratch)
+        _count(batch, ranked, test, tallies=[*segments.values(), deciles])
         for segment in alone.values():
             places = segment.concerns(batch)
             if len(places):
-                kept, some = seen[batch], batch[places]
-                ranked = segment.rank_alone(scores, max(config.k), exclude=kept, places=places)
-                segment.add(some, ranked, _found(ranked, test[some]))
+                ranked = segment.rank_alone(scores, k, exclude=seen[batch], places=places)
+                _count(batch[places], ranked, test, tallies=[segment])
         if advance is not None:
             advance(len(batch))
+    tallies = segments | alone
     return Evaluation(
-        segments={name: tally.result() for name, tally in (segments | alone).items()},
+        segments={name: tally.result() for name, tally in tallies.items()},
         deciles=deciles.result(),
         decile_k=deciles.k,
+        by_user={name: tally.by_user for name, tally in tallies.items()} if keep_users else {},
     )
 
 
@@ -150,7 +153,6 @@ def user_figures(
     test: scipy.sparse.csr_array,
     seen: scipy.sparse.csr_array,
     metric: str,
-    batch_size: int = 256,
 ) -> Floats:
     """Measure one metric for each user with test items, in the order of their rows.
 
@@ -159,31 +161,50 @@ def user_figures(
         test: [n_users, n_items]; as `evaluate` takes it.
         seen: likewise.
         metric: such as `recall@20`, one that is a mean over users.
-        batch_size: how many users are scored at once, at most.
 
     Raises:
         TrainingError: as `evaluate`.
     """
     test, seen, k = _positives(test), _positives(seen), int(metric.partition("@")[2])
-    popularity: Rows = np.zeros(test.shape[1], dtype=np.int64)
+    n_users, n_items = test.shape
+    tally = SegmentTally(
+        test,
+        users=np.ones(n_users, dtype=np.bool_),
+        items=np.ones(n_items, dtype=np.bool_),
+        popularity=np.zeros(n_items, dtype=np.int64),
+        cutoffs=[k],
+        keep=True,
+    )
+    for batch, scores, scratch in _batches(scorer, test):
+        ranked = rank_items(scores, k, exclude=seen[batch], scratch=scratch)
+        _count(batch, ranked, test, tallies=[tally])
+    return tally.by_user[metric]
+
+
+def _batches(
+    scorer: Scorer, test: scipy.sparse.csr_array
+) -> Iterator[tuple[Rows, NDArray[np.float32], NDArray[np.float32]]]:
+    """The users with test items, their scores [batch, n_items], and memory to rank them in."""
+    n_items = test.shape[1]
     users = np.flatnonzero(np.diff(test.indptr))
-    batch_size = max(1, min(batch_size, LARGEST_BLOCK // max(test.shape[1], 1)))
-    scratch = np.empty((min(batch_size, len(users)), test.shape[1]), dtype=np.float32)
-    figures: list[Floats] = []
+    batch_size = max(1, min(BATCH, LARGEST_BLOCK // max(n_items, 1)))
+    scratch = np.empty((min(batch_size, len(users)), n_items), dtype=np.float32)
     for start in range(0, len(users), batch_size):
         batch = users[start : start + batch_size]
-        scores = _scores(scorer, batch, n_items=test.shape[1])
-        ranked = rank_items(scores, k, exclude=seen[batch], scratch=scratch)
-        wanted = test[batch]
-        found = per_user(
-            ranked,
-            _found(ranked, wanted),
-            n_relevant=np.diff(wanted.indptr).astype(np.int64),
-            popularity=popularity,
-            k=k,
-        )
-        figures.append(found[metric])
-    return np.concatenate(figures)
+        yield batch, _scores(scorer, batch, n_items=n_items), scratch
+
+
+def _count(
+    batch: Rows,
+    ranked: Rows,
+    test: scipy.sparse.csr_array,
+    *,
+    tallies: Iterable[SegmentTally | DecileTally],
+) -> None:
+    """Count the lists `ranked` of a batch of users."""
+    found = _found(ranked, test[batch])
+    for tally in tallies:
+        tally.add(batch, ranked, found)
 
 
 def _check(
@@ -223,6 +244,7 @@ def _segments(
     *,
     popularity: NDArray[np.int64],
     config: EvaluationConfig,
+    keep: bool,
 ) -> dict[str, SegmentTally]:
     """One empty tally a segment."""
     history = np.diff(train.indptr)
@@ -240,13 +262,19 @@ def _segments(
         name = f"users_with_{first}_to_{last}" if last else f"users_with_{first}_or_more"
         members[name] = ((history >= first) & (history <= (last or np.inf)), any_item)
     return {
-        name: SegmentTally(test, users=users, items=items, popularity=popularity, cutoffs=config.k)
+        name: SegmentTally(
+            test, users=users, items=items, popularity=popularity, cutoffs=config.k, keep=keep
+        )
         for name, (users, items) in members.items()
     }
 
 
 def _segments_alone(
-    test: scipy.sparse.csr_array, *, popularity: NDArray[np.int64], config: EvaluationConfig
+    test: scipy.sparse.csr_array,
+    *,
+    popularity: NDArray[np.int64],
+    config: EvaluationConfig,
+    keep: bool,
 ) -> dict[str, SegmentTally]:
     """One empty tally for each kind of items that are ranked among themselves."""
     users = np.ones(test.shape[0], dtype=np.bool_)
@@ -255,7 +283,9 @@ def _segments_alone(
         "new_items_alone": popularity == 0,
     }
     return {
-        name: SegmentTally(test, users=users, items=items, popularity=popularity, cutoffs=config.k)
+        name: SegmentTally(
+            test, users=users, items=items, popularity=popularity, cutoffs=config.k, keep=keep
+        )
         for name, items in members.items()
     }
 

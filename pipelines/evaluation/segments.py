@@ -74,6 +74,7 @@ class SegmentTally:
         items: Flags,
         popularity: Rows,
         cutoffs: Iterable[int],
+        keep: bool = False,
     ) -> None:
         """Start at zero.
 
@@ -83,8 +84,10 @@ class SegmentTally:
             items: [n_items], which items belong to the segment.
             popularity: [n_items], train interactions of each item.
             cutoffs: every K.
+            keep: whether the figures of each user are kept, for `by_user`.
         """
         self._items = items
+        self._kept: dict[str, list[Floats]] | None = defaultdict(list) if keep else None
         self._popularity = popularity
         self._n_relevant: Rows = np.where(users, test @ items.astype(np.int64), 0)
         self._sums: dict[str, float] = defaultdict(float)
@@ -121,6 +124,13 @@ class SegmentTally:
             )
             for name, values in figures.items():
                 self._sums[name] += float(values.sum())
+                if self._kept is not None:
+                    self._kept[name].append(values)
+
+    @property
+    def by_user(self) -> dict[str, Floats]:
+        """The figures of each user that was counted, in their order, where they are kept."""
+        return {name: np.concatenate(parts) for name, parts in (self._kept or {}).items()}
 
     def result(self) -> Segment:
         """The means over the users counted, in the order of `metric_names`."""

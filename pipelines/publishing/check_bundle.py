@@ -28,11 +28,14 @@ BROKEN = (
 """What reading files that are not as they should be may end in."""
 
 
-def check_bundle(bundle: Bundle) -> None:
+def check_bundle(bundle: Bundle) -> Retriever:
     """Ask a bundle one question in each direction, and compare its SavedModels with its schema.
 
     The towers are called too, for someone of whom nothing is known. The models of the directions
     are not loaded, as each holds an index.
+
+    Returns:
+        The version, open.
 
     Raises:
         BundleError: something of it cannot be read, or does not answer as it should.
@@ -53,6 +56,7 @@ def check_bundle(bundle: Bundle) -> None:
             f"version {bundle.version}: expected a version that can be opened and answers, but "
             f"{what} failed: {error}; nothing was published"
         ) from error
+    return retriever
 
 
 def _ask(retriever: Retriever, direction: Direction) -> None:

@@ -18,6 +18,7 @@ from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block, past_of
+from pipelines.evaluation.length_spread import length_spread
 from pipelines.progress import Reporter
 from pipelines.publishing.draw_queries import draw_queries
 from pipelines.publishing.index_direction import (
@@ -26,7 +27,6 @@ from pipelines.publishing.index_direction import (
     describe,
     index_direction,
 )
-from pipelines.publishing.length_spread import length_spread
 from pipelines.publishing.sample_requests import retrieval_queries, sample_features
 from pipelines.results import AnnSetting
 from pipelines.training.embed import Vectors

@@ -16,17 +16,19 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.config import RunConfig
+from pipelines.config import ModelConfig, RunConfig
 from pipelines.data.blocks import all_blocks, ids_of
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, user_figures
+from pipelines.evaluation.published import config_of, published_scorer
 from pipelines.results import Promotion, Rule
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.parent import Parent, read_parent
@@ -36,7 +38,6 @@ from serving.version.embeddings import Embeddings
 from serving.version.store import Store
 from towers.errors import RecallError
 from towers.features.schema import SIDES, Side
-from towers.typed import parse
 
 ERRORS = 2.0
 """The margin in standard errors of the difference between the two versions, by default."""
@@ -99,7 +100,10 @@ class Gate:
         Raises:
             RecallError: the current version cannot be read, or its features are not in the tables.
         """
-        bundle, config = self._store.open(current, verify=False), _config_of(self._store, current)
+        bundle = self._store.open(current, verify=False)
+        config = config_of(bundle.manifest)
+        dim = bundle.manifest.config["model"]["embedding_dim"]
+        config = dataclasses.replace(config, model=ModelConfig(embedding_dim=dim))
         parent = read_parent(self._store, current, config=config, as_served=True)
         verdicts = []
         now = self._without_known(held_out.test, parent)
@@ -195,22 +199,17 @@ class Gate:
 
         Neither ranks an item that the current one does not have.
         """
-        places = {
+        rows = {
             side: pd.Index(parent.trained_on.ids[side]).get_indexer(self._ids[side])
             for side in SIDES
         }
-        missing = places["item"] < 0
-        published = match_scorer(
-            {
-                "user": Embeddings.read(bundle.users).vectors[places["user"]],
-                "item": Embeddings.read(bundle.items).vectors[places["item"]],
-            }
+        paths: dict[Side, Path] = {"user": bundle.users, "item": bundle.items}
+        vectors = {side: Embeddings.read(path).vectors for side, path in paths.items()}
+        missing = rows["item"] < 0
+        return (
+            lambda users: np.where(missing, np.float32(-np.inf), scorer(users)),
+            published_scorer(vectors, rows),
         )
-
-        def known(score: Scorer) -> Scorer:
-            return lambda users: np.where(missing, np.float32(-np.inf), score(users))
-
-        return known(scorer), known(published)
 
     def _scorer(
         self, bundle: Bundle, parent: Parent, config: RunConfig, dataset: Dataset
@@ -255,17 +254,3 @@ def _without(test: sparse.csr_array, pairs: Iterable[Pairs]) -> sparse.csr_array
     for users, items in pairs:
         kept &= ~np.isin(keys, users * test.shape[1] + items)
     return _matrix([(rows[kept], columns[kept])], shape=test.shape)
-
-
-def _config_of(store: Store, version: int) -> RunConfig:
-    """The settings that a version was trained with, as far as its model depends on them.
-
-    Raises:
-        BundleError: there is no such version.
-        ConfigError: they are not settings of this release.
-    """
-    manifest = store.open(version, verify=False).manifest
-    names = ("data", "user", "item", "model")
-    kept = {name: manifest.config.get(name) for name in names}
-    model = {"embedding_dim": (kept["model"] or {}).get("embedding_dim")}
-    return parse(RunConfig, kept | {"model": model}, where=f"version {version}")

@@ -16,29 +16,37 @@ from scipy import sparse
 from pipelines.config import RunConfig
 from pipelines.data.blocks import left_out, sample_users
 from pipelines.data.prepare import Prepared
+from pipelines.data.time_line import time_line
 from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
+from pipelines.evaluation.length_spread import spread_lines
 from pipelines.progress import Reporter
 from pipelines.publishing.check_bundle import check_bundle
 from pipelines.publishing.export import Exported, export_bundle
-from pipelines.publishing.length_spread import spread_lines
 from pipelines.publishing.measure_context import AskedAt, measure_context
 from pipelines.publishing.promote import Gate, HeldOut
+from pipelines.publishing.sample_answers import sample_answers
 from pipelines.reporting.report import write_report
 from pipelines.results import Data, Results, Round, Rule, flatten
 from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.fit import Fitted, sampling_report
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
+from pipelines.versions.compare_versions import compare_opened, index_costs
 from serving.atomic import move_file, write_text_atomic
-from serving.version.bundle import HELD_OUT, RECENT
-from serving.version.manifest import Provenance
+from serving.retrieval.retriever import Retriever
+from serving.version.bundle import HELD_OUT, RECENT, Bundle
+from serving.version.manifest import Manifest, Provenance
 from serving.version.seen import write_pairs
 from serving.version.store import Store
 from serving.version.tables_read import TABLES_READ, TablesRead
+from towers.errors import RecallError
 
 RESULTS = "results.json"
 """The file in a run's work folder that keeps the finished rounds."""
+
+SHOWN_K, COMPARED_USERS = 20, 200
+"""Of how many users the report compares how many items with those of the current version."""
 
 PUBLISHING = "publishing.json"
 """The file in the work folder that replaces `RESULTS` once its last round is published."""
@@ -71,6 +79,7 @@ class Rounds:
 
     def run(self) -> Results:
         """Run every round, publish its version, and make the best one current."""
+        self.reporter.tracking.settings(self._results["config"])
         for number in range(len(self._results["rounds"]), self.config.training.rounds + 1):
             self._run_round(number)
         self._results["timings"] = self._earlier + self.reporter.timings
@@ -127,9 +136,38 @@ class Rounds:
             self._results["timings"] = self._earlier + self.reporter.timings
             if self._is_best(number):
                 self._promote(version, match_scorer(vectors))
+            provenance = self._provenance(fitted, exported)
+            self._describe(Bundle(staged, Manifest.unfinished(provenance, version=version)))
             self._write_results(staged)
-            self.store.publish(staged, self._provenance(fitted, exported), check=check_bundle)
+            self.store.publish(staged, provenance, check=Bundle.verify)
         self._finish_round(self._results)
+        self._track(number)
+
+    def _describe(self, bundle: Bundle) -> None:
+        """Check what is to be published, and tell the report what it answers and what changed."""
+        found = self._results["rounds"][-1]
+        found["index_costs"] = index_costs(bundle)
+        opened = check_bundle(bundle)
+        found["samples"] = sample_answers(opened, seed=self.config.seed)
+        current = self.store.current()
+        if current is None:
+            return
+        try:
+            before = Retriever(self.store.open(current, verify=False))
+            changes = compare_opened((before, opened), k=SHOWN_K, n_users=COMPARED_USERS)
+        except RecallError as error:
+            self.reporter.say(f"  version {current}, which is current, cannot be compared: {error}")
+        else:
+            found["changes"] = {name: x for name, x in changes.to_dict().items() if name != "index"}
+
+    def _track(self, number: int) -> None:
+        """Tell the trackers, if there are some, what the round came to."""
+        found, tracking = self._results["rounds"][number], self.reporter.tracking
+        for name, segment in found["evaluation"]["segments"].items():
+            tracking.figures(f"test/{name}", segment["figures"], step=number)
+        tracking.figures("published", {"version": found["version"]}, step=number)
+        bundle = self.store.open(found["version"], verify=False)
+        tracking.files([bundle.report, bundle.metrics])
 
     def _promote(self, version: int, scorer: Scorer) -> None:
         """Decide whether a version is to become current."""
@@ -285,6 +323,8 @@ class Rounds:
             baseline=baseline,
             timings=[],
         )
+        if (line := time_line(self.prepared)) is not None:
+            results["data"]["time_line"] = line
         if (recent := self._fits.recent) is not None:
             with self.reporter.stage("measure popularity of late"):
                 scorer = popularity_scorer(recent.counts)

@@ -1,11 +1,12 @@
-"""Draw line plots as inline SVG that is legible on light and on dark pages."""
+"""Draw plots as inline SVG that is legible on light and on dark pages."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -66,30 +67,69 @@ class Frame:
     y_label: str
     x_ticks: Sequence[float] = ()
     """The positions of the ticks; by default matplotlib chooses them."""
+    x_labels: Sequence[str] = ()
+    """What is written at these positions, if not the positions themselves."""
     x_whole: bool = False
     """Put ticks at whole numbers only."""
     from_zero: bool = False
     """Start the vertical axis at zero."""
+    legend_above: bool = False
+    """Put the legend above the axes, where what is drawn fills them."""
     bar: float | None = None
     """A height to mark with a dotted line across."""
 
 
 def line_plot(lines: Sequence[Line], frame: Frame) -> str:
     """Draw the lines, at least one, as one `<svg>` element; the same lines give the same text."""
+
+    def draw(axes: Axes) -> None:
+        for line in lines:
+            _draw(axes, line)
+
+    return _plot(draw, frame)
+
+
+def stacked_bars(
+    heights: Mapping[str, Sequence[float]], edges: Sequence[float], frame: Frame
+) -> str:
+    """Draw bars between `edges` [n + 1] as `<svg>`, those of one name on top of another's."""
+
+    def draw(axes: Axes) -> None:
+        bottom = [0.0] * (len(edges) - 1)
+        widths = [right - left for left, right in pairwise(edges)]
+        for place, (name, values) in enumerate(heights.items()):
+            axes.bar(
+                edges[:-1],
+                values,
+                widths,
+                bottom,
+                align="edge",
+                color=COLOURS[place % len(COLOURS)],
+                label=name,
+            )
+            bottom = [low + value for low, value in zip(bottom, values, strict=True)]
+
+    return _plot(draw, frame)
+
+
+def _plot(draw: Callable[[Axes], None], frame: Frame) -> str:
+    """Draw within a frame."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": f"{frame.x_label} {frame.y_label}"}):
         figure = Figure(figsize=(5.6, 3.5), layout="constrained")
         axes = figure.add_subplot(xlabel=frame.x_label, ylabel=frame.y_label)
-        for line in lines:
-            _draw(axes, line)
+        draw(axes)
         if frame.bar is not None:
             axes.axhline(frame.bar, color=GREY, linestyle=":", label=f"required: {frame.bar:g}")
         if frame.from_zero:
             axes.set_ylim(bottom=0)
         if frame.x_ticks:
-            axes.set_xticks(frame.x_ticks)
+            axes.set_xticks(frame.x_ticks, frame.x_labels or None)
         if frame.x_whole:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.legend()
+        if frame.legend_above:
+            figure.legend(loc="outside upper center", ncols=3)
+        else:
+            axes.legend()
         file = io.StringIO()
         unstamped = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=unstamped)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from markupsafe import Markup
 
-from pipelines.reporting.draw_svg import Frame, Line, line_plot
+from pipelines.reporting.draw_svg import Frame, Line, line_plot, stacked_bars
 from pipelines.results import Results, Round
 
 Points = Sequence[tuple[float, float]]
+
+FIRST_DATE, LAST_DATE = 1e8, 1e11
+"""Seconds since 1970: March 1973, and the year 5138."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +27,44 @@ class Plot:
     svg: Markup | None
     words: str
     """What the drawing shows, for those who cannot see it."""
+
+
+def split_plot(results: Results) -> Plot | None:
+    """The interactions by time, those of each part of the split; None where there are no times."""
+    line = results["data"].get("time_line")
+    if line is None:
+        return None
+    edges = line["edges"]
+    ticks = [edges[0], edges[len(edges) // 2], edges[-1]]
+    seconds = seconds_of(edges[-1])
+    labels = [date_of(tick * seconds) for tick in ticks] if seconds else ()
+    heights = {name: counts for name, counts in line["parts"].items() if any(counts)}
+    frame = Frame(
+        x_label="time",
+        y_label="interactions",
+        x_ticks=ticks,
+        x_labels=labels,
+        legend_above=True,
+    )
+    words = "; ".join(f"{name} {sum(counts):,}" for name, counts in heights.items())
+    return Plot(
+        title="The split on a time line",
+        about="Positive interactions by time, in stretches of equal length.",
+        # Markup: matplotlib escaped every text that it wrote into the SVG.
+        svg=Markup(stacked_bars(heights, edges, frame)),
+        words=f"Interactions by time: {words}.",
+    )
+
+
+def seconds_of(time: float) -> float | None:
+    """The length of the unit, s to ns, that makes a time a likely date; None where none does."""
+    units = (1e-3**power for power in range(4))
+    return next((unit for unit in units if FIRST_DATE <= time * unit < LAST_DATE), None)
+
+
+def date_of(seconds: float) -> str:
+    """The day, in UTC, of a time in seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def training_plots(results: Results) -> list[Plot]:

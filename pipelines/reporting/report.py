@@ -29,6 +29,11 @@ def render(results: Results) -> str:
     rounds = results["rounds"]
     return environment.from_string(source).render(
         results=results,
+        highlights=tables.highlights(results),
+        split_plot=plots.split_plot(results),
+        changes=_changes(results),
+        sampled=next((found for found in reversed(rounds) if found.get("samples")), None),
+        costs=tables.cost_table(rounds),
         summary=tables.summary(results),
         sections=tables.sections(results),
         training_plots=plots.training_plots(results),
@@ -41,3 +46,9 @@ def render(results: Results) -> str:
         timings=tables.timing_table(results),
         config=tables.pair_table(results["config"], columns=("Setting", "Value")),
     )
+
+
+def _changes(results: Results) -> dict[str, Any] | None:
+    """What changed against the version that was current when the last round was published."""
+    found = results["rounds"][-1].get("changes") if results["rounds"] else None
+    return found and found | {"tables": tables.change_tables(found)}

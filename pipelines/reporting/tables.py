@@ -118,6 +118,98 @@ def ann_table(rounds: Sequence[Round]) -> Table:
     return Table(columns=columns, rows=rows)
 
 
+def cost_table(rounds: Sequence[Round]) -> Table:
+    """What the index of each direction costs."""
+    rows = [
+        Row(
+            name=f"round {found['round']}, {direction}",
+            cells=(
+                cost["kind"],
+                f"{cost['recall']:.4f}",
+                f"{cost['MiB of trees']:,.1f}",
+                f"{cost['MiB of SavedModel']:,.1f}",
+                _estimate(found) if direction == "u2i" else NONE,
+            ),
+        )
+        for found in rounds
+        for direction, cost in found.get("index_costs", {}).items()
+    ]
+    columns = ("Index", "Kind", "Recall", "Trees (MiB)", "SavedModel (MiB)", "Query (µs)")
+    return Table(columns=columns, rows=rows)
+
+
+def _estimate(found: Round) -> str:
+    """The estimated microseconds of a query, where there is a tree."""
+    chosen = [setting["cost_us"] for setting in found["ann"] if setting["chosen"]]
+    return f"{chosen[0]:,.1f}" if chosen else NONE
+
+
+def change_tables(changes: Mapping[str, Any]) -> list[tuple[str, Table]]:
+    """What differs between two versions, by title; see `ComparedVersions`."""
+    titles = {
+        "settings": "Settings that differ",
+        "counts": "Data",
+        "figures": "Figures, each on what was held out from it",
+        "lengths": "Lengths of vectors",
+    }
+    columns = ("", *(f"Version {version}" for version in changes["versions"]))
+    found = []
+    for name, title in titles.items():
+        rows = [
+            Row(name=key, cells=[_number(value) for value in pair])
+            for key, pair in changes[name].items()
+        ]
+        if rows:
+            found.append((title, Table(columns=columns, rows=rows)))
+    return found
+
+
+def highlights(results: Results) -> list[str]:
+    """What a reader in a hurry is to know, in sentences."""
+    promotion = results.get("promotion")
+    lines = [*_trained_on(results), *_found(results)]
+    if promotion is not None:
+        verdict = "became current" if promotion["promoted"] else "did not become current"
+        lines.append(f"Version {promotion['version']} {verdict}: {promotion['why']}.")
+    return lines
+
+
+def _trained_on(results: Results) -> list[str]:
+    """How much was read, and what a user and an item are."""
+    counts, config = results["data"]["counts"], results["config"]
+    lines = []
+    if "train" in counts:
+        total = sum(counts[part] for part in ("train", "validation", "test"))
+        lines.append(
+            f"{total:,} positive interactions of {counts['users']:,} users with "
+            f"{counts['items']:,} items; {counts['test']:,} of them are held out to measure by."
+        )
+    for side in ("user", "item"):
+        features = config.get(f"{side}.features") or ()
+        names = [one.get("name") or one.get("column") or one["kind"] for one in features]
+        if names:
+            lines.append(f"What is known of {side}s: {', '.join(names)}.")
+    return lines
+
+
+def _found(results: Results) -> list[str]:
+    """What the version that the run left finds, beside the baselines."""
+    metric, rounds = results["metric"], results["rounds"]
+    served = [found for found in rounds if found["version"] == results["current_version"]]
+    lines = []
+    for found in (served or rounds)[-1:]:
+        for segment in ("all", "warm_users", "cold_users"):
+            figures = found["evaluation"]["segments"][segment]["figures"]
+            if metric in figures:
+                others = [
+                    f"{name} {other['segments'][segment]['figures'][metric]:.4f}"
+                    for name, other in baselines(results).items()
+                ]
+                title = "All users" if segment == "all" else SEGMENTS[segment][0]
+                lines.append(f"{title}: {metric} {figures[metric]:.4f}; {', '.join(others)}.")
+    return lines
+
+
 def length_table(rounds: Sequence[Round]) -> Table:
     """How long the vectors are."""
     rows = [

@@ -179,6 +179,7 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
         with writer.as_default(step=int(record["epoch"])):
             for name, value in record.items():
                 tf.summary.scalar(name, value)
+        reporter.tracking.figures(job.logs.name, record, step=int(record["epoch"]))
         _keep(checkpoint, state, record, job=job)
         reporter.say(_describe(record, job))
         if record["epoch"] and job.on_epoch is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.data.hold_out import TrainedOn
+from pipelines.evaluation.published import config_of
 from serving.version.bundle import Bundle
 from serving.version.embeddings import read_ids
 from serving.version.manifest import Manifest
@@ -23,7 +24,6 @@ from towers.features.schema import SIDES, Feature, Features, History, Schema, sp
 from towers.features.vocabulary import Vocabulary
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
-from towers.typed import parse
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,8 +137,7 @@ def _check_settings(manifest: Manifest, config: RunConfig) -> tuple[History, ...
         ConfigError: the message names what differs.
     """
     where = f"version {manifest.version}"
-    kept = {name: manifest.config.get(name) for name in ("data", "user", "item", "context")}
-    before = parse(RunConfig, kept, where=where)
+    before = config_of(manifest)
     histories = before.schema.histories
     before, now = (_with_histories_of(one, histories) for one in (before, config))
     found = _differences(before.schema, now.schema)

@@ -82,7 +82,7 @@ def tune(
 def identify_search(config: RunConfig, dimensions: Sequence[Dimension]) -> Job:
     """What the figures of a search and the settings that it samples depend on."""
     searched = {dimension.name: dimension.among for dimension in dimensions}
-    return identify(config, without=("name", "index", "export")) | {"search": searched}
+    return identify(config, without=("name", "index", "export", "tracking")) | {"search": searched}
 
 
 def _check_request(config: RunConfig, *, trials: int, minutes: float | None) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from serving.retrieval.diversity import Diversity
+from serving.retrieval.notebook import notebook_html
 from serving.search.filters import Filter
 from serving.search.index import Rows
 from towers.directions import Direction
@@ -97,3 +99,19 @@ class Hits:
     """[n, k]."""
     rows: NDArray[np.int64]
     """[n, k] the rows of the targets in their catalogue."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a target: `query` (the place of its source, from 0), `rank`, `id`, `score`."""
+        query, column = np.nonzero(self.rows >= 0)
+        return pd.DataFrame(
+            {
+                "query": query,
+                "rank": column + 1,
+                "id": self.ids[query, column],
+                "score": self.scores[query, column],
+            }
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return notebook_html(self.to_frame())

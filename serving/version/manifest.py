@@ -155,12 +155,18 @@ class Manifest(Provenance):
                 f"{folder}: expected plain files only, received {odd}; a bundle stands on its own, "
                 "so copy what a link points to"
             )
+        records = {name: FileRecord.of(path) for name, path in sorted(files.items())}
+        return dataclasses.replace(cls.unfinished(provenance, version=version), files=records)
+
+    @classmethod
+    def unfinished(cls, provenance: Provenance, *, version: int) -> Manifest:
+        """Describe a version whose files are not all there yet, made now by these packages."""
         return cls(
             **dataclasses.asdict(provenance),
             version=version,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             packages=installed_packages(),
-            files={name: FileRecord.of(path) for name, path in sorted(files.items())},
+            files={},
             format=FORMAT,
         )
 

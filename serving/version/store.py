@@ -105,7 +105,7 @@ class Store:
         staged: Path,
         provenance: Provenance,
         *,
-        check: Callable[[Bundle], None] | None = None,
+        check: Callable[[Bundle], object] | None = None,
     ) -> Bundle:
         """Write the manifest of a staged version and rename it into place, all of it or nothing.
 

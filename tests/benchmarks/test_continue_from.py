@@ -54,7 +54,7 @@ def test_a_continuation_is_as_good_as_a_start_from_scratch(
 
     monkeypatch.setattr(TowerModel, "save", write_nothing)
     monkeypatch.setattr(RetrievalModel, "save", write_nothing)
-    monkeypatch.setattr("pipelines.publishing.publish_rounds.check_bundle", write_nothing)
+    monkeypatch.setattr("pipelines.publishing.publish_rounds.Rounds._describe", write_nothing)
     seeds = [
         measure(
             parse(RunConfig, SETTINGS | {"seed": seed}, where="synthetic"),

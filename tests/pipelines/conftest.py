@@ -222,7 +222,7 @@ def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(TowerModel, "save", write_nothing)
     monkeypatch.setattr(RetrievalModel, "save", write_nothing)
-    monkeypatch.setattr("pipelines.publishing.publish_rounds.check_bundle", write_nothing)
+    monkeypatch.setattr("pipelines.publishing.publish_rounds.Rounds._describe", write_nothing)
 
 
 class Answer(NamedTuple):

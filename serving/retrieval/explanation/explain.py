@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import pandas as pd
 
 from serving.retrieval.explanation.active_features import (
     ActiveFeatures,
@@ -17,6 +18,7 @@ from serving.retrieval.explanation.active_features import (
 )
 from serving.retrieval.explanation.feature_names import FeatureName
 from serving.retrieval.explanation.terms import KINDS, Kind, Terms, split_score
+from serving.retrieval.notebook import notebook_html
 from serving.retrieval.parts import Parts, find_direction
 from serving.search.index import Vectors
 from towers.errors import QueryError
@@ -79,6 +81,18 @@ class Explanation:
         )
         return _named(self.terms.group_by(source, target).largest_first(), fields, fields)
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row a term, largest first: `part`, the features as text, and `value`."""
+        return _frame(self.parts())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the largest terms, and all by field."""
+        title = (
+            f"{self.direction}, version {self.version}: the score, {self.score:.4f}, is the sum of"
+        )
+        by_field = notebook_html(_frame(self.fields), title="By field")
+        return notebook_html(self.to_frame(), title=title) + by_field
+
     def to_dict(self, *, limit: int | None = None) -> dict[str, Any]:
         """The same as plain values, with at most `limit` parts."""
         return {
@@ -89,6 +103,16 @@ class Explanation:
             "rest": self.rest(limit),
             "fields": [asdict(part) for part in self.fields],
         }
+
+
+def _frame(parts: Sequence[Part[Name]]) -> pd.DataFrame:
+    """Parts as a table; a feature that a part has none of is an empty text."""
+
+    def text(name: Name | None) -> str:
+        return "" if name is None else str(name)
+
+    rows = [[p.kind, text(p.source), text(p.target), text(p.other), p.value] for p in parts]
+    return pd.DataFrame(rows, columns=["part", "source", "target", "and", "value"])
 
 
 def explain(parts: Parts, direction: str, *, source: Given, target: Given) -> Explanation:

@@ -42,6 +42,9 @@ class FeatureName:
     x: float
     """Its value."""
 
+    def __str__(self) -> str:
+        return f"{self.field}: {self.token}{'' if self.known else ' (unknown)'}"
+
 
 class FeatureNames:
     """The names of a vocabulary's rows."""

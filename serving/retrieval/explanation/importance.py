@@ -14,6 +14,7 @@ from serving.retrieval.explanation.active_features import (
     known_features,
 )
 from serving.retrieval.explanation.terms import KINDS, Terms, split_score
+from serving.retrieval.notebook import notebook_html
 from serving.retrieval.parts import Parts
 from serving.search.index import Rows
 from towers.directions import DIRECTIONS
@@ -42,6 +43,11 @@ class FieldImportance:
     samples: pd.DataFrame
     """One row a user and an item that it would be shown: their ids as `user` and `item`, the
     `score`, and by the number of each row of `fields` what that contributes."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        title = f"u2i, version {self.version}: what carries {len(self.samples):,} scores"
+        return notebook_html(self.fields, title=title)
 
     def to_dict(self) -> dict[str, Any]:
         """The overall view as plain values."""

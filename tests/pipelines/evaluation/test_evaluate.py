@@ -93,7 +93,9 @@ def test_agrees_with_the_definitions_one_user_at_a_time(
     problem: tuple[Scores, Table, Table], batch_size: int
 ) -> None:
     scores, train, test = problem
-    segments = run(scores, train, test, batch_size=batch_size).segments
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.evaluation.evaluate.BATCH", batch_size)
+        segments = run(scores, train, test).segments
     n_users, n_items = test.shape
     warm_user, warm_item = train.any(axis=1), train.sum(axis=0) >= 2
     everybody, everything = np.ones(n_users, bool), np.ones(n_items, bool)
@@ -220,10 +222,11 @@ def test_to_dict_survives_json(problem: tuple[Scores, Table, Table]) -> None:
     assert set(plain) == {"segments", "deciles", "decile_k"}
 
 
-def test_advance_counts_the_users_with_test_items() -> None:
+def test_advance_counts_the_users_with_test_items(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.evaluation.evaluate.BATCH", 2)
     test = np.array([[1, 0], [0, 0], [0, 1], [1, 1]], bool)
     steps: list[int] = []
-    run(np.zeros((4, 2), np.float32), ~test & False, test, batch_size=2, advance=steps.append)
+    run(np.zeros((4, 2), np.float32), ~test & False, test, advance=steps.append)
     assert steps == [2, 1]
 
 

@@ -12,7 +12,7 @@ import scipy.sparse
 from pipelines.config import EvaluationConfig
 from pipelines.evaluation.evaluate import Evaluation, evaluate, popularity_scorer
 from pipelines.reporting.report import render, write_report
-from pipelines.results import AnnSetting, Results, Round
+from pipelines.results import AnnSetting, Reason, Results, Round
 
 CONFIG = EvaluationConfig(k=(1, 3), metric="recall@3", cold_item_interactions=2)
 HOSTILE = "<script>alert('x')</script>"
@@ -241,3 +241,74 @@ def test_writes_the_whole_page_or_none(tmp_path: Path) -> None:
         write_report(tmp_path / "taken.html", results)
     assert path.read_text(encoding="utf-8") == render(results)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "taken.html"]
+
+
+def described() -> Results:
+    """Results with all that a report may tell besides."""
+    results = make_results()
+    results["data"]["counts"] = {"users": 20, "items": 30, "train": 70, "validation": 8, "test": 22}
+    edges = np.linspace(1.6e9, 1.61e9, 5).tolist()
+    parts = {"train": [40, 30, 0, 0], "validation": [0, 0, 8, 0], "test": [0, 0, 0, 22]}
+    results["data"]["time_line"] = {"edges": edges, "parts": parts}
+    results["config"]["item.features"] = [{"kind": "categorical", "column": "genre"}]
+    reason: Reason = {"text": f"history: {HOSTILE} with genre: crime", "value": -0.25}
+    results["rounds"][-1] |= {
+        "samples": [
+            {
+                "user": 17,
+                "past": ["Emma"],
+                "n_past": 9,
+                "items": [{"id": 4, "title": "Ulysses", "score": 1.5, "reasons": [reason]}],
+            },
+            {"user": 18, "past": [], "n_past": 0, "items": []},
+        ],
+        "index_costs": {
+            "u2i": {
+                "kind": "2 tree(s)",
+                "recall": 0.961,
+                "MiB of trees": 7.25,
+                "MiB of SavedModel": 8,
+            }
+        },
+        "changes": {
+            "versions": [7, 8],
+            "settings": {"model.embedding_dim": [64, 128]},
+            "counts": {"users": [20, 21]},
+            "figures": {},
+            "lengths": {},
+            "overlap": {"n_users": 200, "k": 20, "shared": 0.834, "first": 0.7, "equal": 0.1},
+        },
+    }
+    results["promotion"] = {"version": 8, "promoted": True, "why": "it is better"}
+    return results
+
+
+def test_a_reader_in_a_hurry_sees_what_was_read_found_and_changed() -> None:
+    results = described()
+    text = Page(render(results)).text
+    assert "100 positive interactions of 20 users with 30 items; 22 of them are held out" in text
+    assert "What is known of items: genre." in text
+    figures = results["rounds"][-1]["evaluation"]["segments"]["cold_users"]["figures"]
+    assert f"Cold users: recall@3 {figures['recall@3']:.4f}; popularity " in text
+    assert "Version 8 became current: it is better." in text
+    assert "2020-09-13" in text
+    assert "Interactions by time: train 70; validation 8; test 22." in render(results)
+    assert "Of 200 users' best 20 items, 83% are in both lists; 70% of the users" in text
+    assert "model.embedding_dim 64 128" in text
+    assert "round 1, u2i 2 tree(s) 0.9610 7.2 8.0 28.0" in text
+
+
+def test_sampled_answers_have_their_reasons_and_are_escaped() -> None:
+    html = render(described())
+    assert "9 items before, the latest: Emma" in html
+    assert "Ulysses" in html
+    assert "-0.250 history: &lt;script&gt;" in html
+    assert HOSTILE not in html
+    assert "Nothing is known of what the user chose before" in html
+
+
+def test_what_is_not_known_has_no_section() -> None:
+    text = Page(render(make_results())).text
+    assert "What changed" not in text
+    assert "Some answers" not in text
+    assert "time line" not in text

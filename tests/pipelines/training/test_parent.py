@@ -42,7 +42,7 @@ def without_graphs(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(TowerModel, "save", write_nothing)
     patch.setattr(RetrievalModel, "save", write_nothing)
-    patch.setattr("pipelines.publishing.publish_rounds.check_bundle", write_nothing)
+    patch.setattr("pipelines.publishing.publish_rounds.Rounds._describe", write_nothing)
 
 
 @pytest.fixture(autouse=True)

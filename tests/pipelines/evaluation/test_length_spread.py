@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.publishing.length_spread import length_spread, spread_lines
+from pipelines.evaluation.length_spread import length_spread, spread_lines
 
 
 def test_lengths_are_shown_and_items_far_out_are_warned_of() -> None:

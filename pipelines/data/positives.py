@@ -1,0 +1,97 @@
+"""Positives: who chose what, in one table that is read as a version's interactions were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipelines.config import DataConfig, InteractionsTable
+from pipelines.data.columns.ids import IdKind
+from pipelines.data.faults.rejects import Faults, settle_rejects
+from pipelines.data.sources.frame_source import FrameSource
+from pipelines.data.sources.open import open_source
+from pipelines.data.sources.source import Source
+from pipelines.data.steps.parse import parse_interactions, table_columns
+from towers.errors import DataError
+from towers.features.schema import Side
+
+NAME = "interactions"
+"""What messages call the table."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Positives:
+    """The positives of a table, and what became of its other rows."""
+
+    pairs: pd.DataFrame
+    """`user_id` and `item_id`, each pair once, in the order of the table."""
+    n_rows: int
+    n_rejected: int
+    """Rows at fault."""
+    n_not_positive: int
+    """Good rows of a low rating, or of a behaviour that is no target."""
+
+
+def read_positives(
+    table: Path | pd.DataFrame,
+    data: DataConfig,
+    *,
+    id_kinds: Mapping[Side, IdKind],
+    separator: str | None = None,
+) -> Positives:
+    """Read the positives of a table.
+
+    Args:
+        table: a file, a folder of files, or a DataFrame, with the columns of users, items and
+            ratings or events that `data.interactions` names; times and weights are not needed.
+        data: how tables are read, and which interactions are positives.
+        id_kinds: whether ids are integers or text.
+        separator: of a CSV file with a header line; by default the format is `data`'s own.
+
+    Raises:
+        ConfigError: there is no such table, or it lacks a column.
+        DataError: it cannot be read, rows are at fault (and `data.on_bad_rows` is `fail`), or none
+            is a positive.
+    """
+    described = replace(data.interactions, timestamp=None, timestamp_format=None, weight=None)
+    if separator is not None:
+        described = replace(described, separator=separator, columns=())
+    source = _open(table, described)
+    columns = list(dict.fromkeys(table_columns(described, ())))
+    source.require(columns)
+    parsed = parse_interactions(
+        source.read(0, source.n_rows, columns=columns),
+        described,
+        behaviours=data.kinds,
+        id_kinds=id_kinds,
+        known_ids={},
+        times=None,
+    )
+    faults = Faults.of(source, parsed.rejects)
+    settle_rejects([faults], on_bad_rows=data.on_bad_rows, quarantine_dir=None)
+    good = parsed.rejects.good
+    chosen = good & parsed.rows["is_target"].to_numpy()
+    pairs = parsed.rows.loc[chosen, ["user_id", "item_id"]].drop_duplicates(ignore_index=True)
+    if not len(pairs):
+        raise DataError(
+            f"{source.where}: expected at least one positive interaction, received none among "
+            f"{source.n_rows:,} rows; check the table, positive_rating and data.behaviours of the "
+            "version's configuration"
+        )
+    return Positives(
+        pairs=pairs,
+        n_rows=source.n_rows + len(source.malformed),
+        n_rejected=sum(faults.counts().values()),
+        n_not_positive=int(np.count_nonzero(good & ~chosen)),
+    )
+
+
+def _open(table: Path | pd.DataFrame, described: InteractionsTable) -> Source:
+    """Open the file or the folder, or take the DataFrame."""
+    if isinstance(table, pd.DataFrame):
+        return FrameSource.of(table, name=NAME, table=described)
+    return open_source(replace(described, path=str(table)), name=NAME)
