@@ -86,7 +86,7 @@ def names_id(name: str, hints: frozenset[str]) -> float:
     if not found:
         return 0.0
     rest = {*words(name)} - found
-    if found <= WEAK:
+    if found <= WEAK | {f"{word}id" for word in WEAK}:
         return 0.8
     if "".join(words(name)) in found or rest <= ID_WORDS:
         return 1.0

@@ -45,7 +45,12 @@ def compose(draft: Draft, *, config: Path, rejected: Sequence[str] = ()) -> str:
             *_columns(draft, comments=False),
         ]
     for entity in draft.entities.values():
-        lines += _features(entity, id_column=entity.id)
+        lines += _features(entity)
+    if (
+        "item" not in draft.entities
+        and input_name(draft.item.column, taken=()) != draft.item.column
+    ):
+        lines += _feature("item.features", _item_id(draft.item.column), comment="")
     lines += _others(draft)
     return "\n".join(lines) + "\n"
 
@@ -111,17 +116,22 @@ def _entity(entity: EntityDraft, config: Path) -> Iterator[str]:
     yield _pair("id", entity.id, f"{how_sure(entity.sure)}: {entity.why}")
 
 
-def _features(entity: EntityDraft, *, id_column: str) -> Iterator[str]:
+def _item_id(column: str) -> dict[str, Any]:
+    """The ids of items as a feature; under another name, where theirs cannot be an input's."""
+    name = input_name(column, taken=())
+    own = {"kind": "categorical", "column": column}
+    return own if name == column else own | {"name": name}
+
+
+def _features(entity: EntityDraft) -> Iterator[str]:
     """The features of a side, and the columns that are none."""
     chosen = [one for one in entity.features if one.guess.kind is not None]
     left = [one for one in entity.features if one.guess.kind is None]
-    taken = ["history"]
-    if chosen:
-        own: dict[str, Any] = {"kind": "history"}
-        if entity.side == "item":
-            own = {"kind": "categorical", "column": id_column}
-            taken = [input_name(id_column, taken=())]
-            own |= {} if taken == [id_column] else {"name": taken[0]}
+    own: dict[str, Any] = {"kind": "history"}
+    if entity.side == "item":
+        own = _item_id(entity.id)
+    taken = [own.get("name") or own.get("column") or own["kind"]]
+    if chosen or "name" in own:
         yield from _feature(f"{entity.side}.features", own, comment="")
     for one in chosen:
         settings: dict[str, Any] = {"kind": one.guess.kind, "column": one.column}
