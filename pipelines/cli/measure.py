@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from pipelines.cli.output import Quiet
 from pipelines.cli.query import AsJson, Version
 
 
@@ -53,6 +54,7 @@ def evaluate(
     csv: Annotated[
         Path | None, typer.Option(help="Write the figures to this CSV file as well.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Measure a published version on a table of interactions, or two versions side by side.
 
@@ -64,7 +66,7 @@ def evaluate(
     from pipelines.versions.measure_version import measure_version
     from serving.atomic import write_text_atomic
 
-    console = Console(stderr=as_json)
+    console = Console(stderr=as_json, quiet=quiet)
     found = measure_version(
         models,
         on,

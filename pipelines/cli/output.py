@@ -8,15 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from pipelines.cli import native_filter
 from pipelines.cli.exits import resumable
-from pipelines.progress import Reporter, json_log
 from towers.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipelines.progress import Reporter
 
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Print nothing but errors.", show_default=False)
@@ -49,6 +51,8 @@ def job_output(
     Raises:
         ConfigError: both were asked for.
     """
+    from pipelines.progress import Reporter, json_log
+
     if quiet and as_json:
         raise ConfigError("--quiet and --json: expected one of them, received both; leave one out")
     console = Console(quiet=quiet or as_json)
