@@ -1,7 +1,7 @@
 """Estimate the memory and the time of a run from its sizes, and from constants that were measured.
 
-`docs/first-hour.md` says how they were measured: on two cores, which other machines differ from by
-a small factor. Time is proportional to interactions and to the length of vectors.
+`docs/first-hour.md` says how they were measured. Time is that of one core, and proportional to
+queries and to the length of vectors.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TABLE_COPIES = 4
 VECTOR_COPIES = 3
 """The vectors of users and items, while they are evaluated, indexed and written."""
 BYTES_PER_INTERACTION = 60.0
-US_PER_INTERACTION = 7.0
-"""An epoch, for each training interaction and 128 dimensions."""
+US_PER_QUERY = 160.0
+"""An epoch, for each query (a user without one of its folds) and 128 dimensions."""
 US_PER_VECTOR = 60.0
 """Evaluation, export and indexes, for each user and item."""
 ROUND_S = 30.0
@@ -40,19 +40,20 @@ FITS = 2
 def estimate(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
     """Estimate the size of the model, the memory and the time of a run.
 
-    The time is that of all epochs; a run that stops early takes less.
+    The time is that of all epochs on one core; a run that stops early takes less, and so does one
+    on several cores.
     """
-    dim = config.model.embedding_dim
+    dim, folds = config.model.embedding_dim, config.training.folds
     n_rows = sum(table_rows(config.schema, prepared, side) for side in SIDES)
     n_vectors = len(prepared.users) + len(prepared.items)
-    n_train = prepared.counts["train"] + prepared.counts["validation"]
+    n_queries = int(np.minimum(prepared.stored("train", "validation").user_counts, folds).sum())
     n_all = sum(prepared.counts[part] for part in PARTS)
     training = config.training
     fits = FITS if training.refit_on_all else 1
     epochs = training.epochs * fits * (training.rounds + 1)
     table_mb = n_rows * (dim + 1) * 4 / 2**20
     vectors_mb = n_vectors * (dim + 1) * 4 / 2**20
-    epoch_s = max(n_train * US_PER_INTERACTION * 1e-6 * dim / DIMENSIONS, EPOCH_S)
+    epoch_s = max(n_queries * US_PER_QUERY * 1e-6 * dim / DIMENSIONS, EPOCH_S)
     rest_s = (ROUND_S + n_vectors * US_PER_VECTOR * 1e-6) * (training.rounds + 1)
     return {
         "rows of the feature table": int(n_rows),

@@ -124,7 +124,7 @@ def _say_estimate(console: Console, found: Checked) -> None:
     _say(
         console,
         f"Expect about {sizes['memory_mb'] / 1024:.1f} GiB of memory and at most "
-        f"{_duration(sizes['seconds'])} on two cores: {sizes['epochs']} epochs of "
+        f"{_duration(sizes['seconds'])} of one core: {sizes['epochs']} epochs of "
         f"{_duration(sizes['epoch_s'])}, {sizes['rows of the feature table']:,} rows of the "
         "feature table (an estimate: docs/first-hour.md)",
     )

@@ -10,7 +10,7 @@ from pipelines.guess.count_owners import Agreement, agreement, one_each
 from pipelines.guess.draft import Draft, EntityDraft, FeatureDraft, Role
 from pipelines.guess.guess_kinds import Guess, guess_kind
 from pipelines.guess.guess_roles import guess_event, guess_rating, guess_time
-from pipelines.guess.name_hints import ITEM_FEATURES, USER_FEATURES, fits, words
+from pipelines.guess.name_hints import COUNTS, ITEM_FEATURES, USER_FEATURES, fits, words
 from pipelines.guess.profile_columns import Column
 from pipelines.guess.read_tables import Table
 from towers.features.schema import SIDES, Side
@@ -167,7 +167,11 @@ def _of_neither(column: Column, owned: dict[Side, Agreement]) -> Guess:
         why = f"{kind.why}; {why}"
     if kind.kind not in {"categorical", "numeric"}:
         return Guess(kind=None, why=why, sure=0.8)
-    return Guess(kind=None, why=why, sure=0.8, settings={"kind": kind.kind, **kind.settings})
+    hint = ""
+    if fits(column.name, COUNTS) and column.numbers is not None and column.numbers.min() > 0:
+        hint = f"weight = {column.name!r} in data.interactions would weigh positives by it"
+    settings = {"kind": kind.kind, **kind.settings}
+    return Guess(kind=None, why=why, sure=0.8, settings=settings, hint=hint)
 
 
 def _left(guess: Guess, side: Side | None) -> Guess:

@@ -34,6 +34,8 @@ LABEL = _set(
     "watched target response reward feedback read chosen selected applied"
 )
 """What a column of noughts and ones is called that says whether an item was chosen."""
+COUNTS = _set("plays playcount listens count qty quantity weight hours minutes duration times")
+"""What a column is called that says how often, or how long."""
 EVENT = _set("event action behavior behaviour activity interaction type eventtype")
 USER_FEATURES = _set(
     "age gender sex occupation height weight body bust income country city zip location"

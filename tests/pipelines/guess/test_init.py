@@ -135,13 +135,14 @@ def test_whether_the_day_or_the_month_comes_first_is_asked(tmp_path: Path) -> No
 
 def test_without_any_hint_users_come_first_and_that_is_a_guess(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
-    rows = [f"k{k % 41};p{(k * k) % 83};{k % 28 + 1:02d}.04.2020" for k in range(600)]
-    path.write_text("\n".join(["Kunde;Ware;Datum", *rows]))
+    rows = [f"k{k % 41};p{(k * k) % 83};{k % 28 + 1:02d}.04.2020;{1 + k % 7}" for k in range(600)]
+    path.write_text("\n".join(["Kunde;Ware;Datum;qty", *rows]))
     config, found = written(tmp_path, path)
     table = config["data"]["interactions"]
     assert (table["user"], table["item"], table["timestamp"]) == ("Kunde", "Ware", "Datum")
     sure = {one.column: one.cells()[-1] for one in found.draft.said()}
-    assert sure == {"Kunde": "a guess", "Ware": "a guess", "Datum": "sure"}
+    assert sure == {"Kunde": "a guess", "Ware": "a guess", "Datum": "sure", "qty": "likely"}
+    assert "weight = 'qty' in data.interactions" in found.path.read_text()
 
 
 def test_a_folder_of_tables_is_read_table_by_table(tmp_path: Path) -> None:
