@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.output import JsonLog, Quiet, job_output
-from pipelines.cli.query import parse_object
+from pipelines.cli.query import DiversityWeight, MaxPer, parse_caps, parse_object
 
 
 def candidates(
@@ -39,6 +39,8 @@ def candidates(
             help='Which items may be candidates, as JSON: {"column": "year", "equals": 1999}.'
         ),
     ] = None,
+    max_per: MaxPer = None,
+    diversity: DiversityWeight = None,
     block: Annotated[
         Path | None, typer.Option(help="Ids of items that may not, in Parquet or CSV.")
     ] = None,
@@ -71,6 +73,8 @@ def candidates(
         "k": k,
         "channels": None if channels is None else parse_channels(channels),
         "where": None if where is None else parse_object(where, option="--where"),
+        "max_per": None if max_per is None else parse_caps(max_per),
+        "diversity": diversity,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     settings = load_settings(config, changes=changes)

@@ -27,6 +27,14 @@ Models = Annotated[
 ]
 Version = Annotated[int | None, typer.Option(help="A version; default: the current.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+MaxPer = Annotated[
+    str | None,
+    typer.Option(help="How many may have the same value of a column: brand=2,category=5."),
+]
+DiversityWeight = Annotated[
+    float | None,
+    typer.Option(help="How much it counts that they are unlike each other, from 0 to 1."),
+]
 
 
 def query(
@@ -43,6 +51,8 @@ def query(
         bool,
         typer.Option("--exclude-seen", help="Leave out what the user has seen, positive or not."),
     ] = False,
+    max_per: MaxPer = None,
+    diversity: DiversityWeight = None,
     show: Annotated[
         str, typer.Option(help="Columns of the target's table to show, separated by commas.")
     ] = "",
@@ -64,6 +74,8 @@ def query(
         k=k,
         exclude=[targets.parse_id(text) for text in _split(exclude)],
         exclude_seen=exclude_seen,
+        max_per=None if max_per is None else parse_caps(max_per),
+        diversity=diversity or 0.0,
     )
     columns = _split(show)
     if as_json:
@@ -138,6 +150,21 @@ def explain(
 def _split(text: str) -> list[str]:
     """Cut a list at its commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def parse_caps(text: str) -> dict[str, int]:
+    """Read the caps of `--max-per`, by column.
+
+    Raises:
+        QueryError: one is no column with a number.
+    """
+    pairs = [part.rpartition("=") for part in _split(text)]
+    if not pairs or not all(column and cap.isdecimal() for column, _, cap in pairs):
+        raise QueryError(
+            f"--max-per: expected columns with a number each, as brand=2,category=5, received "
+            f"{text!r}"
+        )
+    return {column: int(cap) for column, _, cap in pairs}
 
 
 def parse_object(text: str, *, option: str) -> dict[str, Any]:

@@ -50,6 +50,9 @@ def test_command_reads_its_settings_from_a_file(
     assert call(models, "--users", users, "--out", out, "--config", config, "--version", 1)[0] == 0
     assert set(read(out)["version"]) == {1}
     assert len(read(out)) == 60 * 5
+    capped = ["--config", config, "--max-per", "tags=2", "--diversity", 0.5]
+    assert call(models, "--users", users, "--out", tmp_path / "capped", *capped)[0] == 0
+    assert len(read(tmp_path / "capped")) == 60 * 2  # all items have one tag in common
     config.write_text("kk = 5\n")
     code, _, errors = call(models, "--users", users, "--out", tmp_path / "b", "--config", config)
     assert code == 2

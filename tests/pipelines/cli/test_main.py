@@ -42,7 +42,7 @@ COMMANDS = {
     "demo": ["--out", "--serve", "--port", "--quiet", "--json"],
     "query": [
         *("direction", "--models", "-m", "--id", "--features", "-k", "--exclude"),
-        *("--exclude-seen", "--show", "--json", "--version"),
+        *("--exclude-seen", "--max-per", "--diversity", "--show", "--json", "--version"),
     ],
     "explain": [
         *("--models", "-m", "--user", "--item", "--user-features", "--item-features"),
@@ -50,7 +50,8 @@ COMMANDS = {
     ],
     "candidates": [
         *("models", "--users", "--out", "--items", "--config", "-k", "--channels", "--where"),
-        *("--block", "--version", "--again", "--engine", "--master", "--quiet", "--json"),
+        *("--max-per", "--diversity", "--block", "--version", "--again", "--engine", "--master"),
+        *("--quiet", "--json"),
     ],
     "refresh": [
         "models",
@@ -152,6 +153,19 @@ def test_query_leaves_out_what_is_not_wanted(call: Call, models: Path) -> None:
     seen = set(retriever.catalogue("item").ids(retriever.parts.seen.of("user", 0)))
     assert seen
     assert found("--exclude-seen") == [item for item in every if item not in seen]
+
+
+def test_query_answers_with_what_differs_in_kind(call: Call, models: Path) -> None:
+    args = ("query", "u2u", "-m", models, "--id", USER, "-k", 10, "--json")
+    capped = json.loads(call(*args, "--max-per", "city=1", "--show", "city").out)
+    assert sorted(hit["columns"]["city"] for hit in capped) == ["Lima", "Oslo", "Rome", "Łódź"]
+    unlike = json.loads(call(*args, "--diversity", 0.9).out)
+    expected = Retriever.open(models).retrieve("u2u", id=int(USER), k=10, diversity=0.9)
+    assert [hit["id"] for hit in unlike] == expected["id"].tolist()
+    assert [hit["id"] for hit in unlike] != [hit["id"] for hit in json.loads(call(*args).out)]
+    refused = call(*args, "--max-per", "city")
+    assert refused.code == 2
+    assert "--max-per: expected columns with a number each" in refused.err
 
 
 def test_query_shows_columns_that_are_asked_for(call: Call, models: Path) -> None:
