@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 
+from tests.examples import INNER_LOOP, INNER_LOOP_SHARE
 from towers.environment import prepare
 
 prepare()  # before a test module imports TensorFlow
 
 # An example's time depends on what else the machine does; a deadline would fail at random.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
+settings.register_profile("whole", deadline=None)
+settings.register_profile(
+    INNER_LOOP, deadline=None, max_examples=settings().max_examples // INNER_LOOP_SHARE
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples where slow tests are left out, as `make test-fast` leaves them out."""
+    leaves_out_slow = "not slow" in config.getoption("markexpr")
+    settings.load_profile(INNER_LOOP if leaves_out_slow else "whole")

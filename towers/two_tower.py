@@ -88,6 +88,7 @@ class TwoTower(tfrs.Model):
             explicit_share=self._explicit_share,
         )
 
+    @tf.autograph.experimental.do_not_convert  # takes seconds, and no branch is on a tensor
     def compute_loss(self, inputs: Batch, training: bool = False) -> tf.Tensor:
         """Compute the loss of one batch, and update the metrics of what was sampled.
 

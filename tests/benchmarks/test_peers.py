@@ -52,7 +52,7 @@ embedding_dim = 4
 
 [training]
 epochs = 1
-rounds = 1
+rounds = 0
 
 [training.negatives]
 mined_ranks = [1, 4]

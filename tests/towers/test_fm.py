@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from tests.examples import examples
 from towers import fm, fm_numpy
 from towers.dense import Dense
 
@@ -72,7 +73,7 @@ def assert_exact(received: Any, expected: Any) -> None:
 
 
 @given(machines())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_match_score_and_dropped_user_terms_are_the_factorization_machine(m: Machine) -> None:
     match = fm_numpy.user_vector(m.users, m.v) @ fm_numpy.item_vector(m.items, m.w, m.v).T
     dropped = [[naive_fm(user, m.w0, m.w, m.v)] for user in m.users]
@@ -81,7 +82,7 @@ def test_match_score_and_dropped_user_terms_are_the_factorization_machine(m: Mac
 
 
 @given(machines())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_the_graph_computes_what_the_arrays_do(m: Machine) -> None:
     users, items, w, v = m.parts
     for x in (m.users, scipy.sparse.csr_array(m.users)):
@@ -96,7 +97,7 @@ def test_the_graph_computes_what_the_arrays_do(m: Machine) -> None:
 
 
 @given(machines(), st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_dense_features_are_numeric_features_of_the_machine(
     m: Machine, data: st.DataObject
 ) -> None:
@@ -121,7 +122,7 @@ def test_dense_features_are_numeric_features_of_the_machine(
 
 
 @given(machines())
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_each_sum_is_that_of_its_naive_terms(m: Machine) -> None:
     assert_exact(fm_numpy.first_order(m.items, m.w), m.items @ m.w)
     pool = fm_numpy.pooled(m.items, m.v)
@@ -131,7 +132,7 @@ def test_each_sum_is_that_of_its_naive_terms(m: Machine) -> None:
 
 
 @given(machines())
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_terms_sum_to_the_match_score(m: Machine) -> None:
     user, item = m.users[0], m.items[0]
     first = fm_numpy.first_order_terms(item, m.w)

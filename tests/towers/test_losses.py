@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from tests.examples import examples
 from towers.losses import margin_violations, mean_over, select_hardest
 
 Array = NDArray[np.float32]
@@ -41,7 +42,7 @@ def hinge(positive: tf.Tensor, scores: tf.Tensor, *, m: int, margin: float) -> t
 
 
 @given(case=cases(), m=st.integers(1, 8), margin=st.floats(0.0, 2.0))
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_the_loss_is_the_mean_hinge_over_the_hardest(
     case: tuple[Array, Array], m: int, margin: float
 ) -> None:

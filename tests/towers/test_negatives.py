@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.examples import examples
 from towers.negatives import MinedNegatives, SharedSampler, Source, keep_probability
 
 
@@ -29,7 +30,7 @@ def mined(items: list[list[int]]) -> MinedNegatives:
     by_popularity=st.integers(0, 40),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_shared_negatives_are_distinct_in_range_and_ascending(
     popularity: list[int], uniform: int, by_popularity: int, seed: int
 ) -> None:

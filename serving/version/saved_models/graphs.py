@@ -27,6 +27,14 @@ Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 variables and tables."""
 
 
+def _graph_of(call: Callable[..., Any], **options: Any) -> Any:
+    """Trace a function without AutoGraph: rewriting the source takes longer than all the rest.
+
+    So a function's Python control flow may depend on shapes that are known, but on no tensor.
+    """
+    return tf.function(call, autograph=False, **options)
+
+
 class TowerModel(tf.Module):
     """Raw features of one side to its vectors, and to the active features that they are sums of.
 
@@ -59,7 +67,7 @@ class TowerModel(tf.Module):
             lambda x, dense: fm.user_vector(x, v, dense=dense)[:, 1:]
         )
         for number, (history, fresh) in enumerate(encoder.fresh_items.items()):
-            put = tf.function(fresh.replace, input_signature=fresh.signature)
+            put = _graph_of(fresh.replace, input_signature=fresh.signature)
             setattr(self, f"put_past_items_{history}" if number else "put_past_items", put)
 
     @property
@@ -95,8 +103,8 @@ class TowerModel(tf.Module):
 
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
-        vectors = tf.function(lambda features: {"vector": self(features)})
-        active = tf.function(self.active_features)
+        vectors = _graph_of(lambda features: {"vector": self(features)})
+        active = _graph_of(self.active_features)
         signatures = {
             "serving_default": vectors.get_concrete_function(self.signature),
             FEATURES: active.get_concrete_function(self.signature),
@@ -226,12 +234,12 @@ class RetrievalModel(tf.Module):
 
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
-        default = tf.function(self._default).get_concrete_function(self._inputs)
+        default = _graph_of(self._default).get_concrete_function(self._inputs)
         given = {
             K: tf.TensorSpec([None], tf.int32, name=K),
             EXCLUDE: tf.TensorSpec([None, None], self._ids.dtype, name=EXCLUDE),
         }
-        top_k = tf.function(self._top_k).get_concrete_function(self._inputs | given)
+        top_k = _graph_of(self._top_k).get_concrete_function(self._inputs | given)
         signatures = {"serving_default": default, "top_k": top_k}
         tf.saved_model.save(self, str(path), signatures=signatures)
 

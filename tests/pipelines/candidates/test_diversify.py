@@ -13,6 +13,7 @@ from pipelines.candidates.merge import Merged, depth_of, merge
 from pipelines.candidates.settings import CandidateSettings, Channel
 from serving.retrieval.diversity import Diversity
 from serving.version.embeddings import Embeddings
+from tests.examples import examples
 from tests.pipelines.candidates.candidates_support import World
 from towers.errors import QueryError
 
@@ -86,7 +87,7 @@ def brute_force(world: World, user: int, *, cap: int, k: int) -> list[tuple[int,
     return sorted(taken.items(), key=lambda one: (one[1], order[names[one[1]]].index(one[0])))
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(
     seed=st.integers(0, 999),
     n_brands=st.integers(1, 12),
@@ -102,7 +103,7 @@ def test_caps_hold_for_all_that_a_user_gets_and_leave_nobody_short(
         assert found[user] == brute_force(world, user, cap=cap, k=k)
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(seed=st.integers(0, 99), weight=st.sampled_from([0.0, 0.5]), cap=st.integers(1, 2))
 def test_what_a_user_gets_depends_on_nobody_else(seed: int, weight: float, cap: int) -> None:
     world = world_of(seed, 5)

@@ -29,6 +29,7 @@ from pipelines.data.blocks import (
     write_block,
 )
 from pipelines.data.events import Events
+from tests.examples import examples
 
 RATED = {
     "liked": Behaviour(role="target"),
@@ -134,7 +135,7 @@ def entries(matrix: sparse.csr_array) -> list[tuple[list[int], list[float]]]:
     parts=st.sampled_from(CASES),
     judged=st.sampled_from([(), (0, 3)]),
 )
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stored_interactions_are_those_in_memory(
     tmp_path: Path,
     triples: Triples,

@@ -23,6 +23,7 @@ from pipelines.data.dataset import (
     encode_table,
 )
 from pipelines.data.prepare import Prepared, prepare
+from tests.examples import examples
 from towers.features.encoder import Encoder
 from towers.features.packer import input_dtypes, pack
 from towers.features.schema import Features, History
@@ -224,7 +225,7 @@ IDS_ALONE, _ = make_dataset(
     past=st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=8), min_size=1, max_size=4),
     latest=st.integers(1, 9),
 )
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_a_history_holds_the_latest_items_that_bring_something_over_root_n(
     past: list[list[int]], latest: int
 ) -> None:

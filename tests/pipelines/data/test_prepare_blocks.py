@@ -20,6 +20,7 @@ from pipelines.data.hold_out import TrainedOn
 from pipelines.data.prepare import prepare
 from pipelines.spark.tasks import Outcome, Task
 from serving.version.seen import write_pairs
+from tests.examples import examples
 from tests.pipelines.data.prepare_support import Given, assert_same, message_of, write_shards
 from towers.errors import ConfigError
 from towers.features.schema import SIDES, Side
@@ -126,7 +127,7 @@ def write_case(folder: Path, case: dict[str, Any]) -> Given:
 
 
 @pytest.mark.slow
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(case=cases())
 def test_many_blocks_are_what_comes_in_one(
     tmp_path_factory: pytest.TempPathFactory, case: dict[str, Any]
@@ -161,7 +162,7 @@ def versions(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), case=cases(faults=False), size=st.sampled_from([7, 100]))
 def test_what_a_version_was_trained_on_is_not_held_out(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, case: dict[str, Any], size: int
@@ -237,6 +238,7 @@ ROWS = pd.DataFrame(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["time", "random"])
 def test_steps_may_be_done_again_and_in_any_order(tmp_path: Path, by: str) -> None:
     given = clicks(tmp_path, ROWS, split={"by": by}, data={"on_bad_rows": "quarantine"})
@@ -271,6 +273,7 @@ def test_a_job_that_ends_early_leaves_no_folder_and_is_repeated(tmp_path: Path) 
     assert given.blocked().counts["users"] == 4
 
 
+@pytest.mark.slow
 def test_a_frame_and_csv_come_in_blocks_too(tmp_path: Path) -> None:
     rows = ROWS.dropna().astype({"user_id": int, "time": int})
     rows.to_csv(tmp_path / "clicks.csv", index=False)

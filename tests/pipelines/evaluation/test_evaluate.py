@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.config import EvaluationConfig
 from pipelines.evaluation.evaluate import Evaluation, evaluate, popularity_scorer
 from pipelines.evaluation.segments import popularity_deciles
+from tests.examples import examples
 from towers.errors import ConfigError, DataError, TrainingError
 
 Scores = NDArray[np.float32]
@@ -215,7 +216,7 @@ def test_without_test_items_there_are_no_figures_and_the_scorer_is_not_asked() -
 
 
 @given(problem=problems())
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_to_dict_survives_json(problem: tuple[Scores, Table, Table]) -> None:
     plain = run(*problem).to_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain

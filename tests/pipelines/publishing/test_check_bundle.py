@@ -58,6 +58,7 @@ def test_a_whole_version_is_published(models: Path, tmp_path: Path) -> None:
     store.open(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -216,6 +216,7 @@ def test_own_id_is_left_out_where_it_is_a_feature(
     assert (ids == own[:, np.newaxis]).any() == is_own_first
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_trees", "no_graphs")
 def test_trees_are_stored_with_their_settings_and_recall(
     case: Case, tiny: Tiny, tmp_path: Path, vectors: Vectors

@@ -69,6 +69,7 @@ def untrained(config: RunConfig, dataset: Dataset, validation: Any) -> float:
     return found.metric(config.evaluation.metric)
 
 
+@pytest.mark.slow
 def test_the_powers_are_those_whose_untrained_model_is_best(
     tiny: Tiny, dataset: Dataset, validation: Any
 ) -> None:

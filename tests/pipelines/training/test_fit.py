@@ -124,6 +124,7 @@ def figures(fitted: Fitted) -> list[dict[str, float]]:
     ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_ends_as_if_it_had_not_been(
     make_job: MakeJob, validation: Any, whole: Fitted
 ) -> None:

@@ -384,6 +384,7 @@ def test_users_need_no_history_feature() -> None:
         assert len(batch["user_indices"]) == batch["n_queries"]
 
 
+@pytest.mark.slow
 def test_the_model_learns_from_the_batches() -> None:
     batches = make_batches()
     features = FeatureTable(DATASET.vocabulary.n_rows, embedding_dim=4, init_scale=0.1, seed=0)

@@ -153,6 +153,7 @@ def test_the_first_trial_is_the_configuration_as_it_stands(
         fits.fitted = []
 
 
+@pytest.mark.slow
 def test_the_default_history_is_written_out(fits: Fits, short: Path, tmp_path: Path) -> None:
     found = tune.tune(short, tmp_path / "out", trials=8, only=["user.history.popularity_power"])
     assert found.ranked[0].number > 1
@@ -220,6 +221,7 @@ def test_an_interrupted_search_ends_as_if_it_had_not_been(
         assert (out / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
+@pytest.mark.slow
 def test_only_the_state_of_the_trial_under_way_is_kept(
     fits: Fits, path: Path, tmp_path: Path
 ) -> None:
@@ -244,6 +246,7 @@ def test_more_trials_can_be_asked_for_later(fits: Fits, path: Path, tmp_path: Pa
     assert len(more.trials) == 5
 
 
+@pytest.mark.slow
 def test_time_that_is_up_ends_a_trial_in_the_middle_and_the_next_call_goes_on(
     fits: Fits, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

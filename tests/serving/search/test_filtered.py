@@ -12,6 +12,7 @@ from serving.search import filtered as module
 from serving.search.filtered import search_among
 from serving.search.index import ExactIndex, Index
 from serving.search.scann_index import ScannIndex, ScannSettings
+from tests.examples import examples
 from towers.directions import DIRECTIONS
 
 SIZE, N = 3000, 4
@@ -37,7 +38,7 @@ def brute_force(
 
 
 @pytest.mark.parametrize("deep", [False, True])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data(), share=st.sampled_from([0.0, 0.001, 0.02, 0.3, 0.9, 1.0]))
 def test_as_many_as_match_and_the_best_of_them(
     index: Index, deep: bool, data: st.DataObject, share: float

@@ -18,6 +18,7 @@ from serving.search.live_index import LiveExactIndex, LiveIndex, LiveScannIndex
 from serving.search.live_shells import open_shells
 from serving.search.scann_index import ScannIndex, ScannSettings, Storage
 from serving.search.shells import Shell, Shells
+from tests.examples import examples
 
 SIZE, WIDTH = 64, 4
 ALL_LEAVES = ScannSettings(num_leaves=4, leaves_to_search=4, reorder=200, recall_k=100)
@@ -84,7 +85,7 @@ def check(
 
 
 @pytest.mark.parametrize("kind", INDEXES)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     steps=st.lists(
         st.tuples(st.booleans(), st.lists(st.integers(0, SIZE - 1), unique=True, max_size=5)),

@@ -188,7 +188,7 @@ records = st.dictionaries(
 )
 
 
-@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(items=st.lists(records, max_size=3))
 def test_any_record_is_put_in_or_refused(api: Api, items: list[dict[str, Any]]) -> None:
     response = send(api, json.dumps({"items": items}), "/v1/items")
@@ -237,28 +237,21 @@ def fuzz(api: Api, *, max_examples: int) -> int:
 
 
 def test_every_answer_is_one_that_the_openapi_page_has(api: Api) -> None:
-    assert fuzz(api, max_examples=10) > 100
+    assert fuzz(api, max_examples=40) > 400
     assert still_answers(api)
 
 
-@pytest.mark.slow
-def test_every_answer_to_much_is_one_that_the_openapi_page_has(api: Api) -> None:
-    assert fuzz(api, max_examples=150) > 1000
-    assert still_answers(api)
-
-
-@pytest.mark.slow
 def test_memory_is_steady(published: Path) -> None:
-    """After a first round, which fills what is cached and pooled, 2,000 more take no more room."""
+    """After a first round, which fills what is cached and pooled, 800 more take no more room."""
     bodies = [body for body, _ in HOSTILE.values() if len(body) < 10**6]
     with running_api(published) as api:
         before = 0
-        for number in range(2500):
+        for number in range(1000):
             send(api, bodies[number % len(bodies)])
-            if number == 500:
+            if number == 200:
                 before = resident_bytes()
         assert still_answers(api)
-        assert resident_bytes() - before < 32 * 2**20
+        assert resident_bytes() - before < 16 * 2**20
 
 
 def resident_bytes() -> int:

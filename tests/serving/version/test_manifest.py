@@ -20,6 +20,7 @@ from serving.version.manifest import (
     installed_packages,
     list_files,
 )
+from tests.examples import examples
 from towers.errors import BundleError
 from towers.features.schema import Categorical, History
 
@@ -71,7 +72,7 @@ def manifest_of(folder: Path) -> Manifest:
     return Manifest.of(folder, provenance(parent_version=2), version=3)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(manifests)
 def test_manifest_comes_back_from_its_json(manifest: Manifest) -> None:
     assert Manifest.from_json(manifest.to_json(), where="m") == manifest

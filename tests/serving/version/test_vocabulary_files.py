@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.version.vocabulary_files import read_vocabulary, write_vocabulary
+from tests.examples import examples
 from towers.errors import BundleError
 from towers.features.vocabulary import Buckets, Hashed, Scalar, Space, Tokens, Vocabulary
 
@@ -68,7 +69,7 @@ def plain(space: Space) -> Any:
 
 
 @given(spaces=st.dictionaries(text, spaces, max_size=5), n_rows=counts)
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 def test_what_is_read_is_what_was_written(spaces: dict[str, Space], n_rows: int) -> None:
     with TemporaryDirectory() as parent:
         folder = Path(parent, "versions", "vocabulary")

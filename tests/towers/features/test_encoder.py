@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.counted import counted
+from tests.examples import examples
 from tests.towers.encoder_graphs import Graph, eager_graph, save, saved_graph, session_graph
 from tests.towers.reference_encoder import HASHED, Bag, Query, reference
 from towers.features.encoder import Encoder
@@ -179,7 +180,7 @@ QUERIES = st.fixed_dictionaries(
     queries=st.lists(QUERIES, max_size=4),
     absent=st.just(set()) | st.sets(st.sampled_from(sorted(set(LISTS) | {"city", "zone", "age"}))),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_every_form_of_the_encoder_gives_the_bags_of_the_reference(
     case: Case, queries: list[Query], absent: set[str]
 ) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.counted import counted
+from tests.examples import examples
 from towers.errors import DataError
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary, inherited_rows
@@ -100,7 +101,7 @@ def assert_same(left: Vocabulary, right: Vocabulary) -> None:
 
 
 @given(old=some_pairs, new=some_pairs, seed=st.integers(0, 9))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_old_rows_stay_and_new_tokens_get_rows_of_their_own(
     old: Pairs, new: Pairs, seed: int
 ) -> None:
@@ -116,27 +117,27 @@ def test_old_rows_stay_and_new_tokens_get_rows_of_their_own(
 
 
 @given(old=some_pairs, new=some_pairs, seed=st.integers(1, 9))
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_the_order_of_the_tables_does_not_matter(old: Pairs, new: Pairs, seed: int) -> None:
     before = fit(old)
     assert_same(grow(before, new), grow(before, new, seed=seed))
 
 
 @given(old=some_pairs, new=some_pairs)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_what_has_grown_once_does_not_grow_again(old: Pairs, new: Pairs) -> None:
     once = grow(fit(old), new)
     assert_same(grow(once, new), once)
 
 
 @given(pairs=some_pairs)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_the_same_tables_change_nothing(pairs: Pairs) -> None:
     assert_same(grow(fit(pairs), pairs), fit(pairs))
 
 
 @given(old=some_pairs, new=some_pairs)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_counts_are_todays_and_else_those_there_were(old: Pairs, new: Pairs) -> None:
     def counts(vocabulary: Vocabulary) -> dict[Any, int]:
         space = vocabulary.tokens("item.item")
@@ -147,7 +148,7 @@ def test_counts_are_todays_and_else_those_there_were(old: Pairs, new: Pairs) -> 
 
 
 @given(old=some_pairs, new=some_pairs)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 def test_new_tokens_start_from_what_stood_for_them(old: Pairs, new: Pairs) -> None:
     before = fit(old)
     after = grow(before, new)
@@ -158,7 +159,7 @@ def test_new_tokens_start_from_what_stood_for_them(old: Pairs, new: Pairs) -> No
 
 
 @given(old=some_pairs, new=some_pairs)
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 def test_a_grown_encoder_says_of_anyone_what_the_old_one_said(old: Pairs, new: Pairs) -> None:
     """Once a new token's row is read as that which stood for it; histories weigh anew."""
     before = fit(old)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.counted import counted
+from tests.examples import examples
 from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
 from towers.features.values import MISSING_INTEGER
 from towers.features.vocabulary import (
@@ -72,7 +73,7 @@ def rows_of(space: Space) -> list[int]:
     ),
     min_count=st.integers(1, 4),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_ids_are_known_from_min_count_training_interactions_on(
     pairs: list[tuple[int, int]], min_count: int
 ) -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.data.steps.database import NOWHERE, find_places, first_seen
+from tests.examples import examples
 
 TIMES = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, 2.0, 1e-320, 5e-324, -1.7e308, 1.7e308]),
@@ -15,7 +16,7 @@ TIMES = st.one_of(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     shards=st.lists(st.lists(TIMES, max_size=8), min_size=1, max_size=3),
     ranks=st.lists(st.integers(0, 12), max_size=3),

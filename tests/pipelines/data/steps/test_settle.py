@@ -20,6 +20,7 @@ from pipelines.data.steps.files import (
     write_by_block,
 )
 from pipelines.data.steps.settle import SettleBlock
+from tests.examples import examples
 
 SCHEMA = pa.schema(
     {
@@ -158,7 +159,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(interactions=ROWS, test=ROWS, cut=st.integers(0, 9))
 def test_every_row_is_kept_or_counted(
     tmp_path_factory: pytest.TempPathFactory,

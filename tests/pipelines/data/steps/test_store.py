@@ -15,6 +15,7 @@ from pipelines.data.split import Split
 from pipelines.data.steps.files import known_file, settled_file, write_by_block, write_rows
 from pipelines.data.steps.job import KNOWN
 from pipelines.data.steps.store import Cuts, StoreBlock
+from tests.examples import examples
 
 TRAIN, VALIDATION, TEST = range(3)
 BY_TIME = Split(by_time=True, test=0.0, validation=0.0)
@@ -65,7 +66,7 @@ def store(
     return list(zip(*stored.values(), strict=True))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     rows=st.lists(PLACES, unique=True),
     cuts=st.lists(st.one_of(PLACES, st.just((float("inf"), 0))), min_size=2, max_size=2),
@@ -142,7 +143,7 @@ def test_what_moves_to_training_stands_where_its_time_is(tmp_path: Path) -> None
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     n_of_user=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     test=FRACTIONS,

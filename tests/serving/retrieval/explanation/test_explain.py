@@ -17,6 +17,7 @@ from serving.retrieval.retriever import Retriever
 from serving.version.embeddings import Embeddings
 from serving.version.saved_models.graphs import TowerModel
 from serving.version.store import Store
+from tests.examples import examples
 from tests.serving.conftest import N_ITEMS, N_USERS, Publish, World, provenance
 from towers.directions import DIRECTIONS
 from towers.errors import BundleError, QueryError
@@ -48,7 +49,7 @@ def close(score: float, explanation: Explanation) -> Any:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(data=st.data())
 def test_parts_sum_to_the_score_of_the_full_ranking(
     world: World, retriever: Retriever, direction: str, data: st.DataObject
@@ -70,6 +71,7 @@ def test_parts_sum_to_the_score_of_the_full_ranking(
     assert total(explanation) == close(score, explanation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_fresh_ones_are_explained_by_what_they_were_put_in_with(
     live: Retriever, direction: str

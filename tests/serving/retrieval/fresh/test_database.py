@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from serving.retrieval.fresh.database import SCHEMA
 from serving.retrieval.fresh.entry import list_drafts
 from serving.retrieval.fresh.journal import FILE, Journal
+from tests.examples import examples
 from tests.serving.retrieval.fresh import killed_server
 from towers.errors import BundleError
 
@@ -94,7 +95,7 @@ def test_a_rollback_journal_that_is_cut_off_never_loses_what_was_answered(
     assert min(opened, refused) > 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     size=st.sampled_from(range(len(SIZES))),
     where=st.integers(min_value=0),
@@ -153,7 +154,7 @@ def test_a_file_that_is_cut_off_is_refused(whole: bytes, holds: Callable[[bytes]
         assert holds(whole[: end - 1]) is None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(where=st.integers(min_value=0), flip=st.integers(1, 255))
 def test_a_changed_byte_is_found_or_changes_nothing(
     where: int, flip: int, whole: bytes, tmp_path_factory: pytest.TempPathFactory

@@ -171,6 +171,7 @@ def test_what_does_not_fit_is_left_out_and_kept(
     assert len(journal.entries()) == 26
 
 
+@pytest.mark.slow
 def test_order_of_what_is_put_in_does_not_matter_to_search(journal: Journal, version: Open) -> None:
     put(journal, {"item_id": "new", "genres": ["x"], "price": 2.0})
     drop(journal, "item 3")

@@ -61,6 +61,7 @@ def test_the_current_version_is_prepared_once(
     assert loading.loader.prepare(served.retriever.bundle.manifest) is None
 
 
+@pytest.mark.slow
 def test_a_version_is_prepared_when_it_becomes_current_and_again_after_a_rollback(
     loading: Loading, shifted: Shifted, tmp_path: Path
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_damaged_version_is_refused_once_each_time_it_is_made_current(
     assert loading.n_refused == 2
 
 
+@pytest.mark.slow
 def test_what_is_refused_is_tried_again_ever_later_until_it_can_be_used(
     loading: Loading, shifted: Shifted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

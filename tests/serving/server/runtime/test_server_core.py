@@ -257,6 +257,7 @@ def test_a_change_is_visible_at_once_and_kept_across_a_restart_and_by_the_next_v
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_no_change_is_lost_while_versions_are_swapped(
     running: Running, shifted: Shifted, tmp_path: Path
 ) -> None:

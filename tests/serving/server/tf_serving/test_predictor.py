@@ -56,6 +56,7 @@ def test_answers_are_those_of_the_saved_models(
         check_same(received, saved_model(published, model, signature, inputs))
 
 
+@pytest.mark.slow
 def test_answers_by_scann_are_those_of_the_saved_models(
     publish: Any, tmp_path: Path, cases: list[Case]
 ) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from serving.search.graph_search import ExactSearch
 from serving.version.saved_models.graphs import RetrievalModel, TowerModel, active_features
+from tests.examples import examples
 from towers.directions import DIRECTIONS
 from towers.errors import ConfigError
 
@@ -51,7 +52,7 @@ def retrieval_model(direction: str, ids: Any, *, own_id: str | None = None) -> R
 
 
 @pytest.mark.parametrize("ids", [INTEGERS, TEXTS], ids=["integers", "texts"])
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data(), n=st.integers(0, 3), m=st.integers(0, 5))
 def test_excluded_ids_never_come_and_each_query_gets_its_own_k_others(
     data: st.DataObject, ids: Any, n: int, m: int
