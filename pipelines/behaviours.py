@@ -46,9 +46,13 @@ Behaviours = Mapping[str, Behaviour]
 def resolve(given: Behaviours, *, has_event: bool, has_rating: bool) -> dict[str, Behaviour]:
     """Say which behaviours interactions have; without a column, all are one target.
 
+    With events and ratings, rows that have a rating are liked or disliked, whatever their event.
+
     Raises:
         ConfigError: nothing tells the given behaviours apart, or none is a target.
     """
+    if has_event and has_rating:
+        given = {LIKED: Behaviour(role="target"), DISLIKED: Behaviour()} | dict(given)
     if has_event:
         if not any(one.role == "target" for one in given.values()):
             raise ConfigError(
@@ -77,16 +81,18 @@ def resolve(given: Behaviours, *, has_event: bool, has_rating: bool) -> dict[str
     return found
 
 
-def check_columns(event: str | None, rating: str | None, positive_rating: float | None) -> None:
+def check_columns(
+    event: str | None, behaviour: str | None, rating: str | None, positive_rating: float | None
+) -> None:
     """Refuse columns of interactions that do not go together.
 
     Raises:
         ConfigError: with the remedy.
     """
-    if event is not None and rating is not None:
+    if event is not None and behaviour is not None:
         raise ConfigError(
-            "data.interactions: expected event or rating, received both; write what a rating "
-            "means into the column of events"
+            "data.interactions: expected event (a column) or behaviour (of all rows), received "
+            "both; leave out one of them"
         )
     if (rating is None) != (positive_rating is None):
         raise ConfigError(
@@ -95,13 +101,27 @@ def check_columns(event: str | None, rating: str | None, positive_rating: float 
         )
 
 
-def check_test(test: str | None, interactions: str | None) -> None:
+def check_constant(named: set[str], known: Behaviours) -> None:
+    """Refuse tables all of whose rows are of a behaviour that there is not.
+
+    Raises:
+        ConfigError: with the names.
+    """
+    unknown = sorted(named - set(known))
+    if unknown:
+        raise ConfigError(
+            f"data: behaviour: expected names among {list(known)}, received {unknown}; correct "
+            "them, or add data.behaviours"
+        )
+
+
+def check_test(test: str | None, *, has_event: bool) -> None:
     """Refuse a column of events in the test table alone.
 
     Raises:
         ConfigError: there is one.
     """
-    if test is not None and interactions is None:
+    if test is not None and not has_event:
         raise ConfigError(
             f"split.test.event: received {test!r}, but data.interactions has no column of events; "
             "name it in data.interactions.event"

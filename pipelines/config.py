@@ -13,7 +13,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from pipelines.behaviours import Behaviour, check_columns, check_histories, check_test, resolve
+from pipelines.behaviours import (
+    Behaviour,
+    check_columns,
+    check_constant,
+    check_histories,
+    check_test,
+    resolve,
+)
 from pipelines.results import metric_names
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
@@ -74,14 +81,17 @@ class InteractionsTable(FileFormat):
     """The column of ratings; with `positive_rating`, lower ratings are not positives, but say what
     a user knows."""
     positive_rating: float | None = None
-    """The lowest rating that makes an interaction a positive."""
+    """The lowest rating that makes an interaction a positive. With `event` or `behaviour`, rows
+    that have a rating are `liked` or `disliked`, and others are what their event says."""
     event: str | None = None
     """The column that names what the user did; `data.behaviours` says what each name means."""
+    behaviour: str | None = None
+    """What the user did, by a name of `data.behaviours`, where it is the same in all rows."""
     weight: str | None = None
     """The column of weights of the positives in the loss; positive numbers."""
 
     def __post_init__(self) -> None:
-        check_columns(self.event, self.rating, self.positive_rating)
+        check_columns(self.event, self.behaviour, self.rating, self.positive_rating)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -123,6 +133,9 @@ class DataConfig:
 
     interactions: InteractionsTable
     """Who interacted with what."""
+    more_interactions: tuple[InteractionsTable, ...] = ()
+    """Further tables of interactions: views, purchases and ratings, say, in a table each. All of
+    them need `event` or `behaviour`, and the same kind of ids and times; see docs/events.md."""
     users: EntityTable | None = None
     """One row a user; needed where user features read columns."""
     items: EntityTable | None = None
@@ -134,14 +147,30 @@ class DataConfig:
     out. With ratings their names are `liked`, a target, and `disliked`."""
 
     def __post_init__(self) -> None:
-        _ = self.kinds
+        check_constant({one.behaviour for one in self.tables if one.behaviour}, self.kinds)
+        for one in self.tables if self.more_interactions else ():
+            if one.event is None and one.behaviour is None:
+                raise ConfigError(
+                    "data.more_interactions: expected event or behaviour in each of the tables, "
+                    f"data.interactions too, received neither for {one.path!r}; say what its rows "
+                    "are"
+                )
+
+    @property
+    def tables(self) -> tuple[InteractionsTable, ...]:
+        """All tables of interactions."""
+        return (self.interactions, *self.more_interactions)
+
+    @property
+    def has_event(self) -> bool:
+        """Whether something but ratings tells behaviours apart."""
+        return any(one.event is not None or one.behaviour is not None for one in self.tables)
 
     @property
     def kinds(self) -> dict[str, Behaviour]:
         """All behaviours by name; the code of one is its place."""
-        table = self.interactions
-        has_event, has_rating = table.event is not None, table.rating is not None
-        return resolve(self.behaviours, has_event=has_event, has_rating=has_rating)
+        has_rating = any(one.rating is not None for one in self.tables)
+        return resolve(self.behaviours, has_event=self.has_event, has_rating=has_rating)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -379,7 +408,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_histories(self.schema, self.data.kinds)
         test = self.split.test
-        check_test(test.event if test else None, self.data.interactions.event)
+        check_test(test.event if test else None, has_event=self.data.has_event)
         # what cannot work is refused here, not after the data was read and a model fitted
         check_input_names(self.schema.input_names("user"))
         check_input_names(self.schema.input_names("item"))
@@ -451,5 +480,7 @@ def file_tables(raw: dict[str, Any]) -> list[dict[str, Any]]:
     found = [split.get("test")] if isinstance(split, dict) else []
     if isinstance(data, dict):
         found += [data.get(key) for key in ("interactions", "users", "items")]
+        more = data.get("more_interactions")
+        found += more if isinstance(more, list) else []
     tables = [table for table in found if isinstance(table, dict)]
     return [table for table in tables if isinstance(table.get("path"), str)]

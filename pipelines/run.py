@@ -232,7 +232,7 @@ def identify(
 def input_files(config: RunConfig) -> list[Path]:
     """The files that the tables are read from, those that exist."""
     data = config.data
-    tables: list[Any] = [data.interactions, data.users, data.items, config.split.test]
+    tables: list[Any] = [*data.tables, data.users, data.items, config.split.test]
     paths = [Path(table.path) for table in tables if table is not None and table.path]
     shards = [sorted(path.iterdir()) if path.is_dir() else [path] for path in paths]
     return [path for group in shards for path in group if path.is_file()]

@@ -85,7 +85,7 @@ def choose_engine(config: RunConfig, *, asked: str | None, master: str | None) -
         raise ConfigError(f"--master: received {master!r}; expected with --engine spark only")
     if asked is not None:
         return Plan(engine=cast(EngineName, asked), master=master)
-    is_large = _is_large(config.data.interactions.path)
+    is_large = any(_is_large(table.path) for table in config.data.tables)
     return Plan(engine="disk" if is_large else "memory")
 
 

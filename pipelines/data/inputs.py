@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from pipelines.data.entities import (
     require_columns,
 )
 from pipelines.data.sources.frame_source import Frame, FrameSource
+from pipelines.data.sources.joined_source import JoinedSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
 from pipelines.data.steps.chunks import INTERACTIONS, TEST, Chunks
@@ -69,6 +70,9 @@ class Inputs:
             for name, table in described.items()
             if name not in {f"{side}s" for side in apart}
         }
+        if config.data.more_interactions:
+            joined = _join(sources[INTERACTIONS], config.data.tables, frames=frames, stage=stage)
+            sources[INTERACTIONS], described[INTERACTIONS] = joined, joined.table
         inputs = cls(
             schema=config.schema,
             on_bad_rows=config.data.on_bad_rows,
@@ -203,6 +207,30 @@ def _apart(described: Mapping[str, FileFormat], frames: Frames | None) -> dict[S
             )
         found[side] = table
     return found
+
+
+def _join(
+    first: Source,
+    tables: Sequence[InteractionsTable],
+    *,
+    frames: Frames | None,
+    stage: Path | None,
+) -> JoinedSource:
+    """Open the further tables of interactions, and join them to the first.
+
+    Raises:
+        ConfigError: the tables are DataFrames, or do not fit together.
+    """
+    if frames is not None:
+        raise ConfigError(
+            "data.more_interactions: expected files, received DataFrames; pass one DataFrame with "
+            "a column of events, and name it in data.interactions.event"
+        )
+    more = [
+        open_source(table, name=f"more_interactions {number}", stage=stage)
+        for number, table in enumerate(tables[1:], start=1)
+    ]
+    return JoinedSource.of([first, *more], tables)
 
 
 def _open(table: FileFormat, *, name: str, frames: Frames | None, stage: Path | None) -> Source:

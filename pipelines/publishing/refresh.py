@@ -137,7 +137,11 @@ def _read(
     if table.timestamp is None:
         raise ConfigError("data.interactions.timestamp: expected a column of times, received none")
     alone = RunConfig(
-        data=DataConfig(interactions=table, on_bad_rows=config.data.on_bad_rows),
+        data=DataConfig(
+            interactions=table,
+            on_bad_rows=config.data.on_bad_rows,
+            behaviours=config.data.behaviours,
+        ),
         split=SplitConfig(test_fraction=0.0, validation_fraction=0.0),
     )
     frames = None if isinstance(interactions, Path) else {"interactions": interactions}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import tomli_w
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
@@ -47,15 +49,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def one_round(path: Path) -> None:
     """Have a run file publish one version in place of two, which takes half as long."""
-    settings = load_config(path).training
-    assert settings.rounds == 1
-    text = path.read_text(encoding="utf-8")
-    if "rounds = 1" in text:
-        text = text.replace("rounds = 1", "rounds = 0")
-    else:
-        assert "[training]" not in text
-        text += "\n[training]\nrounds = 0\n"
-    path.write_text(text, encoding="utf-8")
+    assert load_config(path).training.rounds == 1
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    raw.setdefault("training", {})["rounds"] = 0
+    path.write_text(tomli_w.dumps(raw), encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -153,20 +153,42 @@ def _reject(parsed: Parsed, name: str, rejects: Rejects) -> None:
 def _codes(
     source: Rows, table: InteractionsTable, behaviours: Behaviours, rejects: Rejects
 ) -> NDArray[np.int8]:
-    """Say what each row's behaviour is, -1 for one that has no name; without a column, a target."""
+    """Say what each row's behaviour is, -1 for one that has no name; without a column, a target.
+
+    A rating comes before the event of its row.
+    """
     names = pd.Index(list(behaviours))
+    rated = _rated(source, table, names)
+    has_rating = np.zeros(len(source.frame), dtype=bool) if rated is None else ~rated[0].missing
     if table.event is not None:
         events = read_tokens(source.column(table.event), "text")
-        rejects.add(events.missing, f"null {table.event}", columns=[table.event])
-        return names.get_indexer(pd.Index(events.values)).astype(np.int8)
-    if table.rating is not None and table.positive_rating is not None and LIKED in behaviours:
-        ratings = parse_numbers(source.column(table.rating))
-        _reject(ratings, table.rating, rejects)
-        liked, disliked = names.get_indexer(pd.Index([LIKED, DISLIKED]))
-        is_liked = ratings.values.to_numpy() >= table.positive_rating
-        return np.where(is_liked, liked, disliked).astype(np.int8)
-    target = int(np.argmax(with_role(behaviours, "target")))
-    return np.full(len(source.frame), target, dtype=np.int8)
+        nameless = events.missing & ~has_rating
+        rejects.add(nameless, f"null {table.event}", columns=[table.event])
+        codes = names.get_indexer(pd.Index(events.values)).astype(np.int8)
+    elif table.behaviour is not None:
+        codes = np.full(len(source.frame), names.get_loc(table.behaviour), dtype=np.int8)
+    else:
+        target = int(np.argmax(with_role(behaviours, "target")))
+        codes = np.full(len(source.frame), target, dtype=np.int8)
+    if rated is None or table.rating is None:
+        return codes
+    ratings, of_ratings = rated
+    if table.event is None and table.behaviour is None:
+        rejects.add(ratings.missing, f"null {table.rating}", columns=[table.rating])
+    rejects.add(ratings.faulty, f"unparsable {table.rating}", columns=[table.rating])
+    return np.where(has_rating, of_ratings, codes)
+
+
+def _rated(
+    source: Rows, table: InteractionsTable, names: pd.Index
+) -> tuple[Parsed, NDArray[np.int8]] | None:
+    """The ratings, and whether each is one of what is liked or disliked; None without ratings."""
+    if table.rating is None or table.positive_rating is None or LIKED not in names:
+        return None
+    ratings = parse_numbers(source.column(table.rating))
+    liked, disliked = names.get_indexer(pd.Index([LIKED, DISLIKED]))
+    is_liked = ratings.values.to_numpy() >= table.positive_rating
+    return ratings, np.where(is_liked, liked, disliked).astype(np.int8)
 
 
 def _weights(source: Rows, table: InteractionsTable, rejects: Rejects) -> pd.Series:

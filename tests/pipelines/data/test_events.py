@@ -14,7 +14,7 @@ from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.engines import Plan
 from pipelines.data.prepare import Prepared, prepare
-from towers.errors import ConfigError
+from towers.errors import ConfigError, DataError
 from towers.typed import parse
 
 BEHAVIOURS: dict[str, Any] = {
@@ -131,7 +131,22 @@ def test_a_behaviour_that_never_occurs_is_refused(
     ("data", "message"),
     [
         ({"interactions": {"event": "did"}}, "at least one with role = 'target'.* received none"),
-        ({"interactions": {"event": "e", "rating": "r", "positive_rating": 1.0}}, "received both"),
+        ({"interactions": {"event": "e", "behaviour": "view"}}, "received both"),
+        (
+            {
+                "interactions": {"behaviour": "bought"},
+                "behaviours": {"buy": {"role": "target"}},
+            },
+            r"expected names among \['buy'\], received \['bought'\]",
+        ),
+        (
+            {
+                "interactions": {"behaviour": "buy"},
+                "more_interactions": [{"path": "x.csv"}],
+                "behaviours": {"buy": {"role": "target"}},
+            },
+            "expected event or behaviour in each of the tables",
+        ),
         ({"interactions": {}, "behaviours": {"view": {}}}, r"received \['view'\], but no column"),
         (
             {
@@ -169,3 +184,108 @@ def test_low_ratings_can_be_explicit_negatives(make: Make) -> None:
     )
     prepared = make(config, rated)
     assert by_id(prepared, "turned_down") == {(1, 11): 2.0, (2, 10): 2.0}
+
+
+def test_ratings_and_events_stand_in_one_table(make: Make) -> None:
+    """A row with a rating is liked or disliked, whatever its event says; others are their event."""
+    rows = [
+        (1, 10, "view", None, 1.0),
+        (1, 10, "rate", 5.0, 2.0),
+        (1, 11, "rate", 1.0, 3.0),
+        (1, 12, "buy", None, 4.0),
+        (2, 10, None, 4.0, 1.0),
+        (2, 11, "view", None, 2.0),
+    ]
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "did", "stars", "at"])
+    config = settings(
+        interactions={"rating": "stars", "positive_rating": 4.0},
+        behaviours={"view": {}, "buy": {"role": "target"}, "disliked": {"role": "negative"}},
+        test_fraction=0.0,
+    )
+    prepared = make(config, frame)
+    assert set(by_id(prepared, "matrix")) == {(1, 10), (1, 12), (2, 10)}
+    assert set(by_id(prepared, "turned_down")) == {(1, 11)}
+    assert set(by_id(prepared, "judged")) == {(1, 10), (1, 11), (2, 11)}
+
+
+MORE: list[dict[str, Any]] = [
+    {"path": "views.csv", "user": "who", "item": "what", "timestamp": "when", "behaviour": "view"},
+    {
+        "path": "ratings.csv",
+        "timestamp": "at",
+        "rating": "stars",
+        "positive_rating": 4.0,
+        "behaviour": "view",
+    },
+]
+
+
+def several(folder: Path, *, suffix: str, more: list[dict[str, Any]]) -> RunConfig:
+    """Purchases, views and ratings, in a table each, with columns of their own."""
+    tables = {
+        "purchases": pd.DataFrame({"user_id": [1, 2], "item_id": [10, 11], "at": [5.0, 6.0]}),
+        "views": pd.DataFrame({"when": [1.0, 2.0, 3.0], "what": [10, 12, 10], "who": [1, 1, 2]}),
+        "ratings": pd.DataFrame(
+            {"user_id": [2, 2], "item_id": [12, 13], "at": [7.0, 8.0], "stars": [5, 1]}
+        ),
+    }
+    for name, table in tables.items():
+        if suffix == "csv":
+            table.to_csv(folder / f"{name}.csv", index=False)
+        else:
+            table.to_parquet(folder / f"{name}.parquet", index=False)
+
+    def placed(table: dict[str, Any]) -> dict[str, Any]:
+        return table | {"path": str((folder / table["path"]).with_suffix(f".{suffix}"))}
+
+    first = {"path": "purchases.csv", "timestamp": "at", "behaviour": "buy"}
+    data = {
+        "interactions": placed(first),
+        "more_interactions": [placed(table) for table in more],
+        "behaviours": {"buy": {"role": "target"}, "view": {}, "disliked": {"role": "negative"}},
+    }
+    split = {"test_fraction": 0.0, "validation_fraction": 0.0}
+    return parse(RunConfig, {"data": data, "split": split}, where="test")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+@pytest.mark.parametrize("engine", ["memory", "disk"])
+def test_every_behaviour_may_have_a_table_of_its_own(
+    suffix: str, engine: Any, tmp_path: Path
+) -> None:
+    config = several(tmp_path, suffix=suffix, more=MORE)
+    prepared = prepare(config, tmp_path / "prepared", plan=Plan(engine=engine, rows=4))
+    frame = prepared.frame("train")
+    found = list(zip(frame["user_id"], frame["item_id"], frame["timestamp"], strict=True))
+    assert found == [(1, 10, 5.0), (2, 11, 6.0), (2, 12, 7.0)]
+    assert set(by_id(prepared, "turned_down")) == {(2, 13)}
+    assert set(by_id(prepared, "judged")) == {(1, 10), (1, 12), (2, 10), (2, 13)}
+    assert "interactions: 7 rows read, 3 kept" in prepared.lines
+    views = (tmp_path / "views").with_suffix(f".{suffix}")
+    assert f"  3 of more_interactions 1 ({views})" in prepared.lines
+
+
+def test_a_faulty_row_is_named_by_its_own_file(tmp_path: Path) -> None:
+    config = several(tmp_path, suffix="csv", more=MORE)
+    with (tmp_path / "views.csv").open("a") as file:
+        file.write("soon,10,1\n")
+    with pytest.raises(DataError, match=r"views\.csv:5: unparsable at"):
+        prepare(config, tmp_path / "prepared")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"timestamp": None}, "the timestamp column as in .*, numbers, received none"),
+        ({"item": "name"}, "the item column as in .*, integers, received text"),
+        ({"user": "whose"}, r"expected column\(s\) \['whose'\]"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(
+    tmp_path: Path, more: dict[str, Any], message: str
+) -> None:
+    config = several(tmp_path, suffix="parquet", more=[MORE[0] | more])
+    views = pd.read_parquet(tmp_path / "views.parquet")
+    views.assign(name="x").to_parquet(tmp_path / "views.parquet")
+    with pytest.raises(ConfigError, match=message):
+        prepare(config, tmp_path / "prepared")
