@@ -113,7 +113,8 @@ def start_vectors(
 def context_rows(dataset: Dataset) -> list[int]:
     """The rows of the features of the context."""
     schema, spaces = dataset.schema, dataset.vocabulary.spaces
-    names = [space_of(one, side="user", schema=schema) for one in schema.context_features]
+    of_moment = (*schema.context_features, *schema.context_crosses)
+    names = [space_of(one, side="user", schema=schema) for one in of_moment]
     return [int(row) for name in names for row in rows_of(spaces[name])]
 
 

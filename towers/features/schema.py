@@ -254,10 +254,10 @@ class Schema:
 
     def __post_init__(self) -> None:
         context = () if self.context is None else self.context.features
-        if len(context) > len(self.context_features):
+        if len(context) > len(self.context_features) + len(self.context_crosses):
             raise ConfigError(
-                "context.features: expected features of kind categorical or numeric, received "
-                f"{sorted({one.kind for one in context})}; a list or a history "
+                "context.features: expected features of kind categorical, numeric or cross, "
+                f"received {sorted({one.kind for one in context})}; a list or a history "
                 "belongs to user.features"
             )
         for side in ("user", "item"):
@@ -302,11 +302,18 @@ class Schema:
 
     def tower_features(self, side: Side) -> tuple[Feature, ...]:
         """What the tower of `side` reads: for users, the context of a query too."""
-        return self.features(side) + (self.context_features if side == "user" else ())
+        context = (*self.context_features, *self.context_crosses)
+        return self.features(side) + (context if side == "user" else ())
+
+    @property
+    def context_crosses(self) -> tuple[Cross, ...]:
+        """What features of the moment say together."""
+        given = () if self.context is None else self.context.features
+        return tuple(one for one in given if isinstance(one, Cross))
 
     @property
     def context_features(self) -> tuple[Categorical | Numeric, ...]:
-        """The features of the moment at which a user asks."""
+        """The features of the moment at which a user asks, that are columns of it."""
         given = () if self.context is None else self.context.features
         return tuple(one for one in given if isinstance(one, Categorical | Numeric))
 
@@ -375,12 +382,20 @@ class Schema:
         return own + weights
 
     def crossed(self, cross: Cross, *, side: Side) -> list[Categorical]:
-        """The features of a side that a feature of it crosses, in its order.
+        """The features of a side, or of the context, that a feature of it crosses, in its order.
 
         Raises:
-            ConfigError: a column is no categorical feature's of that side.
+            ConfigError: a column is no categorical feature's of that side, or of the context.
         """
-        found = {f.column: f for f in self.features(side) if isinstance(f, Categorical)}
+        of_moment = cross in self.context_crosses
+        features = self.context_features if of_moment else self.features(side)
+        found = {f.column: f for f in features if isinstance(f, Categorical)}
+        if of_moment and not set(cross.columns) <= set(found):
+            raise ConfigError(
+                f"context.features: {cross.name!r}: expected columns of categorical features of "
+                f"the context {sorted(found)}, received {list(cross.columns)}; a user or an item "
+                "meets the moment in the model as it is, without a cross"
+            )
         other: Side = "item" if side == "user" else "user"
         for column in cross.columns:
             if column in found:
@@ -401,7 +416,7 @@ class Schema:
 
     def _check_side(self, side: Side) -> None:
         features = self.features(side)
-        crosses = [f for f in features if isinstance(f, Cross)]
+        crosses = [f for f in self.tower_features(side) if isinstance(f, Cross)]
         names = self.input_names(side) + [cross.name for cross in crosses]
         columns = list(self.columns(side).values())
         for what, given in (("name", names), ("column", columns)):

@@ -226,8 +226,13 @@ def fit_vocabulary(
         spaces[name] = space
         n_rows += size
     if contexts is not None and context_counts is not None:
-        for context in schema.context_features:
-            column, is_seen = contexts[context.column], context_counts > 0
+        is_seen = context_counts > 0
+        for context in (*schema.context_features, *schema.context_crosses):
+            if isinstance(context, Cross):
+                crossed = schema.crossed(context, side="user")
+                column = _cross(crossed, contexts, schema=schema, side="user")
+            else:
+                column = contexts[context.column]
             space, size = _fit_space(context, column, n_rows, is_seen=is_seen, id_counts=None)
             spaces[space_of(context, side="user", schema=schema)] = space
             n_rows += size

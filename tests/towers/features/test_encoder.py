@@ -378,3 +378,37 @@ def test_a_hashed_cross_has_the_bucket_of_its_tokens_together() -> None:
     together = ["a & 7", "é & 7", "a & -5"]
     buckets = tf.strings.to_hash_bucket_fast(together, 100).numpy() + space.first_row
     assert rows == [*([bucket] for bucket in buckets.tolist()), []]
+
+
+def test_columns_of_the_moment_are_crossed() -> None:
+    context = (
+        Categorical(column="hour"),
+        Categorical(column="day"),
+        Cross(columns=("day", "hour"), name="moment"),
+    )
+    user, item = Categorical(column="city"), Categorical(column="item_id")
+    schema = Schema(
+        user_id="user_id",
+        item_id="item_id",
+        user=Features(features=(user,)),
+        item=Features(features=(item,)),
+        context=Features(features=context),
+    )
+    tables = counted(
+        users=pd.DataFrame({"user_id": [1], "city": ["Rome"]}),
+        items=pd.DataFrame({"item_id": [5]}),
+        interactions=pd.DataFrame({"user_id": [1], "item_id": [5]}),
+    )
+    moments = pd.DataFrame({"hour": [7, 20, 7, 9], "day": ["mon", "mon", None, "sun"]})
+    seen = np.array([2, 1, 1, 0])
+    vocabulary = fit_vocabulary(schema, **tables, contexts=moments, context_counts=seen)
+    space = vocabulary.tokens("user.moment")
+    assert space.tokens.tolist() == ["mon & 20", "mon & 7"]
+    inputs = input_dtypes(schema, vocabulary, side="user")
+    assert set(inputs) == {"city", "hour", "day"}
+    asked = {"city": [None] * 4, "hour": [7, 20, None, 9], "day": ["mon", "mon", "mon", "sun"]}
+    x = tf.sparse.to_dense(
+        Encoder(schema, vocabulary, side="user")(pack(asked, inputs=inputs, size=4))
+    ).numpy()
+    rows = [*space.rows.tolist(), space.oov_row]
+    assert x[:, rows].tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 1]]

@@ -242,3 +242,20 @@ def test_a_cross_has_no_input_of_its_own() -> None:
     assert read.input_names("user") == ["city", "area"]
     assert read.columns("user") == {"city": "city", "area": "zone"}
     assert [feature.name for feature in read.crossed(both, side="user")] == ["city", "area"]
+
+
+@pytest.mark.parametrize("columns", [("hour", "city"), ("hour", "warmth")])
+def test_a_cross_of_the_moment_is_of_its_categorical_columns(columns: tuple[str, str]) -> None:
+    moment = (
+        Categorical(column="hour"),
+        Numeric(column="warmth"),
+        Cross(columns=columns, name="both"),
+    )
+    with pytest.raises(ConfigError, match=r"categorical features of the context \['hour'\]"):
+        Schema(
+            user_id="user",
+            item_id="item",
+            user=Features(features=(CITY,)),
+            item=Features(features=(ITEM_ID,)),
+            context=Features(features=moment),
+        )
