@@ -161,10 +161,10 @@ class Dataset:
         items: NDArray[np.int64],
         n_users: int,
     ) -> sparse.csr_array:
-        """Say how much each past item counts for each query, 1/sqrt(n), as the encoder would.
+        """Say how much each past item counts for each query, as the encoder would.
 
         Of each query the latest n items count, at most as many as the schema says, of those that
-        bring something.
+        bring something: 1/sqrt(n) each, or less for those that came earlier; see `History`.
 
         Args:
             history: the feature.
@@ -179,10 +179,15 @@ class Dataset:
         kept = self._brings[history.name][items]
         users, items = users[kept], items[kept]
         counts = np.bincount(users, minlength=n_users)
-        recent = np.cumsum(counts)[users] - np.arange(len(users)) <= latest
-        users, items = users[recent], items[recent]
+        later = np.cumsum(counts)[users] - np.arange(len(users)) - 1  # how many items came after
+        recent = later < latest
+        users, items, later = users[recent], items[recent], later[recent]
         counts = np.minimum(counts, latest)
-        values = np.float32(1.0) / np.sqrt(counts[users]).astype(np.float32)
+        weights = np.ones(len(users))
+        if history.half_life is not None:
+            weights = np.exp2(-later / history.half_life)
+        length = np.sqrt(np.bincount(users, weights=weights**2, minlength=n_users))
+        values = (weights / length[users]).astype(np.float32)
         starts = np.concatenate([[0], np.cumsum(counts)])
         return sparse.csr_array((values, items, starts), shape=(n_users, len(self.item_ids)))
 

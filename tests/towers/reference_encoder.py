@@ -93,12 +93,15 @@ def reference_history(feature: History, space: Tokens, items: list[Any]) -> list
     total = sum(space.counts.tolist())
     squares = sum(n * n ** (-2 * feature.power) for n in space.counts.tolist())
     unit = math.sqrt(total / squares)
+    half_life = feature.half_life or math.inf
+    decayed = [2 ** (-later / half_life) for later in reversed(range(len(known)))]
+    length = math.sqrt(sum(weight**2 for weight in decayed))
     return [
         (
             int(space.rows[place]),
-            unit * int(space.counts[place]) ** -feature.power / math.sqrt(len(known)),
+            unit * int(space.counts[place]) ** -feature.power * weight / length,
         )
-        for place in known
+        for place, weight in zip(known, decayed, strict=True)
     ]
 
 

@@ -129,11 +129,12 @@ class PastBags(tf.Module):
 
 
 class HistoryColumn(tf.Module):
-    """Past items: the sum of what the latest n of them bring, times 1/sqrt(n)."""
+    """Past items: the sum of what the latest n of them bring, times 1/sqrt(n), or decaying."""
 
     def __init__(self, feature: History, past: PastItems, *, integer: bool) -> None:
         super().__init__()
         self._column, self._latest = feature.name, feature.latest
+        self._half_life = feature.half_life
         self.published = PastBags(past, integer=integer)
         self.fresh = PastBags(past.take(slice(0, 0)), integer=integer)
 
@@ -172,16 +173,22 @@ class HistoryColumn(tf.Module):
     def _latest_items(
         self, ids: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tuple[PastBags, tf.Tensor]]]:
-        """Of each query's ids, the latest that are known: queries [n], 1/sqrt(n) and positions."""
+        """Of each query's ids, the latest that are known: queries [n], scales and positions.
+
+        The squares of a query's scales add up to 1.
+        """
         published = self.published.positions(ids)
         fresh = tf.where(published < 0, self.fresh.positions(ids), -1)
         known = tf.maximum(published, fresh) >= 0
         from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
         where = tf.where(known & (from_end <= self._latest))
-        query, ones = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
-        n = tf.math.unsorted_segment_sum(ones, query, tf.shape(ids)[0])
+        query, weights = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
+        if self._half_life is not None:
+            later = tf.cast(tf.gather_nd(from_end, where) - 1, tf.float32)
+            weights = tf.pow(2.0, -later / self._half_life)
+        total = tf.math.unsorted_segment_sum(tf.square(weights), query, tf.shape(ids)[0])
         found = [
             (bags, tf.gather_nd(positions, where))
             for bags, positions in ((self.published, published), (self.fresh, fresh))
         ]
-        return query, tf.math.rsqrt(tf.gather(n, query)), found
+        return query, weights * tf.math.rsqrt(tf.gather(total, query)), found

@@ -171,6 +171,9 @@ class History:
     give the history another name to pass it there."""
     latest: PositiveInt = 500
     """Only the latest this many items count."""
+    half_life: PositiveFloat | None = None
+    """h in x_j = c 2^(-j/h), where j items came later and c makes the squares add up to 1: an item
+    counts half as much as one that came h items later. Default: all count the same, 1/sqrt(n)."""
     popularity_power: Annotated[float, Field(ge=0.0, le=2.0)] | None = None
     """b in x_i = c pop_i^-b / sqrt(n): popular items say less about a user. Default: chosen on
     validation with the initial vectors, before anything is trained; 0.4 where nothing decides."""

@@ -224,15 +224,16 @@ IDS_ALONE, _ = make_dataset(
 @given(
     past=st.lists(st.lists(st.integers(0, N_ITEMS - 1), max_size=8), min_size=1, max_size=4),
     latest=st.integers(1, 9),
+    half_life=st.none() | st.floats(0.5, 9.0),
 )
 @settings(max_examples=examples(50))
 def test_a_history_holds_the_latest_items_that_bring_something_over_root_n(
-    past: list[list[int]], latest: int
+    past: list[list[int]], latest: int, half_life: float | None
 ) -> None:
     users = np.repeat(np.arange(len(past)), [len(items) for items in past])
     items = np.array([item for mine in past for item in mine], dtype=np.int64)
     schema = IDS_ALONE.schema
-    history = History(latest=latest, item_features=())
+    history = History(latest=latest, half_life=half_life, item_features=())
     schema = dataclasses.replace(schema, user=Features(features=(history,)))
     made = dataclasses.replace(IDS_ALONE, schema=schema)
     found = made.history_weights(history, users=users, items=items, n_users=len(past))
@@ -242,7 +243,9 @@ def test_a_history_holds_the_latest_items_that_bring_something_over_root_n(
         kept = [item for item in mine if brings[item]][-latest:]
         entries = slice(found.indptr[query], found.indptr[query + 1])
         assert found.indices[entries].tolist() == kept
-        np.testing.assert_allclose(found.data[entries], max(len(kept), 1) ** -0.5, rtol=1e-6)
+        expected = np.exp2(-np.arange(len(kept))[::-1] / (half_life or np.inf))
+        expected /= np.linalg.norm(expected) or 1.0
+        np.testing.assert_allclose(found.data[entries], expected, rtol=1e-6)
     assert found.dtype == np.float32
 
 

@@ -38,7 +38,7 @@ N_ITEMS = 6
 POWER = 0.4
 
 USER_FEATURES: tuple[Any, ...] = (
-    History(column="past", latest=3, popularity_power=POWER),
+    History(column="past", latest=3, popularity_power=POWER, half_life=1.5),
     Categorical(column="city"),
     Categorical(column="zone", min_count=2),
     Categorical(column="device", hash_buckets=5),
