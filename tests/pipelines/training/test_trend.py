@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from pipelines.data.engines import Plan
 from pipelines.data.recent import trend_values
 from pipelines.publishing.refresh import refresh
 from pipelines.results import Results, baselines
@@ -175,8 +176,11 @@ def test_a_fresh_item_brings_its_trend_or_has_none(world: tuple[Path, Results]) 
 
 
 def test_refreshed_by_what_it_was_trained_on_a_version_stays_as_it_is(
-    tiny: Tiny, copied: Path
+    tiny: Tiny, copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It was prepared in memory; what refreshes it is on disk, in many chunks and blocks."""
+    plan = Plan(engine="disk", rows=50)
+    monkeypatch.setattr("pipelines.publishing.refresh.choose_engine", lambda *_, **__: plan)
     before = Retriever.open(copied)
     assert refresh(copied, kept(tiny)) == before.version + 1
     after = Retriever.open(copied)
