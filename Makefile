@@ -11,8 +11,9 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
 	2>/dev/null && echo $$name && break; done)
 
 # Tests that need nothing but Python; each file in one process, so that it makes its models once.
+# Files keep their order, in which those with slow tests come first (tests/conftest.py).
 LOCAL := not spark and not browser and not milvus
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast coverage test-browser test-spark test-milvus check format docs docs-site constraints clean
