@@ -70,13 +70,10 @@ class JoinedSource(Source):
         ends = accumulate(part.n_rows for part in self.parts)
         pieces = []
         for part, own, end in zip(self.parts, self.tables, ends, strict=True):
-            first = end - part.n_rows
-            begins, stops = max(start - first, 0), min(stop - first, part.n_rows)
-            if begins < stops:
-                pieces.append(self._read_part(part, own, begins, stops, names))
-        if not pieces:
-            pieces = [self._read_part(self.parts[0], self.tables[0], 0, 0, names)]
-        frames = [frame for _, frame in pieces]
+            first = min(max(start - end + part.n_rows, 0), part.n_rows)
+            last = min(max(stop - end + part.n_rows, first), part.n_rows)
+            pieces.append(self._read_part(part, own, first, last, names))
+        frames = [frame for _, frame in pieces if len(frame)] or [pieces[0][1]]
         return Rows(
             name=self.name,
             where=self.where,
