@@ -58,6 +58,11 @@ class FileFormat:
     quotation mark; "" where nothing does, and a quotation mark is written twice."""
     columns: tuple[str, ...] = ()
     """Column names of a CSV file without a header line; empty: the first line is the header."""
+    lists: Literal["id", "count", "values"] | None = None
+    """For a text whose lines are lists of any length, with `separator` between values: what stands
+    first. `id`: the id that the list belongs to; `count`: how many values follow; `values`: nothing
+    of the kind, and then as with `count` a line's number from 0 is its id. Interactions have a row
+    for each value, users and items one for each line; see docs/tables.md."""
     null_values: tuple[str, ...] = NULL_VALUES
     """Texts that mean that a value is missing, in a table of any kind; besides the empty text."""
 

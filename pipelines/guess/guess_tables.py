@@ -71,7 +71,10 @@ def guess_tables(tables: Sequence[Table], *, left_out: Sequence[tuple[Path, str]
     used = {id(one.table) for one in entities.values()}
     for table in others:
         if id(table) not in used:
-            left.append((table.path, "its ids are neither those of the users nor of the items"))
+            why = "its ids are neither those of the users nor of the items"
+            if "lists" in table.format:
+                why = f"lists, as interactions have: name it without {interactions.name} to take it"
+            left.append((table.path, why))
     return draft_columns(interactions, ids, entities, test=test, left=left)
 
 

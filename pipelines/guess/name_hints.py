@@ -56,6 +56,9 @@ FILES = {
     ),
 }
 
+PROPERTIES = _set("tag feature attribute genre category word keyword topic")
+PROPERTIES |= {f"{word}s" for word in PROPERTIES}
+"""What lists of users or items hold that are no interactions."""
 TARGETS = (
     _set("purchase buy transaction order rent rental booking book conversion sale pay"),
     _set("cart addtocart fav favorite favourite like save wishlist bookmark apply"),

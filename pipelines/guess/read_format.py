@@ -72,7 +72,7 @@ def read_format(path: Path) -> CsvFormat:
     if score < FITS:
         raise DataError(
             f"{path}: no table: no separator gives most of its lines the same number of fields, "
-            "at least two; rows with lists of any length are written with a separator of their own"
+            "at least two"
         )
     quote = _quote(lines, separator)
     escape = _escape([line.decode(encoding, "replace") for line in escaped], separator, n_columns)

@@ -8,12 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipelines.config import FileFormat
+from pipelines.config import EntityTable, FileFormat, InteractionsTable
 from pipelines.data.sources.files import TableFiles, table_files
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
+from pipelines.guess.name_hints import PROPERTIES, file_fits, fits
 from pipelines.guess.profile_columns import Column, columns_of
 from pipelines.guess.read_format import read_format
+from pipelines.guess.read_lists import read_lists
 from towers.errors import DataError
 
 MOST_ROWS = 1_000_000
@@ -89,7 +91,7 @@ def read_table(path: Path) -> Table:
     """
     files = table_files(path, name=path.name)
     settings, notes = _settings(files)
-    described = FileFormat(path=str(path), **settings)
+    described = _described(path, settings)
     with TemporaryDirectory() as stage:
         source = open_source(described, name="table", stage=Path(stage))
         if not source.n_rows:
@@ -106,11 +108,28 @@ def read_table(path: Path) -> Table:
     )
 
 
+def _described(path: Path, settings: dict[str, Any]) -> FileFormat:
+    """How to read a table; of lists, those of users or items have a row a line."""
+    described: dict[str, Any] = {"path": str(path), **settings}
+    if "lists" not in settings:
+        return FileFormat(**described)
+    is_item = file_fits(path, "item") and not file_fits(path, "user")
+    if fits(path.name, PROPERTIES) or (is_item and not file_fits(path, "interaction")):
+        return EntityTable(id=settings["columns"][0], **described)
+    return InteractionsTable(**described)
+
+
 def _settings(files: TableFiles) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The settings to read files with."""
     if files.kind != "csv":
         return {}, ()
-    found = read_format(files.files[0].path)
+    try:
+        found = read_format(files.files[0].path)
+    except DataError:
+        lists = read_lists(files.files[0].path)
+        if lists is None:
+            raise
+        return lists, (f"each line is a list; what stands first: {lists['lists']}",)
     settings: dict[str, Any] = {
         "separator": found.separator,
         "encoding": found.encoding,

@@ -8,10 +8,8 @@ no objects are kept apart with their number, and empty ones are counted.
 
 from __future__ import annotations
 
-import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +20,10 @@ import pyarrow as pa
 from pipelines.config import FileFormat
 from pipelines.data.sources.csv_file import LINE
 from pipelines.data.sources.source import MalformedLine
-from pipelines.data.sources.stream import BAD_COMPRESSION, open_stream
-from towers.errors import ConfigError, DataError
+from pipelines.data.sources.stream import read_lines
+from towers.errors import DataError
 from towers.features.values import INT64
 
-PIECE = 1 << 20
 BATCH = 16_384
 """Lines that are turned into columns at a time."""
 REASON = "no JSON object"
@@ -84,14 +81,13 @@ class JsonFile:
             DataError: the file cannot be read, or most of its lines are no JSON objects.
         """
         self.path = path
-        self.encoding = _encoding(path, source.encoding)
+        self.encoding = source.encoding
         self.malformed: list[MalformedLine] = []
         self.empty_lines = 0
         self.n_rows = 0
         self.kinds: dict[str, Kinds] = {}
-        with self._readable():
-            for number, line in self._lines():
-                self._scan(number, line)
+        for number, line in read_lines(path, self.encoding):
+            self._scan(number, line)
         if len(self.malformed) > self.n_rows:
             raise DataError(_explain(self.path, self.malformed[0]))
 
@@ -105,16 +101,15 @@ class JsonFile:
         whole = frozenset(schema.names)
         rows: list[dict[str, Any]] = []
         lines: list[int] = []
-        with self._readable():
-            for number, line in self._lines():
-                row = _parse(line)
-                if row is None:
-                    continue
-                rows.append(dict(_flat(row, whole)))
-                lines.append(number)
-                if len(rows) == BATCH:
-                    yield _table(rows, lines, schema)
-                    rows, lines = [], []
+        for number, line in read_lines(self.path, self.encoding):
+            row = _parse(line)
+            if row is None:
+                continue
+            rows.append(dict(_flat(row, whole)))
+            lines.append(number)
+            if len(rows) == BATCH:
+                yield _table(rows, lines, schema)
+                rows, lines = [], []
         yield _table(rows, lines, schema)
 
     def _scan(self, number: int, line: bytes) -> None:
@@ -143,35 +138,6 @@ class JsonFile:
                 self._note(value, f"{name}.")
             else:
                 self.kinds[name].add(value)
-
-    def _lines(self) -> Iterator[tuple[int, bytes]]:
-        """The lines in UTF-8, with their numbers from 1."""
-        decoder = codecs.getincrementaldecoder(self.encoding)()
-        is_utf8 = codecs.lookup(self.encoding).name == "utf-8"
-        rest, number = b"", 0
-        with open_stream(self.path) as stream:
-            while True:
-                piece = stream.read(PIECE)
-                text = piece if is_utf8 else decoder.decode(piece, not piece).encode()
-                *whole, rest = (rest + text).split(b"\n")
-                for line in whole:
-                    number += 1
-                    yield number, line
-                if not piece:
-                    break
-        if rest:
-            yield number + 1, rest
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        """Name the file in an error."""
-        try:
-            yield
-        except (OSError, UnicodeError, *BAD_COMPRESSION) as error:
-            raise DataError(
-                f"{self.path}: cannot be read: {error}; check that it is whole, that you may read "
-                f"it, and the table's encoding (now {self.encoding!r})"
-            ) from None
 
 
 def schema_of(files: Sequence[JsonFile]) -> pa.Schema:
@@ -257,18 +223,6 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def _encoding(path: Path, encoding: str) -> str:
-    """Check that there is such an encoding."""
-    try:
-        codecs.lookup(encoding)
-    except LookupError:
-        raise ConfigError(
-            f"{path}: expected an encoding that Python knows, such as 'utf-8' or 'latin-1', "
-            f"received {encoding!r}"
-        ) from None
-    return encoding
 
 
 def _explain(path: Path, line: MalformedLine) -> str:

@@ -18,6 +18,7 @@ from pipelines.data.sources.arrow import to_frame
 from pipelines.data.sources.csv_file import LINE, CsvFile
 from pipelines.data.sources.files import TableFile, TableFiles
 from pipelines.data.sources.json_file import JsonFile, schema_of
+from pipelines.data.sources.list_file import ListFile
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.data.sources.source import Rows, Shard, Source, check_unique, describe, note_files
 from towers.errors import DataError
@@ -44,6 +45,11 @@ class TextSource(Source):
             DataError: a file cannot be read, or the files do not fit together.
         """
         is_json = files.kind == "json"
+        if table.lists in {"count", "values"} and len(files.files) > 1:
+            raise DataError(
+                f"{name}: expected one file of lists whose ids are the numbers of their lines, "
+                f"received {len(files.files)}; put them together, or begin each line with its id"
+            )
         shards = [_Shard(file, table, name=name, is_json=is_json) for file in files.files]
         for shard in shards[1:]:
             shard.check_columns(shards[0], name=name)
@@ -104,7 +110,8 @@ class _Shard:
     """One of the files, with the columns that its folders name."""
 
     def __init__(self, file: TableFile, table: FileFormat, *, name: str, is_json: bool) -> None:
-        self.file = JsonFile(file.path, table) if is_json else CsvFile(file.path, table)
+        reader = JsonFile if is_json else CsvFile if table.lists is None else ListFile
+        self.file: JsonFile | CsvFile | ListFile = reader(file.path, table)
         check_unique(self.file.columns, where=f"{name} ({file.path})")
         self.keys = {key: value for key, value in file.keys if key not in self.file.columns}
         self.columns = (*self.file.columns, *self.keys)

@@ -178,6 +178,31 @@ def test_users_are_no_sessions_and_nested_keys_are_columns(tmp_path: Path) -> No
     assert features(config, "user")["user.home"]["name"] == "user_home"
 
 
+def test_lists_of_items_and_of_tags(tmp_path: Path) -> None:
+    n_items = 50
+    lists = [sorted({(u * 7 + k * k) % n_items for k in range(3 + u % 9)}) for u in range(80)]
+    lines = [" ".join(map(str, [len(items), *items])) for items in lists]
+    (tmp_path / "users.dat").write_text("\n".join(lines))
+    tags = [[i % 5, 5 + i % 3, 8 + i % 2][: 1 + i % 3] for i in range(n_items)]
+    lines = [" ".join(map(str, [len(one), *one])) for one in tags]
+    (tmp_path / "item-tag.dat").write_text("\n".join(lines))
+    config, found = written(tmp_path, *sorted(tmp_path.glob("*.dat")))
+    data = config["data"]
+    assert (data["interactions"]["path"], data["items"]["path"]) == ("users.dat", "item-tag.dat")
+    assert data["interactions"]["lists"] == "count"
+    assert features(config, "item")["column_2"]["kind"] == "multi_valued"
+    counts = check(found.path).counts
+    assert (counts["users"], counts["items"]) == (80, n_items)
+    assert sum(counts[part] for part in ("train", "validation", "test")) == sum(map(len, lists))
+    for name, step in (("train", 1), ("test", 3)):
+        rows = [" ".join(map(str, [f"9{u}", *items[::step]])) for u, items in enumerate(lists)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(rows))
+    paths = [tmp_path / "train.txt", tmp_path / "test.txt"]
+    config = tomllib.loads(init(paths, tmp_path / "second.toml").path.read_text())
+    assert config["data"]["interactions"]["lists"] == "id"
+    assert config["split"]["test"]["path"] == "test.txt"
+
+
 def test_a_table_for_the_test_is_found_by_its_name(tmp_path: Path) -> None:
     for name, step in (("train", 1), ("test", 3), ("old", 2)):
         rows = [f"{k % 31},{(k * step) % 17 + 100}" for k in range(300)]
