@@ -25,6 +25,7 @@ from pipelines.results import metric_names
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
 from towers.features.schema import Features, Schema
+from towers.interactions.family import Member
 from towers.typed import STRICT, parse
 
 NULL_VALUES = (
@@ -195,8 +196,16 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelConfig:
-    """The factorization machine."""
+    """The factorization machine, or another member of its family."""
 
+    interaction: Member = "fm"
+    """How features meet; see docs/family.md. `fm`: the factorization machine; `fwfm`: with a weight
+    for each pair of fields; `ffm`: with a vector of each feature for each field that it meets;
+    `fm3`: with triples of features."""
+    field_rank: PositiveInt | None = None
+    """With `fwfm`, the rank of the weights between user and item fields: vectors have so many times
+    `embedding_dim` coordinates. Default: a weight for each pair, and so many times the number of
+    user fields or of item fields, whichever are fewer."""
     embedding_dim: PositiveInt = 128
     """k, the length of each feature vector."""
     init: Literal["spectral", "normal"] = "spectral"
@@ -211,6 +220,13 @@ class ModelConfig:
     """p: with `spectral`, an item's initial vector is count^p times its singular vector, so that
     popular items come first. Default: chosen on validation together with the history's
     `popularity_power`, before anything is trained; 0.2 where nothing decides."""
+
+    def __post_init__(self) -> None:
+        if self.field_rank is not None and self.interaction != "fwfm":
+            raise ConfigError(
+                'model.field_rank: expected interaction = "fwfm", whose field weights have a rank, '
+                f"received {self.interaction!r}; remove field_rank, or set the interaction"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -417,6 +433,13 @@ class RunConfig:
         # what cannot work is refused here, not after the data was read and a model fitted
         check_input_names(self.schema.input_names("user"))
         check_input_names(self.schema.input_names("item"))
+        ids, member = self.schema.item_id_feature, self.model.interaction
+        if ids is not None and not ids.min_count and member != "fm":
+            raise ConfigError(
+                f'model.interaction: expected "fm" where item ids have min_count = 0, received '
+                f"{member!r}: items that nobody has chosen are placed by vectors of their ids, "
+                "which do not reach all coordinates of the others; set min_count = 1"
+            )
         known = metric_names(self.evaluation.k)
         if self.evaluation.metric not in known:
             raise ConfigError(

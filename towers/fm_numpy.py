@@ -41,6 +41,16 @@ def second_order(x: Batch[F], v: Floats[F], *, pool: Floats[F]) -> Floats[F]:
     return sums
 
 
+def coupled_pairs(x: Batch[F], left: Floats[F], right: Floats[F]) -> Floats[F]:
+    """Sum <left_i, right_j> x_i x_j over the pairs i < j of each row of x; [batch].
+
+    Where the order of i and j makes no difference; with both v, it is `second_order`.
+    """
+    squares: Floats[F] = x**2 @ (left * right).sum(axis=1)
+    sums: Floats[F] = ((x @ left * (x @ right)).sum(axis=1) - squares) / 2
+    return sums
+
+
 def user_vector(x: Batch[F], v: Floats[F]) -> Floats[F]:
     """V_user = [1 ; sum_u v_u x_u]; [batch, 1 + k]."""
     pool = pooled(x, v)

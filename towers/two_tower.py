@@ -1,4 +1,4 @@
-"""TwoTower: the factorization machine as a trainable tensorflow-recommenders model."""
+"""TwoTower: a member of the family as a trainable tensorflow-recommenders model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class TwoTower(tfrs.Model):
         """Keep the table, and build both towers over it."""
         super().__init__()
         self.features = features
-        self.user_tower, self.item_tower = UserTower(), ItemTower()
+        self.user_tower = UserTower(features.interaction)
+        self.item_tower = ItemTower(features.interaction)
         self._margin, self._hardest, self._l2 = margin, hardest, l2
         self._explicit_share = explicit_share
         self._means = {
@@ -113,12 +114,13 @@ class TwoTower(tfrs.Model):
         loss = tf.math.divide_no_nan(tf.reduce_sum(hinge * weight), tf.reduce_sum(weight))
         violators = tf.cast(violations > 0, violations.dtype)
         self._means["violators"].update_state(mean_over(violators, counts))
-        loss += self._l2 * _mean_squared_norm(queries, items)
+        repeats = self.features.interaction.repeats
+        loss += self._l2 * _mean_squared_norm(queries, items, repeats=repeats)
         self._means["mean_loss"].update_state(loss, tf.reduce_sum(weight))
         return loss
 
     def _vectors(self, inputs: Batch, w: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Run both towers; queries [batch, 1 + k] and the batch's items [n_items, 1 + k]."""
+        """Run both towers; queries [batch, 1 + d] and the batch's items [n_items, 1 + d]."""
         n_rows = tf.size(w, out_type=tf.int64)
         n_items = tf.size(inputs["item_popularity"], out_type=tf.int64)
         users = tf.SparseTensor(
@@ -128,8 +130,10 @@ class TwoTower(tfrs.Model):
             inputs["item_indices"], inputs["item_values"], tf.stack([n_items, n_rows])
         )
         width = tf.shape(inputs["user_dense"])[1] - tf.shape(inputs["item_dense"])[1]
-        query = self.user_tower(users, v, dense=Dense(inputs["user_dense"], 0))
-        return query, self.item_tower(items, w, v, dense=Dense(inputs["item_dense"], width))
+        rows = inputs["rows"]
+        query = self.user_tower(users, v, dense=Dense(inputs["user_dense"], 0), rows=rows)
+        dense = Dense(inputs["item_dense"], width)
+        return query, self.item_tower(items, w, v, dense=dense, rows=rows)
 
     def _hardest_negatives(
         self, inputs: Batch, queries: tf.Tensor, items: tf.Tensor
@@ -204,7 +208,15 @@ class TwoTower(tfrs.Model):
             self._means[f"{what}_{kind.name.lower()}"].update_state(of_kind, weight)
 
 
-def _mean_squared_norm(queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Average the squared lengths of the batch's query vectors, and of its item vectors."""
+def _mean_squared_norm(
+    queries: tf.Tensor, items: tf.Tensor, *, repeats: tuple[int, int]
+) -> tf.Tensor:
+    """Average the squared lengths of the batch's query vectors, and of its item vectors.
+
+    Coupled parts count as if what `repeats` of them repeat were there once.
+    """
     users = tf.reduce_mean(tf.reduce_sum(tf.square(queries[:, 1:]), axis=1))
-    return users + tf.reduce_mean(tf.reduce_sum(tf.square(items), axis=1))
+    if repeats == (1, 1):
+        return users + tf.reduce_mean(tf.reduce_sum(tf.square(items), axis=1))
+    of_items = tf.reduce_mean(tf.reduce_sum(tf.square(items[:, 1:]), axis=1))
+    return users / repeats[0] + of_items / repeats[1] + tf.reduce_mean(tf.square(items[:, 0]))

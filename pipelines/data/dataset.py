@@ -143,6 +143,20 @@ class Dataset:
             bags = sparse.csr_array(bags + weights @ self.pasts[history.name].bags)
         return bags
 
+    def query_dense(self, block: Block) -> Dense:
+        """The numbers of the vectors of a block's users, then those that histories bring; [n, m].
+
+        They are those of the rows `vocabulary.dense_rows("user", "item")`.
+        """
+        own = self.dense("user").take(block.users)
+        brought = np.zeros((len(block.users), self.dense("item").x.shape[1]), dtype=np.float32)
+        for history in self.schema.histories:
+            x = self.pasts[history.name].dense.x
+            if x.size:
+                brought += self.history_of(block, history) @ x
+        first = self.vocabulary.dense_rows("user", "item").start
+        return Dense(np.concatenate([own.x, brought], axis=1), first)
+
     def history_of(self, block: Block, history: History) -> sparse.csr_array:
         """Say how much each item counts in a history of a block's users; [n, n_items] float32."""
         matrix = block.matrix if history.behaviours is None else past_of(block, history)

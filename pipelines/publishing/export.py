@@ -137,6 +137,7 @@ def tower_model(dataset: Dataset, fitted: Fitted, *, side: Side) -> TowerModel:
         Encoder(dataset.schema, dataset.vocabulary, side=side, pasts=dataset.pasts),
         v=features.v,
         w=features.w if side == "item" else None,
+        interaction=features.interaction,
         name=f"{side}_tower",
     )
 

@@ -5,7 +5,9 @@ What is checked is the search that the SavedModel holds, against an exact one.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,8 @@ INDEX_STEPS = 3
 
 CHECKED_AT_ONCE = 64
 """Queries that an exported search is checked with at a time."""
+TIMED = 3
+"""Batches of that size that its speed is measured with."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class IndexedDirection:
     record: DirectionIndex
     tried: list[AnnSetting]
     """The settings tried; empty where every vector is scored."""
+    shape: tuple[int, int] = (0, 0)
+    """How many vectors are searched, and the coordinates of each."""
+    per_second: float = 0.0
+    """Queries answered a second, in batches of `CHECKED_AT_ONCE`."""
 
 
 def index_direction(
@@ -65,6 +73,23 @@ def index_direction(
             the settings say that nothing is to be published then.
     """
     corpus, queries = direction.project(targets), sources.of(direction)
+    search, indexed = _indexed(
+        direction, corpus, queries, config=config, folder=folder, advance=advance
+    )
+    rate = _queries_per_second(search, queries.vectors, k=min(config.recall_k, len(corpus)))
+    return search, dataclasses.replace(indexed, shape=corpus.shape, per_second=rate)
+
+
+def _indexed(
+    direction: Direction,
+    corpus: NDArray[np.float32],
+    queries: Queries,
+    *,
+    config: IndexConfig,
+    folder: Path,
+    advance: Advance,
+) -> tuple[Search, IndexedDirection]:
+    """Index targets and queries in the geometry of a direction; see `index_direction`."""
     if config.kind == "exact":
         advance(INDEX_STEPS)
         return ExactSearch(corpus), IndexedDirection(DirectionIndex(recall=1.0), [])
@@ -81,18 +106,38 @@ def index_direction(
 
 
 def describe(name: str, indexed: IndexedDirection) -> str:
-    """What the index of the direction `name` is, in a sentence."""
-    record = indexed.record
+    """What the index of the direction `name` is, in a sentence, with its size and speed."""
+    record, (n, width) = indexed.record, indexed.shape
+    size = (
+        f"; {n:,} vectors of {width} coordinates, {4 * n * width / 1e6:,.1f} MB in float32, "
+        f"{indexed.per_second:,.0f} queries/s in batches"
+    )
     if record.missed:
-        return f"{name}: the index is exact, and slower, since ScaNN's fell short: {record.missed}"
+        why = f"the index is exact, and slower, since ScaNN's fell short: {record.missed}"
+        return f"{name}: {why}{size}"
     if not record.trees:
-        return f"{name}: every vector is scored"
+        return f"{name}: every vector is scored{size}"
     searched = sum(tree.leaves_to_search for tree in record.trees if tree.num_leaves)
     leaves = sum(tree.num_leaves or 0 for tree in record.trees)
     return (
         f"{name}: recall {record.recall:.4f} with {searched} of {leaves} leaves searched, in "
-        f"{len(record.trees)} shells"
+        f"{len(record.trees)} shells{size}"
     )
+
+
+def _queries_per_second(search: Search, queries: NDArray[np.float32], *, k: int) -> float:
+    """How many queries are answered a second, in at most `TIMED` batches behind a first one."""
+    if not len(queries):
+        return 0.0
+    asked = tf.constant(np.resize(queries, (CHECKED_AT_ONCE, queries.shape[1])))
+    search(asked, tf.constant(k))
+    start = time.perf_counter()
+    for _ in range(TIMED):
+        search(asked, tf.constant(k))
+    seconds = time.perf_counter() - start
+    if isinstance(search, ShellSearch):
+        search.release()
+    return TIMED * CHECKED_AT_ONCE / seconds
 
 
 def _nearly(

@@ -65,12 +65,13 @@ def measure_context(
     if dataset.context_bags is None:
         return {}
     contexts = embed_users(model, dataset.context_bags)
-    contexts[:, 0] = 0.0  # the constant of the user's vector counts once
+    join = model.features.interaction.join
 
-    def scorer(factor: float) -> Scorer:
+    def scorer(*, with_context: bool) -> Scorer:
         def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
             users = vectors["user"][asked.users[rows]]
-            users = users + np.float32(factor) * contexts[asked.moments[rows]]
+            if with_context:
+                users = join(users, contexts[asked.moments[rows]])
             return DIRECTIONS["u2i"].score(users, vectors["item"])
 
         return score
@@ -78,11 +79,11 @@ def measure_context(
     known = sparse.csr_array(seen[asked.users])
     return {
         name: evaluate(
-            scorer(factor),
+            scorer(with_context=with_context),
             train=known,
             test=asked.wanted,
             item_counts=dataset.interactions.item_counts,
             config=config,
         ).metric(config.metric)
-        for name, factor in (("with context", 1.0), ("without context", 0.0))
+        for name, with_context in (("with context", True), ("without context", False))
     }

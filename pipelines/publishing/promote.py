@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.config import ModelConfig, RunConfig
+from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks, ids_of
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
@@ -31,7 +31,7 @@ from pipelines.evaluation.evaluate import Scorer, user_figures
 from pipelines.evaluation.published import config_of, published_scorer
 from pipelines.results import Promotion, Rule
 from pipelines.training.embed import embed, match_scorer
-from pipelines.training.parent import Parent, read_parent
+from pipelines.training.parent import Parent, model_of, read_parent
 from serving.search.index import Pairs
 from serving.version.bundle import Bundle
 from serving.version.embeddings import Embeddings
@@ -102,8 +102,7 @@ class Gate:
         """
         bundle = self._store.open(current, verify=False)
         config = config_of(bundle.manifest)
-        dim = bundle.manifest.config["model"]["embedding_dim"]
-        config = dataclasses.replace(config, model=ModelConfig(embedding_dim=dim))
+        config = dataclasses.replace(config, model=model_of(bundle.manifest))
         parent = read_parent(self._store, current, config=config, as_served=True)
         verdicts = []
         now = self._without_known(held_out.test, parent)

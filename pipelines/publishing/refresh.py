@@ -207,7 +207,7 @@ def _load(bundle: Bundle, config: RunConfig) -> _Loaded:
         items=tables["item"].drop(columns=[] if trend is None else trend.column),
         interactions=HeldInteractions(seen.matrix.astype(np.float32)),
     )
-    features = read_features(bundle, n_rows=vocabulary.n_rows, config=config)
+    features = read_features(bundle, vocabulary, config=config)
     fitted = Fitted(
         model=TwoTower(features, margin=0.0, hardest=1, l2=0.0),
         best_epoch=0,

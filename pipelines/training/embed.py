@@ -16,18 +16,19 @@ from pipelines.evaluation.evaluate import Scorer
 from towers.dense import Dense
 from towers.directions import DIRECTIONS
 from towers.features.schema import Side
+from towers.interactions.interaction import FM
 from towers.two_tower import TwoTower
 
 BATCH = 65_536
 
 Vectors = dict[Side, NDArray[np.float32]]
-"""V_user and V_item of every user and item, [n, 1 + k]."""
+"""V_user and V_item of every user and item, [n, 1 + d]."""
 
 
 def embed_users(
     model: TwoTower, bags: sparse.csr_array, *, dense: Dense | None = None
 ) -> NDArray[np.float32]:
-    """Run the user tower over bags [n_users, n_rows] and vectors; V_user [n_users, 1 + k]."""
+    """Run the user tower over bags [n_users, n_rows] and vectors; V_user [n_users, 1 + d]."""
     v = model.features.v
     return np.concatenate(
         [model.user_tower(x, v, dense=some).numpy() for x, some in _batches(bags, dense)]
@@ -37,7 +38,7 @@ def embed_users(
 def embed_items(
     model: TwoTower, bags: sparse.csr_array, *, dense: Dense | None = None
 ) -> NDArray[np.float32]:
-    """Run the item tower over bags [n_items, n_rows] and vectors; V_item [n_items, 1 + k]."""
+    """Run the item tower over bags [n_items, n_rows] and vectors; V_item [n_items, 1 + d]."""
     w, v = model.features.w, model.features.v
     return np.concatenate(
         [model.item_tower(x, w, v, dense=some).numpy() for x, some in _batches(bags, dense)]
@@ -55,9 +56,12 @@ def embed_without_ids(
 
 
 def embed_block(model: TwoTower, dataset: Dataset, block: Block) -> NDArray[np.float32]:
-    """Embed a block's users with the latest items of their histories; V_user [n, 1 + k]."""
+    """Embed a block's users with the latest items of their histories; V_user [n, 1 + d]."""
+    bags = dataset.query_bags(block)
+    if not isinstance(model.features.interaction, FM):
+        return embed_users(model, bags, dense=dataset.query_dense(block))
     dense = dataset.dense("user").take(block.users)
-    users = embed_users(model, dataset.query_bags(block), dense=dense)
+    users = embed_users(model, bags, dense=dense)
     for history in dataset.schema.histories:
         x, first = dataset.pasts[history.name].dense
         if x.size:  # the sum of products is the product of sums, and shorter

@@ -17,7 +17,9 @@ from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.progress import Reporter
 from towers.features.schema import space_of
-from towers.features.vocabulary import rows_of
+from towers.features.vocabulary import Vocabulary, rows_of
+from towers.interactions.family import make_interaction
+from towers.interactions.interaction import Interaction
 from towers.layers import FeatureTable
 from towers.start import N_READS, fit_features, spectral_vectors
 
@@ -35,13 +37,29 @@ def history_scale(config: RunConfig) -> float:
     return 1.0 if history is None else history.scale or 1.0
 
 
-def new_table(dataset: Dataset, config: RunConfig) -> FeatureTable:
-    """A feature table at random for a dataset's vocabulary."""
+def new_table(
+    dataset: Dataset, config: RunConfig, *, interaction: Interaction | None = None
+) -> FeatureTable:
+    """A feature table at random for a dataset's vocabulary, by default of the plain machine."""
     k = config.model.embedding_dim
     return FeatureTable(
         dataset.vocabulary.n_rows,
         embedding_dim=k,
         init_scale=_length(config) / math.sqrt(k),
+        seed=config.seed,
+        interaction=interaction,
+    )
+
+
+def interaction_of(config: RunConfig, vocabulary: Vocabulary) -> Interaction:
+    """The member of the family that is configured, as it starts."""
+    model = config.model
+    return make_interaction(
+        model.interaction,
+        config.schema,
+        vocabulary,
+        k=model.embedding_dim,
+        field_rank=model.field_rank,
         seed=config.seed,
     )
 
@@ -59,8 +77,15 @@ def initialize(
     features at what their regression says of it, which is all that an item without interactions
     has, and its id at the rest. First-order weights start where they cancel the pairs within an
     item, so that scores are those of the spectral vectors. Features of users start at the
-    regression of their histories.
+    regression of their histories. Where a feature has several vectors, each starts so: every member
+    of the family starts as the plain machine.
     """
+    if features.interaction.blocks > 1:
+        plain = new_table(dataset, config)
+        initialize(plain, dataset, config=config, spectral=spectral)
+        features.w.assign(plain.w)
+        features.v.assign(tf.tile(plain.v, [1, features.interaction.blocks]))
+        return
     k = config.model.embedding_dim
     # an unknown token says nothing, until rare ones have taught its row something; nor a context,
     # nor the id of an item that nobody has chosen

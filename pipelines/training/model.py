@@ -15,6 +15,7 @@ from pipelines.training.folds import FoldBatches
 from pipelines.training.initialize import (
     history_scale,
     initialize,
+    interaction_of,
     new_table,
     set_columns,
     start_vectors,
@@ -43,7 +44,8 @@ def build_model(
     `spectral` is what `start_vectors` found, where it is known already.
     """
     training = config.training
-    features = new_table(batches.dataset, config)
+    interaction = interaction_of(config, batches.dataset.vocabulary)
+    features = new_table(batches.dataset, config, interaction=interaction)
     if parent is None:
         initialize(features, batches.dataset, config=config, spectral=spectral)
     else:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from pipelines.config import RunConfig
+from pipelines.config import ModelConfig, RunConfig
 from pipelines.data.hold_out import TrainedOn
 from pipelines.evaluation.published import config_of
+from pipelines.training.initialize import interaction_of
 from serving.version.bundle import Bundle
 from serving.version.embeddings import read_ids
 from serving.version.manifest import Manifest
@@ -25,6 +26,9 @@ from towers.features.vocabulary import Vocabulary
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
 
+MODEL = ("embedding_dim", "interaction", "field_rank")
+"""The settings that what is learned depends on."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Parent:
@@ -35,24 +39,29 @@ class Parent:
     weights: NDArray[np.float32]
     """First-order weights w [n_rows]; none of unknown item ids, which each version calibrates."""
     vectors: NDArray[np.float32]
-    """Vectors v [n_rows, k]."""
+    """Vectors v [n_rows, blocks k]."""
     trained_on: TrainedOn
     histories: tuple[History, ...]
     """The users' histories as the version has them."""
+    config: RunConfig
+    """The settings of the run that continues, whose model is as the version's."""
+    learned: Mapping[str, NDArray[np.float32]]
+    """The parameters of its interaction, by their names."""
 
     def teach(self, features: FeatureTable, vocabulary: Vocabulary) -> None:
-        """Copy the learned w and v into a table whose vocabulary extends the parent's."""
+        """Copy all that is learned into a table whose vocabulary extends the parent's."""
         rows = inherited_rows(vocabulary, n_old=self.vocabulary.n_rows)
         features.w.assign(self.weights[rows])
         features.v.assign(self.vectors[rows])
+        for name, variable in features.interaction_weights.items():
+            variable.assign(self.learned[name])
 
     def model(self, vocabulary: Vocabulary) -> TwoTower:
         """Its towers under a vocabulary that extends its own, to embed users and items.
 
         New tokens have the vectors of the unknown tokens that they were to it.
         """
-        dim = self.vectors.shape[1]
-        features = FeatureTable(vocabulary.n_rows, embedding_dim=dim, init_scale=0.0, seed=0)
+        features = _empty_table(vocabulary, self.config)
         self.teach(features, vocabulary)
         return TwoTower(features, margin=0.0, hardest=1, l2=0.0)
 
@@ -76,7 +85,7 @@ def read_parent(
     bundle = store.open(version)
     histories = _check_settings(bundle.manifest, config)
     vocabulary = read_vocabulary(bundle.vocabulary)
-    features = read_features(bundle, n_rows=vocabulary.n_rows, config=config)
+    features = read_features(bundle, vocabulary, config=config)
     weights = features.w.numpy()
     feature = config.schema.item_id_feature
     if feature is not None and not as_served:
@@ -96,6 +105,8 @@ def read_parent(
             path=bundle.seen,
         ),
         histories=histories,
+        config=config,
+        learned={name: one.numpy() for name, one in features.interaction_weights.items()},
     )
 
 
@@ -127,6 +138,12 @@ def _with_histories_of(config: RunConfig, histories: Sequence[History]) -> RunCo
     return dataclasses.replace(config, user=Features(features=features))
 
 
+def model_of(manifest: Manifest) -> ModelConfig:
+    """The settings of a version's model that what it has learned depends on."""
+    earlier = manifest.config["model"]
+    return ModelConfig(**{name: earlier[name] for name in MODEL if name in earlier})
+
+
 def _check_settings(manifest: Manifest, config: RunConfig) -> tuple[History, ...]:
     """Refuse a version whose rows would mean something else under `config`.
 
@@ -141,9 +158,11 @@ def _check_settings(manifest: Manifest, config: RunConfig) -> tuple[History, ...
     histories = before.schema.histories
     before, now = (_with_histories_of(one, histories) for one in (before, config))
     found = _differences(before.schema, now.schema)
-    dims = manifest.config["model"]["embedding_dim"], config.model.embedding_dim
-    if dims[0] != dims[1]:
-        found.append(f"model.embedding_dim was {dims[0]}, is {dims[1]}")
+    earlier = model_of(manifest)
+    for name in MODEL:
+        was, now_is = getattr(earlier, name), getattr(config.model, name)
+        if was != now_is:
+            found.append(f"model.{name} was {was}, is {now_is}")
     if found:
         lines = "\n".join(f"  {difference}" for difference in found)
         raise ConfigError(
@@ -179,7 +198,7 @@ def _changes(what: str, before: Feature, after: Feature) -> list[str]:
     ]
 
 
-def read_features(bundle: Bundle, *, n_rows: int, config: RunConfig) -> FeatureTable:
+def read_features(bundle: Bundle, vocabulary: Vocabulary, *, config: RunConfig) -> FeatureTable:
     """Read the feature table out of a version's checkpoint.
 
     Raises:
@@ -191,9 +210,19 @@ def read_features(bundle: Bundle, *, n_rows: int, config: RunConfig) -> FeatureT
             f"{bundle.checkpoint}: expected the checkpoint that training continues from, found "
             "none; continue from another version, or train from the start, without --from"
         )
-    dim = config.model.embedding_dim
-    features = FeatureTable(n_rows, embedding_dim=dim, init_scale=0.0, seed=0)
+    features = _empty_table(vocabulary, config)
     model = tf.train.Checkpoint(features=features)
     status = tf.train.Checkpoint(model=model).read(str(prefix))
     status.assert_existing_objects_matched().expect_partial()
     return features
+
+
+def _empty_table(vocabulary: Vocabulary, config: RunConfig) -> FeatureTable:
+    """A table of a vocabulary to be filled with what was learned."""
+    return FeatureTable(
+        vocabulary.n_rows,
+        embedding_dim=config.model.embedding_dim,
+        init_scale=0.0,
+        seed=0,
+        interaction=interaction_of(config, vocabulary),
+    )

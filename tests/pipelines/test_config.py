@@ -193,6 +193,16 @@ def test_a_fault_names_the_file_the_key_and_both_values(
             "feature '1': expected .*weights_name",
         ),
         (MINIMAL + "item = 'item:token'", "feature 'item:token': expected .* a name of its own"),
+        (
+            MINIMAL + "[model]\ninteraction = 'ffm'\nfield_rank = 2",
+            r"model\.field_rank: expected interaction = \"fwfm\", .*received 'ffm'",
+        ),
+        (
+            MINIMAL
+            + "[model]\ninteraction = 'fm3'\n[item]\n"
+            + "features = [{ kind = 'categorical', column = 'item_id', min_count = 0 }]",
+            r"model\.interaction: expected \"fm\" where item ids have min_count = 0",
+        ),
     ],
 )
 def test_settings_that_cannot_go_together_are_refused(

@@ -57,7 +57,7 @@ class Encoder(tf.Module):
         vocabulary bring their ids alone.
         """
         super().__init__(name=f"{side}_encoder")
-        self.n_rows = vocabulary.n_rows
+        self.n_rows, self.side = vocabulary.n_rows, side
         self._features = schema.tower_features(side)
         self._inputs = input_dtypes(schema, vocabulary, side=side)
         self._columns: dict[str, tf.Module] = {}

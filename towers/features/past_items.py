@@ -88,7 +88,7 @@ class PastItems:
             rows = own.rows[position[known]]
             parts = (weights[position[known]], rows, starts)
             return cls(ids=ids, bags=sparse.csr_array(parts, shape=item_bags.shape))
-        brought = _is_brought(history, schema, vocabulary)
+        brought = brought_rows(history, schema, vocabulary)
         kept = brought[item_bags.indices]
         starts = np.concatenate([[0], np.cumsum(kept)])[item_bags.indptr]
         items = np.repeat(position, np.diff(item_bags.indptr))[kept]
@@ -123,7 +123,7 @@ def _id_space(schema: Schema, vocabulary: Vocabulary) -> Tokens:
     return vocabulary.tokens(space_of(feature, side="item", schema=schema))
 
 
-def _is_brought(history: History, schema: Schema, vocabulary: Vocabulary) -> NDArray[np.bool_]:
+def brought_rows(history: History, schema: Schema, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """Which rows of the feature table items bring to a history, [n_rows].
 
     None for unknown ids, and none for a trend, which has no vector.

@@ -35,25 +35,29 @@ class ActiveFeatures:
     x: Floats
     """Their values, [n]."""
     v: Floats
-    """Their vectors, [n, d]."""
+    """The vectors that the coupled part sums, [n, d]."""
     w: Floats
     """Their first-order weights, [n]; 0 for a user, whose own do not count."""
+    left: Floats
+    """<left_i, right_j> x_i x_j is what features i and j of one item add to its score, [n, e]."""
+    right: Floats
+    """[n, e]; both are v, where the version is a plain factorization machine."""
 
     def vector(self) -> Floats:
         """V_user or V_item, [1 + d]."""
         x = self.x[np.newaxis]
-        if self.side == "user":
-            found = fm_numpy.user_vector(x, self.v)
-        else:
-            found = fm_numpy.item_vector(x, self.w, self.v)
-        vector: Floats = found[0]
-        return vector
+        first = np.ones(1)
+        if self.side == "item":
+            within = fm_numpy.coupled_pairs(x, self.left, self.right)
+            first = fm_numpy.first_order(x, self.w) + within
+        return np.concatenate([first, fm_numpy.pooled(x, self.v)[0]])
 
     def gives(self, stored: Vectors) -> bool:
         """Whether a vector [1 + d], which was summed in float32, is the one of these features."""
         x = np.abs(self.x[np.newaxis])
         sizes = fm_numpy.pooled(x, np.abs(self.v))[0]
-        bias = fm_numpy.first_order(x, np.abs(self.w)) + sizes @ sizes
+        left, right = (fm_numpy.pooled(x, np.abs(one))[0] for one in (self.left, self.right))
+        bias = fm_numpy.first_order(x, np.abs(self.w)) + left @ right
         first = bias if self.side == "item" else np.ones(1)
         # a vector's own terms, which are summed in its place, are longer than their sum
         sizes = np.full_like(sizes, sizes.max(initial=0.0))
@@ -69,12 +73,15 @@ def encode_features(parts: Parts, side: Side, packed: Packed) -> list[ActiveFeat
     """
     found = parts.tower(side).active_features(packed)
     found.setdefault("w", np.zeros_like(found["x"]))
+    for name in ("left", "right"):
+        found.setdefault(name, found["v"])
+    names = ("x", "v", "w", "left", "right")
     encoded = []
-    for rows, *parameters in zip(found["row"], *(found[name] for name in "xvw"), strict=True):
+    for rows, *parameters in zip(found["row"], *(found[name] for name in names), strict=True):
         (active,) = np.nonzero(rows >= 0)
         order = active[parts.feature_names.order(rows[active])]
-        x, v, w = (values[order].astype(np.float64) for values in parameters)
-        encoded.append(ActiveFeatures(side, rows[order], x, v, w))
+        values = (parameter[order].astype(np.float64) for parameter in parameters)
+        encoded.append(ActiveFeatures(side, rows[order], *values))
     return encoded
 
 

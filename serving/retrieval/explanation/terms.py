@@ -8,7 +8,9 @@ and the cosine of i2i and u2u, of a source, s, and a target, t,
 
     sum_s sum_t <v_s, v_t> x_s x_t / (|sum_s v_s x_s| |sum_t v_t x_t|)
 
-`towers.fm_numpy` computes each term. Whatever else is told of a score sums rows of this table.
+where v are the vectors that the coupled parts sum (`Interaction.effective`) and, within an item,
+those of its left and its right. `towers.fm_numpy` computes each term. Whatever else is told of a
+score sums rows of this table.
 """
 
 from __future__ import annotations
@@ -129,7 +131,7 @@ def _within(item: ActiveFeatures, *, is_source: bool) -> list[Terms]:
     """The terms of an item alone: of each feature, and of each pair."""
     places = np.arange(len(item.rows))
     first, second = np.triu_indices(len(places), k=1)
-    pairs = fm_numpy.pair_terms(item.x, item.v, item.x, item.v)[first, second]
+    pairs = fm_numpy.pair_terms(item.x, item.left, item.x, item.right)[first, second]
     found = []
     for kind, one, other, value in (
         (

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from serving.search.graph_search import Search
 from serving.version.saved_models.names import DENSE, EXCLUDE, FEATURES, K, check_input_names
-from towers import fm
 from towers.dense import Dense
 from towers.directions import Direction
 from towers.features.encoder import Encoder
 from towers.features.values import MISSING_INTEGER, MISSING_STRING
+from towers.interactions.interaction import FM, Active, Interaction
 
 Encode = Callable[[Mapping[str, tf.Tensor]], tf.Tensor]
 """Answers the raw features of one side with its vectors [b, 1 + d]. A `tf.Module` that holds its
@@ -45,14 +45,21 @@ class TowerModel(tf.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, *, v: tf.Variable, w: tf.Variable | None = None, name: str = "tower"
+        self,
+        encoder: Encoder,
+        *,
+        v: tf.Variable,
+        w: tf.Variable | None = None,
+        interaction: Interaction | None = None,
+        name: str = "tower",
     ) -> None:
         """Join a side's encoder to the feature table.
 
         Args:
             encoder: turns raw features into x.
-            v: the vectors of the features, [n_rows, d].
+            v: the vectors of the features, [n_rows, c].
             w: their first-order weights, [n_rows]; given for items, whose vectors need them.
+            interaction: the member of the family; by default the factorization machine.
             name: of the module.
 
         Raises:
@@ -61,10 +68,15 @@ class TowerModel(tf.Module):
         super().__init__(name=name)
         check_input_names(encoder.signature)
         self._encoder, self._v = encoder, v
-        self._w = w
+        self._w, self._side = w, encoder.side
+        self._interaction = member = interaction or FM()
         # What past items add up to is the same for all queries; explanations list it one by one.
-        self._pools = w is None and encoder.pool_histories(
-            lambda x, dense: fm.user_vector(x, v, dense=dense)[:, 1:]
+        self._pools = (
+            w is None
+            and member.adds_up
+            and encoder.pool_histories(
+                lambda x, dense: member.user_vector(x, v, dense=dense)[:, 1:]
+            )
         )
         for number, (history, fresh) in enumerate(encoder.fresh_items.items()):
             put = _graph_of(fresh.replace, input_signature=fresh.signature)
@@ -79,27 +91,34 @@ class TowerModel(tf.Module):
         """Compute vectors, [b, 1 + d]."""
         if self._pools:
             x, dense = self._encoder.without_histories(features)
-            own = fm.user_vector(x, self._v, dense=dense)
+            own = self._interaction.user_vector(x, self._v, dense=dense)
             past = self._encoder.pooled_histories(features)
             return tf.concat([own[:, :1], own[:, 1:] + past], axis=1)
         x, dense = self._encoder(features), self._encoder.dense(features)
         if self._w is None:
-            return fm.user_vector(x, self._v, dense=dense)
-        return fm.item_vector(x, self._w, self._v, dense=dense)
+            return self._interaction.user_vector(x, self._v, dense=dense)
+        return self._interaction.item_vector(x, self._w, self._v, dense=dense)
 
     def active_features(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """List what the vectors are sums of; see the function of the same name."""
+        """List what the vectors are sums of; see the function of the same name.
+
+        Their vectors are the `Interaction.effective` ones.
+        """
         found = active_features(self._encoder(features), self._v, w=self._w)
         dense = self._encoder.dense(features)
         if dense is None:
-            return found
+            return self._interaction.effective(found, side=self._side)
         of_vectors = [
-            active_vector(one, self._v, w=self._w) for one in self._encoder.dense_fields(dense)
+            active_vector(one, self._v, w=self._w, interaction=self._interaction)
+            for one in self._encoder.dense_fields(dense)
         ]
-        return {
+        for name in of_vectors[0].keys() - found.keys():
+            found[name] = tf.zeros_like(found["v"])  # what is told of vectors alone
+        joined = {
             name: tf.concat([values, *(one[name] for one in of_vectors)], axis=1)
             for name, values in found.items()
-        } | {DENSE: dense.x}
+        }
+        return self._interaction.effective(joined, side=self._side) | {DENSE: dense.x}
 
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
@@ -112,9 +131,7 @@ class TowerModel(tf.Module):
         tf.saved_model.save(self, str(path), signatures=signatures)
 
 
-def active_features(
-    x: tf.SparseTensor, v: tf.Tensor, *, w: tf.Tensor | None = None
-) -> dict[str, tf.Tensor]:
+def active_features(x: tf.SparseTensor, v: tf.Tensor, *, w: tf.Tensor | None = None) -> Active:
     """List the features that are active in x [b, n_rows], with their parameters.
 
     Padded to the longest list, and not one after another, so that TF Serving can batch requests and
@@ -122,11 +139,11 @@ def active_features(
 
     Args:
         x: each row's columns in order.
-        v: the vectors of the feature table, [n_rows, d].
+        v: the vectors of the feature table, [n_rows, c].
         w: its first-order weights, [n_rows], where the side has them.
 
     Returns:
-        `row` [b, m] int64, -1 in padding; `x` [b, m], `v` [b, m, d] and `w` [b, m], 0 in padding.
+        `row` [b, m] int64, -1 in padding; `x` [b, m], `v` [b, m, c] and `w` [b, m], 0 in padding.
     """
     query, row = x.indices[:, 0], x.indices[:, 1]
 
@@ -148,19 +165,16 @@ def active_features(
 
 
 def active_vector(
-    dense: Dense, v: tf.Tensor, *, w: tf.Tensor | None = None
-) -> dict[str, tf.Tensor]:
-    """Describe the numbers of a vector as one active feature with x = 1; see `fm.as_one`.
+    dense: Dense, v: tf.Tensor, *, w: tf.Tensor | None, interaction: Interaction
+) -> Active:
+    """Describe the numbers of a vector as one active feature with x = 1; see `Interaction.as_one`.
 
     Its row is that of the first number. Where all numbers are 0, it is padding. Shapes are those
     of `active_features`, with m = 1.
     """
-    vector, weight = fm.as_one(dense, v, w)
     is_there = tf.reduce_any(dense.x != 0, axis=1)
     row = tf.where(is_there, tf.constant(dense.first, tf.int64), tf.constant(-1, tf.int64))
-    found = {"row": row, "x": tf.cast(is_there, tf.float32), "v": vector}
-    if weight is not None:
-        found["w"] = weight
+    found = {"row": row, "x": tf.cast(is_there, tf.float32)} | interaction.as_one(dense, v, w)
     return {name: values[:, tf.newaxis] for name, values in found.items()}
 
 

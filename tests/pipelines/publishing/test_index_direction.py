@@ -38,7 +38,10 @@ def test_few_targets_are_all_scored(kind: Any, tmp_path: Path) -> None:
     assert isinstance(search, ShellSearch if kind == "scann" else ExactSearch)
     assert (indexed.record.recall, indexed.record.trees) == (1.0, ())
     assert not (tmp_path / "index").exists()
-    assert describe("u2i", indexed) == "u2i: every vector is scored"
+    n, width = ITEMS.shape
+    shown = f"u2i: every vector is scored; {n:,} vectors of {width} coordinates, "
+    assert describe("u2i", indexed).startswith(shown)
+    assert indexed.per_second > 0
 
 
 def test_where_the_graph_finds_too_little_the_index_is_exact_and_says_so(

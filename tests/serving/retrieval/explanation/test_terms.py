@@ -21,7 +21,8 @@ def features(draw: st.DrawFn, side: Side) -> ActiveFeatures:
     random = np.random.default_rng(draw(st.integers(0, 1000)))
     w = random.normal(size=n) if side == "item" else np.zeros(n)
     rows = random.choice(7, n, replace=False)
-    return ActiveFeatures(side, rows, random.normal(size=n), random.normal(size=(n, 3)), w)
+    x, v = random.normal(size=n), random.normal(size=(n, 3))
+    return ActiveFeatures(side, rows, x, v, w, v, v)
 
 
 @given(user=features("user"), item=features("item"))
