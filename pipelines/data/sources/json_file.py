@@ -133,11 +133,12 @@ class JsonFile:
             name = prefix + key
             if name not in self.kinds:
                 self.kinds[name] = Kinds()
-            if isinstance(value, dict):
-                self.kinds[name].keys.update(value)
+            kinds = self.kinds[name]
+            if not isinstance(value, dict):
+                kinds.add(value)
+            elif len(kinds.keys) <= MOST_KEYS:  # else it is a map, however many there are
+                kinds.keys.update(value)
                 self._note(value, f"{name}.")
-            else:
-                self.kinds[name].add(value)
 
 
 def schema_of(files: Sequence[JsonFile]) -> pa.Schema:
