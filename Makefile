@@ -88,7 +88,7 @@ docs-site: $(READY) ## Build the documentation as a site, in build/site
 constraints: $(BIN)/pip ## Pin the newest versions that pyproject.toml allows
 	@rm -rf build/constraints
 	@$(BIN)/python -m venv build/constraints
-	@build/constraints/bin/python -m pip install --quiet --quiet --editable '.[dev,browser,spark,mlflow,wandb]'
+	@build/constraints/bin/python -m pip install --quiet --quiet --editable '.[dev,browser,spark,mlflow,tracing,wandb]'
 	@{ echo "# Every package of the virtual environment. To renew: make constraints"; \
 		build/constraints/bin/python -m pip list --format=freeze --exclude pip --exclude fm-recall; \
 	} > build/constraints.txt

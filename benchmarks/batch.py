@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.fresh import peak_gib
+from benchmarks.own_process import peak_gib
 from pipelines.candidates.answer import CandidateTable
 from pipelines.candidates.settings import CandidateSettings, Channel, load_settings, parse_channels
 from pipelines.candidates.sources import SourceReader

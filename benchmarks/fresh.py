@@ -1,54 +1,155 @@
-"""What a process of its own takes: its memory, and where it says what it measured."""
+"""Measure what fresh items cost: questions, filters and changes without them, and with many.
+
+Run: .venv/bin/python -m benchmarks.fresh
+
+Publishes a small version (an exact index) to build/fresh-ITEMS the first time. Each figure is the
+median over questions in this process, one at a time, of the wall's time and of the processor's;
+each ratio, of the latter, is to the same questions before anything was put in.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-KIB, GIB = 2**10, 2**30
+import numpy as np
+from rich.console import Console
+
+from benchmarks.serving.corpus import Size, publish_corpus
+from benchmarks.serving.in_process import make_queries
+from pipelines.progress import Reporter
+from serving.retrieval.retriever import Retriever
+from serving.search.index import search_rows
+from serving.version.store import Store
+
+K, QUESTIONS, PUTS, CHUNK = 100, 200, 50, 1000
+Cost = tuple[float, float]
+"""Seconds by the clock, and of the processor."""
+WHERE = {"column": "brand", "range": {"lt": 2000}}
 
 
-def resident_gib() -> float:
-    """The memory of this process now; Linux only."""
-    return _status("VmRSS")
+def measure(models: Path, *, n_fresh: int) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a table: what was measured, and how much it was."""
+    retriever = Retriever.open(models)
+    retriever.warm()
+    n_items = retriever.catalogue("item").size
+    before = _times(retriever, n_items=n_items)
+    yield from _show(before)
+    began = time.perf_counter()
+    put_many(retriever, first=n_items, n=n_fresh)
+    yield (
+        f"putting {n_fresh:,} items in, {CHUNK:,} at a time",
+        f"{time.perf_counter() - began:.1f} s",
+    )
+    for name, settle in (("at once", 0.0), ("10 s later", 10.0)):
+        time.sleep(settle)
+        after = _times(retriever, n_items=n_items)
+        yield f"with {n_fresh:,} fresh items, {name}", ""
+        yield from _show(after, beside=before)
+    yield f"recall@{K} beside every score", f"{_recall(retriever, n_items=n_items):.4f}"
+    puts = [
+        _seconds(lambda n=n: put_many(retriever, first=n, n=1)) for n in _new_ids(n_items, n_fresh)
+    ]
+    yield "one put: median, 99 of 100, longest", _ms(puts)
+    gone = [_seconds(partial(_delete, retriever, n)) for n in range(PUTS)]
+    yield "one delete: median, 99 of 100, longest", _ms(gone)
 
 
-def peak_gib() -> float:
-    """The most that it ever was."""
-    return _status("VmHWM")
+def put_many(retriever: Retriever, *, first: int, n: int) -> None:
+    """Put in items as the corpus has them, with new ids."""
+    rng = np.random.default_rng(first)
+    for start in range(first, first + n, CHUNK):
+        ids = range(start, min(start + CHUNK, first + n))
+        category = rng.integers(1000, size=len(ids))
+        records = [
+            {"item_id": i, "category": int(c), "brand": int(c) * 10, "price": 1.0 + i % 7}
+            for i, c in zip(ids, category, strict=True)
+        ]
+        retriever.apply(retriever.change("item", upsert=records))
 
 
-def folder_gib(path: Path) -> float:
-    """What the files below a folder take."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / GIB
+def _delete(retriever: Retriever, id: int) -> None:
+    retriever.apply(retriever.change("item", delete=[id]))
 
 
-def run_fresh(module: str, *arguments: str) -> dict[str, Any]:
-    """Run a module in a new process and read what it answered.
-
-    Without oneDNN's allocator, which keeps what was freed, so that memory is what is in use.
-
-    Raises:
-        CalledProcessError: it failed.
-    """
-    command = [sys.executable, "-m", module, *arguments]
-    environment = os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environment)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+def _new_ids(n_items: int, n_fresh: int) -> range:
+    return range(n_items + n_fresh, n_items + n_fresh + PUTS)
 
 
-def answer(**measured: float | str) -> None:
-    """Say to the process that started this one what was measured."""
-    print(json.dumps(measured), flush=True)
+def _times(retriever: Retriever, *, n_items: int) -> dict[str, list[Cost]]:
+    features = make_queries(QUESTIONS, n_items=n_items)
+    each = [{name: values[n] for name, values in features.items()} for n in range(QUESTIONS)]
+    ids = retriever.catalogue("user").ids(np.arange(QUESTIONS)).tolist()
+
+    def plain(n: int) -> None:
+        retriever.retrieve_batch("u2i", features={name: [x] for name, x in each[n].items()}, k=K)
+
+    def known(n: int) -> None:
+        retriever.retrieve_batch("u2i", ids=[ids[n]], k=K, exclude_seen=True)
+
+    def filtered(n: int) -> None:
+        retriever.retrieve("u2i", features=each[n], k=K, where=WHERE)
+
+    kinds = {
+        "features": plain,
+        "an id, without what is seen": known,
+        "a filter, all columns": filtered,
+    }
+    return {
+        name: [_seconds(partial(ask, n)) for n in range(QUESTIONS)] for name, ask in kinds.items()
+    }
 
 
-def _status(name: str) -> float:
-    """One of the lines of /proc/self/status, which are in KiB."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    (line,) = (line for line in lines if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * KIB / GIB
+def _recall(retriever: Retriever, *, n_items: int) -> float:
+    packed = retriever.tower("user").pack(make_queries(QUESTIONS, n_items=n_items), size=QUESTIONS)
+    queries = retriever.encode("user", packed)
+    found, _ = retriever.parts.index("u2i").search(queries, K)
+    catalogue = retriever.catalogue("item")
+    true, _ = search_rows(catalogue.vectors, queries, K, present=catalogue.is_present)
+    shares = [len(np.intersect1d(a, b)) / K for a, b in zip(found, true, strict=True)]
+    return float(np.mean(shares))
+
+
+def _seconds(function: Callable[[], Any]) -> Cost:
+    began, cpu = time.perf_counter(), time.process_time()
+    function()
+    return time.perf_counter() - began, time.process_time() - cpu
+
+
+def _show(
+    times: dict[str, list[Cost]], *, beside: dict[str, list[Cost]] | None = None
+) -> Iterator[tuple[str, str]]:
+    for name, costs in times.items():
+        wall, cpu = np.median(costs, axis=0)
+        text = f"{wall * 1000:.2f} ms, {cpu * 1000:.2f} ms of processor"
+        if beside is not None:
+            text += f", {cpu / np.median(beside[name], axis=0)[1]:.2f} times"
+        yield f"a question by {name}", text
+
+
+def _ms(costs: list[Cost]) -> str:
+    wall, cpu = np.array(costs).T * 1000
+    high = ", ".join(f"{x:.1f} ms" for x in np.quantile(wall, [0.5, 0.99, 1.0]))
+    return f"{high}; of processor {np.median(cpu):.1f} ms"
+
+
+def main() -> None:
+    """Measure, and print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--items", type=int, default=10_000, help="published (%(default)s)")
+    parser.add_argument("--fresh", type=int, default=100_000, help="put in (%(default)s)")
+    given = parser.parse_args()
+    models, console = Path("build", f"fresh-{given.items}"), Console()
+    if Store(models).current() is None:
+        size = Size(items=given.items, users=5_000, all_known=True)
+        publish_corpus(models, size, Reporter(Console(stderr=True)))
+    for name, value in measure(models, n_fresh=given.fresh):
+        console.print(f"{name:50} {value}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from benchmarks.fresh import answer, folder_gib, peak_gib, resident_gib, run_fresh
+from benchmarks.own_process import answer, folder_gib, peak_gib, resident_gib, run_fresh
 from pipelines.publishing.build_index import build_index
 from pipelines.publishing.draw_queries import Queries
 from pipelines.publishing.measure_recall import exact_scores, measure_recall

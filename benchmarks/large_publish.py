@@ -21,7 +21,7 @@ import scann  # noqa: F401  (its operations)
 import tensorflow as tf
 from rich.console import Console
 
-from benchmarks.fresh import answer, folder_gib, peak_gib, resident_gib, run_fresh
+from benchmarks.own_process import answer, folder_gib, peak_gib, resident_gib, run_fresh
 from benchmarks.serving.corpus import Size, publish_corpus
 from benchmarks.serving.in_process import make_queries
 from pipelines.progress import Reporter

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import pandas as pd
 
 from pipelines.config import RunConfig
 from pipelines.data.engines import choose_engine
+from pipelines.data.frame_digest import digest
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.job_folder import N_SHOWN, Job, JobFolder, find_unfinished, fingerprint
 from pipelines.progress import Reporter
@@ -222,10 +222,7 @@ def identify(
             for name, stat in stats.items()
         }
         return job
-    job["frames"] = {}
-    for name, frame in frames.items():
-        text = frame.to_json(orient="split", double_precision=15, default_handler=str)
-        job["frames"][name] = hashlib.sha256(text.encode()).hexdigest()
+    job["frames"] = {name: digest(frame) for name, frame in frames.items()}
     return job
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+"""How many threads libraries compute with; they read it when they are loaded."""
 
 
 def prepare() -> None:
@@ -19,3 +24,25 @@ def prepare() -> None:
 def secret(name: str) -> str | None:
     """Read a secret, which has no place on a command line; None where it is not given."""
     return os.environ.get(name) or None
+
+
+def wants_traces() -> bool:
+    """Whether OpenTelemetry's variables say where traces go."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    return any(os.environ.get(name) for name in names)
+
+
+@contextmanager
+def share_cores(n: int) -> Iterator[None]:
+    """Have each of `n` processes that are started meanwhile compute with its share of the cores.
+
+    What the user has set is kept.
+    """
+    each = str(max(1, len(os.sched_getaffinity(0)) // n))
+    given = {name: each for name in THREADS if name not in os.environ}
+    os.environ.update(given)
+    try:
+        yield
+    finally:
+        for name in given:
+            os.environ.pop(name, None)

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from pipelines.cli.candidates import candidates
-from pipelines.cli.exits import BAD_INPUT, FAILED, fail
+from pipelines.cli.exits import BAD_INPUT, FAILED, fail, full_disk
 from pipelines.cli.init import check, init
 from pipelines.cli.measure import evaluate
 from pipelines.cli.publish import publish
@@ -15,7 +15,7 @@ from pipelines.cli.query import explain, query
 from pipelines.cli.refresh import refresh
 from pipelines.cli.serve import serve
 from pipelines.cli.train import demo, run, tune
-from pipelines.cli.versions import compare, export, rollback, versions
+from pipelines.cli.versions import clean, compare, export, rollback, versions
 from towers.errors import EngineError, RecallError, StorageError
 
 app = typer.Typer(
@@ -28,7 +28,7 @@ app = typer.Typer(
 for command in (
     *(init, check, run, tune, demo),
     *(query, explain),
-    *(versions, rollback, evaluate, compare, export),
+    *(versions, rollback, clean, evaluate, compare, export),
     *(serve, candidates, publish, refresh),
 ):
     app.command()(command)
@@ -41,5 +41,9 @@ def main() -> None:
     except RecallError as error:
         is_system = isinstance(error, (EngineError, StorageError))
         sys.exit(fail(str(error), code=FAILED if is_system else BAD_INPUT))
-    except OSError as error:
-        sys.exit(fail(f"{error.filename or 'system'}: {error.strerror}", code=FAILED))
+    except Exception as error:
+        if (line := full_disk(error)) is not None:
+            sys.exit(fail(line, code=FAILED))
+        if isinstance(error, OSError):
+            sys.exit(fail(f"{error.filename or 'system'}: {error.strerror}", code=FAILED))
+        raise

@@ -20,7 +20,11 @@ def publish(
     ],
     to: Annotated[str, typer.Option("--to", help="The engine: milvus.")] = MILVUS,
     uri: Annotated[
-        str, typer.Option(help="Where it is: http://HOST:19530, or a file X.db for Milvus Lite.")
+        str,
+        typer.Option(
+            help="Where it is: http://HOST:19530, or a file X.db for Milvus Lite. "
+            "FM_RECALL_MILVUS_TOKEN in the environment has USER:PASSWORD, where it asks for them."
+        ),
     ] = "http://127.0.0.1:19530",
     version: Annotated[int | None, typer.Option(help="A version; default: the current.")] = None,
     keep: Annotated[
@@ -43,14 +47,15 @@ def publish(
     Interrupted, the same command goes on with the first direction that is not finished.
     """
     from pipelines.publishing.publish_milvus import publish_milvus
-    from serving.milvus.connection import MilvusConnection
+    from serving.milvus.connection import TOKEN, MilvusConnection
+    from towers.environment import secret
 
     if to != MILVUS:
         raise ConfigError(f"--to: expected {MILVUS!r}, received {to!r}")
     with job_output(quiet=quiet, as_json=as_json, folder=models, after="direction") as reporter:
         published = publish_milvus(
             models,
-            MilvusConnection(uri, prefix=prefix),
+            MilvusConnection(uri, token=secret(TOKEN), prefix=prefix),
             version=version,
             keep=keep,
             recall=recall,

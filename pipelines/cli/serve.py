@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from towers.errors import ConfigError
 
 if TYPE_CHECKING:
     from serving.retrieval.parts import OpenIndex
+    from serving.server.process import Addresses
 
 MILVUS, OWN = "milvus", "own"
 
@@ -24,6 +26,18 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="REST; 0 takes a free one.")] = 8501,
     grpc_port: Annotated[int, typer.Option(help="gRPC; 0 takes a free one.")] = 8500,
+    write_port: Annotated[
+        int | None,
+        typer.Option(
+            help="REST for changes of users and items, which --port then refuses; default: --port."
+        ),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            help="Processes that answer on the same ports, each with the version in its memory."
+        ),
+    ] = 1,
     max_k: Annotated[int, typer.Option(help="The most results a source.")] = 1000,
     max_batch: Annotated[int, typer.Option(help="The most sources in a request.")] = 1024,
     max_body_mb: Annotated[int, typer.Option(help="The largest request, in MiB.")] = 16,
@@ -35,6 +49,10 @@ def serve(
     ] = 2**18,
     max_results: Annotated[
         int, typer.Option(help="The most results in an answer: sources times k.")
+    ] = 100_000,
+    max_unknown: Annotated[
+        int,
+        typer.Option(help="The most ids remembered as taken out that are not there, of each side."),
     ] = 100_000,
     max_connections: Annotated[int, typer.Option(help="The most connections to REST.")] = 1000,
     max_header_kb: Annotated[int, typer.Option(help="The largest head of a request, in KiB.")] = 64,
@@ -64,6 +82,9 @@ def serve(
         str | None,
         typer.Option(help="text or json; default: text on a terminal, json elsewhere."),
     ] = None,
+    access_log: Annotated[
+        bool, typer.Option("--access-log", help="Write a line to the log for each request.")
+    ] = False,
     journal: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +125,13 @@ def serve(
     index: Annotated[
         str, typer.Option(help="Where to search: own (the version's), or milvus with --uri.")
     ] = "own",
-    uri: Annotated[str | None, typer.Option(help="Milvus, which `publish` has written to.")] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(
+            help="Milvus, which `publish` has written to; the environment's FM_RECALL_MILVUS_TOKEN "
+            "has USER:PASSWORD, if it asks for them."
+        ),
+    ] = None,
     prefix: Annotated[
         str, typer.Option(help="What the names of collections begin with.")
     ] = "fm_recall",
@@ -113,18 +140,19 @@ def serve(
 
     What `run`, or `rollback`, makes current meanwhile is loaded and swapped in.
     """
-    from serving.server.process import Addresses, run
     from serving.server.runtime.logs import configure
     from serving.server.runtime.settings import MIB, ServerSettings
     from towers.environment import secret
     from towers.typed import parse
 
     limits = {
+        "workers": workers,
         "max_k": max_k,
         "max_batch": max_batch,
         "max_list": max_list,
         "max_cells": max_cells,
         "max_results": max_results,
+        "max_unknown": max_unknown,
         "max_connections": max_connections,
         "max_header_bytes": max_header_kb * 2**10,
         "header_s": header_timeout,
@@ -133,7 +161,7 @@ def serve(
         "memory_bytes": None if memory_limit is None else memory_limit * MIB,
         "shutdown_s": shutdown,
     }
-    where = {"host": host, "port": port, "grpc_port": grpc_port}
+    where = {"host": host, "port": port, "grpc_port": grpc_port, "write_port": write_port}
     settings = parse(
         ServerSettings,
         {
@@ -143,6 +171,7 @@ def serve(
             "timeout_s": timeout,
             "poll_s": poll,
             "read_only": read_only,
+            "access_log": access_log,
             "tokens": tokens,
             "tokens_text": secret("FM_RECALL_TOKENS"),
             "open_to_all": without_tokens,
@@ -164,13 +193,22 @@ def serve(
             text += f"{addresses.rest}/docs . Ctrl-C stops the server."
             Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
-    run(
-        models,
-        settings=settings,
-        journal=journal,
-        index=open_milvus(index, uri, prefix=prefix, timeout_s=timeout),
-        ready=say,
-    )
+    open_index = partial(open_milvus, index, uri, prefix=prefix, timeout_s=timeout)
+    if workers > 1:
+        from serving.server.workers.supervisor import Supervisor, Work
+
+        work = Work(
+            models=models,
+            settings=settings,
+            journal=journal,
+            index=open_index,
+            prepare=partial(configure, log_level, format=log_format),
+        )
+        Supervisor(work, ready=say).run()
+        return
+    from serving.server.process import run
+
+    run(models, settings=settings, journal=journal, index=open_index(), ready=say)
 
 
 def open_milvus(index: str, uri: str | None, *, prefix: str, timeout_s: float) -> OpenIndex | None:
@@ -194,8 +232,10 @@ def open_milvus(index: str, uri: str | None, *, prefix: str, timeout_s: float) -
         )
     if uri is None:
         return None
-    from serving.milvus.connection import MilvusConnection, import_pymilvus
+    from serving.milvus.connection import TOKEN, MilvusConnection, import_pymilvus
     from serving.milvus.index import indexes_in
+    from towers.environment import secret
 
     import_pymilvus()
-    return indexes_in(MilvusConnection(uri, timeout_s=timeout_s / 2, prefix=prefix))
+    at = MilvusConnection(uri, token=secret(TOKEN), timeout_s=timeout_s / 2, prefix=prefix)
+    return indexes_in(at)

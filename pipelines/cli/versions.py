@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -16,13 +18,47 @@ if TYPE_CHECKING:
     from pipelines.versions.export_vectors import VectorFormat
     from towers.features.schema import Side
 
+MIB = 2**20
+
 
 def versions(models: Models = Path("models")) -> None:
     """List the published versions, with their figures."""
     from pipelines.cli.display import show_versions
+    from pipelines.leftovers import find_leftovers
     from serving.version.store import Store
 
-    show_versions(Console(), Store(models))
+    console = Console()
+    show_versions(console, Store(models))
+    if left := find_leftovers(models):
+        size = sum(one.n_bytes for one in left) / MIB
+        text = f"{len(left)} left over by killed or interrupted jobs ({size:,.1f} MiB); to see and "
+        text += f"to remove them: fm-recall clean {shlex.quote(str(models))}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def clean(
+    models: Annotated[Path, typer.Argument(help="The models directory.")] = Path("models"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
+) -> None:
+    """List what killed or interrupted jobs have left in a models directory, and remove it.
+
+    Published versions, and what a living process works on, are never touched.
+    """
+    from pipelines.leftovers import find_leftovers, remove
+
+    console = Console()
+    left = find_leftovers(models)
+    for one in left:
+        when = datetime.fromtimestamp(one.changed, UTC)
+        done = "" if not yes else "removed " if remove(models, one) else "in use again "
+        text = (
+            f"{done}{one.path}: {one.what}; {one.n_bytes / MIB:,.1f} MiB, last changed {when:%F %R}"
+        )
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    if not left:
+        console.print(f"{models}: nothing is left over", markup=False, highlight=False)
+    elif not yes:
+        console.print("To remove all of it: the same command with --yes", markup=False)
 
 
 def rollback(

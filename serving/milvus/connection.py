@@ -26,6 +26,9 @@ MilvusClient = Any
 PREFIX = "fm_recall"
 """What the names of collections and aliases begin with, unless it is chosen."""
 
+TOKEN = "FM_RECALL_MILVUS_TOKEN"
+"""The variable of the environment that has Milvus' token, as commands read it."""
+
 LOOK_EVERY_S = 1.0
 """How long calls fail at once after one that got no answer."""
 
@@ -42,25 +45,34 @@ class MilvusConnection:
     thread may call.
     """
 
-    def __init__(self, uri: str, *, timeout_s: float = 5.0, prefix: str = PREFIX) -> None:
+    def __init__(
+        self, uri: str, *, token: str | None = None, timeout_s: float = 5.0, prefix: str = PREFIX
+    ) -> None:
         """Use the Milvus at `uri`.
 
         Args:
-            uri: where it is; may hold a user and a password, which no message shows.
+            uri: where it is.
+            token: `USER:PASSWORD`, or an API key, where Milvus asks for one; no message shows it.
             timeout_s: how long a call may take.
             prefix: what the names of collections and aliases begin with.
 
         Raises:
-            ConfigError: the prefix cannot begin a name.
+            ConfigError: the prefix cannot begin a name, or the URI has a password, which whoever
+                lists the processes of the machine would read.
         """
+        if re.search(r"//[^/]*@", uri):
+            raise ConfigError(
+                f"--uri: expected an address without user and password, received one with them; "
+                f"put USER:PASSWORD into the environment's {TOKEN}"
+            )
         if not _NAME.fullmatch(prefix):
             raise ConfigError(
                 f"prefix: expected a letter or _, then letters, digits and _, at most 64 in all, "
                 f"received {prefix!r}"
             )
         self.prefix, self.timeout_s = prefix, timeout_s
-        self.address = re.sub(r"//[^/@]*@", "//", uri)
-        self._uri = uri
+        self.address = self._uri = uri
+        self._token = token or ""
         self._client: MilvusClient | None = None
         self._lock = Lock()
         self._failed_at: float | None = None
@@ -116,7 +128,9 @@ class MilvusConnection:
                 if "://" not in self._uri:
                     # Milvus Lite logs calls that pymilvus only tries.
                     logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
-                self._client = import_pymilvus().MilvusClient(self._uri, timeout=timeout_s)
+                self._client = import_pymilvus().MilvusClient(
+                    self._uri, token=self._token, timeout=timeout_s
+                )
             return self._client
 
     def _error(self, task: str, received: str, *, limit_s: float) -> IndexUnavailableError:

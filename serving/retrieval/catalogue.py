@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from serving.retrieval.put_records import PutRecords
 from serving.search.column_values import is_list, read_cell
 from serving.search.filters import SHOWN_VALUES, Filter, matches
 from serving.search.growing_array import GrowingArray
@@ -47,14 +48,11 @@ class Catalogue:
         self.missing_id = published.ids.missing_id
         self._vectors = GrowingArray(published.vectors)
         self._is_in = GrowingArray(np.ones(len(published.vectors), dtype=np.bool_))
-        self._records: dict[int, Mapping[str, Any]] = {}
-        """What was put, by row."""
+        self._put = PutRecords(published.table.schema)
         self._added: dict[Any, int] = {}
         """The rows of ids that the version did not have, which follow those of the others."""
         self._added_ids = GrowingArray(np.empty(0, dtype=published.ids.dtype))
         """These ids, in the order of their rows."""
-        self._fresh: pa.Table | None = None
-        """The columns of `_records`, in their order; None when they have changed."""
 
     @property
     def id_column(self) -> str:
@@ -118,9 +116,14 @@ class Catalogue:
         rows = self._ever(ids)
         return np.where((rows >= 0) & self.is_present[rows], rows, -1)
 
+    def unknown(self, ids: Sequence[Any]) -> list[Any]:
+        """Those ids, which are of the right type, that are not here and never were."""
+        rows = self._ever(self.published.checked_ids(ids))
+        return [id for id, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+
     def record(self, row: int) -> Mapping[str, Any]:
         """What was put for a row; nothing for one as it was published."""
-        return self._records.get(row, {})
+        return self._put.get(row)
 
     def show(self, rows: Rows, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The table's columns for some rows, by default all; the id comes first.
@@ -134,11 +137,10 @@ class Catalogue:
         if columns is not None:
             names = list(dict.fromkeys([self.id_column, *columns]))
         table = self.published.table.select(names)
-        fresh = np.array([row in self._records for row in rows], dtype=np.bool_)
+        fresh = self._put.has(rows)
         chosen = table.take(pa.array(rows[~fresh]))
         if fresh.any():
-            number = {row: place for place, row in enumerate(self._records)}
-            put = self._fresh_table().select(names).take([number[row] for row in rows[fresh]])
+            put = self._put.take(rows[fresh], names)
             order = np.argsort(np.argsort(fresh, kind="stable"))
             both = pa.concat_tables([chosen, put], promote_options="permissive")
             chosen = both.take(pa.array(order))
@@ -153,18 +155,13 @@ class Catalogue:
         n_published = len(self.published.ids)
         found = np.zeros(self.size, dtype=np.bool_)
         found[:n_published] = matches(where, self._published_column, size=n_published)
-        if self._records:
-            fresh = self._fresh_table()
-            rows = np.fromiter(self._records, dtype=np.int64)
-            found[rows] = matches(
-                where, lambda name: fresh[name].combine_chunks(), size=len(self._records)
-            )
+        rows, fresh = self._put.matching(where)
+        found[rows] = fresh
         return np.flatnonzero(found & self.is_present)
 
     def snapshot(self) -> Snapshot:
         """Take what there is now."""
-        rows = np.fromiter(self._records, dtype=np.int64)
-        return Snapshot(self.published, rows, self._fresh_table(), self.is_present.copy())
+        return Snapshot(self.published, *self._put.all(), self.is_present.copy())
 
     def check_filter(self, where: Filter) -> None:
         """Refuse a filter that does not fit the table.
@@ -222,8 +219,7 @@ class Catalogue:
         self._is_in.put(rows, True)
         self._added_ids.put(rows[new] - len(self.published.ids), ids[new])
         self._added |= zip(ids[new].tolist(), rows[new].tolist(), strict=True)
-        self._records |= zip(rows.tolist(), records, strict=True)
-        self._fresh = None
+        self._put.put(rows, records)
         return rows
 
     def remove(self, ids: Sequence[Any]) -> Rows:
@@ -256,18 +252,6 @@ class Catalogue:
         self._check(name)
         return self.published.column(name)
 
-    def _fresh_table(self) -> pa.Table:
-        """The columns of what was put, one row a record."""
-        if self._fresh is None:
-            records = list(self._records.values())
-            self._fresh = pa.table(
-                {
-                    field.name: _array([record.get(field.name) for record in records], field.type)
-                    for field in self.published.table.schema
-                }
-            )
-        return self._fresh
-
 
 def _read_cell(value: Any, kind: pa.DataType, *, input: Input | None) -> Any:
     """Read a value of a column, which may be a feature.
@@ -287,13 +271,6 @@ def _read_cell(value: Any, kind: pa.DataType, *, input: Input | None) -> Any:
         if number is None:
             raise
         return number
-
-
-def _array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """The values of a column, as floats where not all are integers as those published."""
-    if pa.types.is_integer(kind) and any(isinstance(value, float) for value in values):
-        kind = pa.float64()
-    return pa.array(values, kind)
 
 
 def _to_pandas(column: pa.ChunkedArray) -> pd.Series[Any]:

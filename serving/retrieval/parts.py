@@ -8,7 +8,8 @@ from functools import cache, cached_property
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.explanation.feature_names import FeatureNames
 from serving.search.index import Rows
-from serving.search.live_index import LiveExactIndex, LiveIndex
+from serving.search.live_growing import LiveGrowingIndex
+from serving.search.live_index import LiveIndex
 from serving.search.live_shells import open_shells
 from serving.search.shells import Shells
 from serving.version.bundle import Bundle
@@ -42,7 +43,8 @@ class Parts:
         self._open_other = index
         self._towers: list[Tower] = []
         self.fresh_past: dict[str, PastItems] = {}
-        """What items that were put in since bring to each history."""
+        """What items that were put in since bring to each history, where the version was published
+        by a release whose towers have to be told all of it each time."""
         self.tower = cache(self._open_tower)
         self.catalogue = cache(self._open_catalogue)
         self.index = cache(self._open_index)
@@ -173,7 +175,7 @@ class Parts:
         vectors = (self.users if chosen.target == "user" else self.items).vectors
         settings = record.directions[direction].trees
         if not settings:
-            return LiveExactIndex(chosen.project(vectors))
+            return LiveGrowingIndex(chosen.project(vectors))
         folder = self.bundle.index(direction)
         width = chosen.project(vectors[:1]).shape[1]
         return open_shells(Shells.load(folder, settings=settings, width=width))

@@ -57,6 +57,8 @@ class RowNumbers:
 
     def of(self, rows: Rows) -> Rows:
         """The numbers of rows, -1 for those that were never given one."""
+        if not len(self._numbers):
+            return np.full(rows.shape, -1)
         known = rows < len(self._numbers)
         return np.where(known, self._numbers.values[np.where(known, rows, 0)], -1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.search.growing_array import GrowingArray, RowNumbers
 from serving.search.index import Found, Index, Rows, Vectors, search_rows
@@ -45,6 +46,10 @@ class LiveExactIndex:
         if size == len(self._vectors):
             return search_rows(self._vectors.values, queries, k)
         return search_rows(self._vectors.values, queries, min(k, size), present=present)
+
+    def snapshot(self) -> tuple[Vectors, NDArray[np.bool_]]:
+        """The vectors by row, [n, d], and which of them are there; both are not to be changed."""
+        return self._vectors.values, self._is_in.values
 
     def put(self, rows: Rows, vectors: Vectors) -> None:
         """See `LiveIndex.put`."""

@@ -10,9 +10,11 @@ from serving.server.access.tokens import Tokens
 from serving.server.api import explain_routes, fresh_routes, operations, retrieve_routes
 from serving.server.api.body_limit import LimitBody
 from serving.server.api.error_answers import handle_errors
+from serving.server.api.gzip_body import ReadGzip
 from serving.server.explorer import page
 from serving.server.explorer import routes as explorer_routes
 from serving.server.explorer.other_version import OtherVersion
+from serving.server.observing.requests import QUIETLY, NoteRequests, Noting
 from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving import rest_predict
 from serving.version.manifest import installed_packages
@@ -40,10 +42,17 @@ ROUTERS = (
 )
 
 
-def build_app(core: ServerCore, *, tokens: Tokens | None = None) -> FastAPI:
+def build_app(
+    core: ServerCore,
+    *,
+    tokens: Tokens | None = None,
+    takes_writes: bool = True,
+    noting: Noting = QUIETLY,
+) -> FastAPI:
     """Put together the surfaces that answer by `core`, which is started and stopped elsewhere.
 
-    With `tokens`, only those who show one are answered.
+    With `tokens`, only those who show one are answered; without `takes_writes`, nothing that
+    changes users or items is. `noting` says what is noted of requests.
     """
     app = FastAPIOffline(
         title="fm-recall",
@@ -60,6 +69,8 @@ def build_app(core: ServerCore, *, tokens: Tokens | None = None) -> FastAPI:
     app.router.routes.extend([*rest_predict.routes(core), *page.routes()])
     handle_errors(app)
     settings = core.settings
+    app.add_middleware(ReadGzip, max_bytes=settings.max_body_bytes)
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes, timeout_s=settings.timeout_s)
-    app.add_middleware(CheckAccess, settings=settings, tokens=tokens)
+    app.add_middleware(CheckAccess, settings=settings, tokens=tokens, takes_writes=takes_writes)
+    app.add_middleware(NoteRequests, noting=noting)
     return app

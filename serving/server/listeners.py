@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,13 +21,12 @@ from serving.server.access.grpc import CheckToken
 from serving.server.access.tokens import Tokens
 from serving.server.app import build_app
 from serving.server.connection import LimitedProtocol
+from serving.server.observing.requests import QUIETLY, Noting
+from serving.server.ports import BACKLOG, bind, bracketed, not_bound
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.grpc_predict import add_services
 from towers.errors import ConfigError
-
-BACKLOG = 2048
-"""Connections that wait to be accepted."""
 
 NOT_SERVING, SERVING = HealthCheckResponse.NOT_SERVING, HealthCheckResponse.SERVING
 
@@ -36,22 +34,40 @@ NOT_SERVING, SERVING = HealthCheckResponse.NOT_SERVING, HealthCheckResponse.SERV
 class RestListener:
     """uvicorn, on a port of its own."""
 
-    def __init__(self, settings: ServerSettings, *, tokens: Tokens | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        tokens: Tokens | None = None,
+        writes: bool = False,
+        noting: Noting = QUIETLY,
+    ) -> None:
         """Bind the port; with `tokens`, only those who show one are answered.
+
+        With `writes`, the port is the one that is for changes; `noting` says what is noted of
+        requests.
 
         Raises:
             ConfigError: the server cannot listen on it, or its certificate cannot be used.
         """
-        self._settings, self._tokens = settings, tokens
+        self._settings, self._tokens, self._noting = settings, tokens, noting
+        self._takes_writes = writes or settings.write_port is None
         _check_certificate(settings)
-        self._socket = _bind(settings.host, settings.port)
+        name = "write_port" if writes else "port"
+        port = (settings.write_port or 0) if writes else settings.port
+        self._socket = bind(settings.host, port, shared=settings.workers > 1, name=name)
         self.port: int = self._socket.getsockname()[1]
         """The port, also where a free one was asked for."""
 
     async def start(self, core: ServerCore) -> None:
         """Accept requests."""
         config = uvicorn.Config(
-            build_app(core, tokens=self._tokens),
+            build_app(
+                core,
+                tokens=self._tokens,
+                takes_writes=self._takes_writes,
+                noting=self._noting,
+            ),
             ssl_certfile=self._settings.tls_certificate,
             ssl_keyfile=self._settings.tls_key,
             http=partial(LimitedProtocol, limits=self._settings),  # type: ignore[arg-type]
@@ -84,16 +100,25 @@ class RestListener:
 class GrpcListener:
     """gRPC, on a port of its own, with the standard health service."""
 
-    def __init__(self, settings: ServerSettings, *, tokens: Tokens | None = None) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        tokens: Tokens | None = None,
+        noting: Noting = QUIETLY,
+    ) -> None:
         """Bind the port; with `tokens`, only those who show one are answered.
+
+        `noting` says what is noted of requests.
 
         Raises:
             ConfigError: the server cannot listen on it.
         """
-        self._settings = settings
+        self._settings, self._noting = settings, noting
         self._server = grpc.aio.server(
             options=[
-                ("grpc.so_reuseport", 0),  # or a second server on the port would get half of it
+                # or a second server on the port would get half of it
+                ("grpc.so_reuseport", int(settings.workers > 1)),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", settings.max_header_bytes),
@@ -115,12 +140,12 @@ class GrpcListener:
             )
             """The port, also where a free one was asked for."""
         except RuntimeError:
-            raise _not_bound("grpc_port", settings.host, settings.grpc_port) from None
+            raise not_bound("grpc_port", settings.host, settings.grpc_port) from None
 
     async def start(self, core: ServerCore) -> None:
         """Accept requests; the health service says `SERVING` once a version is loaded."""
         self._health = health.HealthServicer()
-        add_services(self._server, core)
+        add_services(self._server, core, noting=self._noting)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         await self._health.set("", NOT_SERVING)
         await self._server.start()
@@ -172,23 +197,3 @@ def _credentials(settings: ServerSettings) -> grpc.ServerCredentials | None:
         return None
     pair = settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes()
     return grpc.ssl_server_credentials([pair])
-
-
-def bracketed(host: str) -> str:
-    """The host as it stands before a port: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise _not_bound("port", host, port, why=error.strerror or str(error)) from None
-
-
-def _not_bound(setting: str, host: str, port: int, *, why: str = "address in use") -> ConfigError:
-    return ConfigError(
-        f"{setting}: expected to listen on {bracketed(host)}:{port}, but: {why.lower()}; stop what "
-        "listens there, or choose another"
-    )

@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from threading import Timer
@@ -19,15 +19,31 @@ import uvloop
 from serving.retrieval.fresh.journal import FILE, FOLDER, OLD, Journal
 from serving.retrieval.parts import OpenIndex
 from serving.server.access.tokens import Tokens
-from serving.server.listeners import GrpcListener, RestListener, bracketed
+from serving.server.listeners import GrpcListener, RestListener
+from serving.server.observing.requests import Noting
+from serving.server.observing.tracing import Tracing
+from serving.server.ports import bracketed
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
+from serving.server.workers.team import Team
+from towers.environment import wants_traces
 from towers.errors import BundleError
 
 LOG = logging.getLogger(__name__)
 
 GRACE_S = 2.0
 """Seconds beyond `shutdown_s` after which the process ends, whatever it does."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of one of several processes that are one server."""
+
+    number: int
+    socket: Path
+    """Where they meet."""
+    alive: int
+    """A file that ends when the process that started them does."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,8 @@ class Addresses:
     """A URL."""
     grpc: str
     """Host and port."""
+    writes: str = ""
+    """The URL that changes go to, where that is another."""
 
 
 def run(
@@ -47,6 +65,7 @@ def run(
     journal: Path | None = None,
     index: OpenIndex | None = None,
     ready: Callable[[Addresses], None] = lambda addresses: None,
+    place: Place | None = None,
 ) -> None:
     """Serve a models directory with this process until SIGTERM or SIGINT; see `serve`."""
     # What is loaded by now stays: looking for garbage among it would only halt requests.
@@ -59,6 +78,7 @@ def run(
         index=index,
         ready=ready,
         stopping=partial(_end_within, settings.shutdown_s + GRACE_S),
+        place=place,
     )
     uvloop.run(served)
 
@@ -88,6 +108,7 @@ async def serve(
     index: OpenIndex | None = None,
     ready: Callable[[Addresses], None] = lambda addresses: None,
     stopping: Callable[[], None] = lambda: None,
+    place: Place | None = None,
 ) -> None:
     """Serve a models directory until SIGTERM or SIGINT, then finish what is in flight.
 
@@ -98,6 +119,7 @@ async def serve(
         index: opens indexes that are not in a bundle.
         ready: told where the server listens, once it does. A version may still be loading.
         stopping: called when the signal has come.
+        place: of this process among several that are one server; None: it is alone.
 
     Raises:
         ConfigError: the server cannot listen on a port.
@@ -108,36 +130,53 @@ async def serve(
         tokens = None
         if settings.tokens is not None or settings.tokens_text:
             tokens = Tokens(path=settings.tokens, text=settings.tokens_text)
-        kept = _open_journal(journal or models / FOLDER, read_only=settings.read_only)
+        team = None if place is None else Team(place.socket, number=place.number)
+        only_reads = settings.read_only or (team is not None and not team.writes)
+        kept = _open_journal(journal or models / FOLDER, read_only=only_reads)
         if kept is not None:
             held.enter_context(kept)
-        rest = RestListener(settings, tokens=tokens)
-        held.callback(rest.close)
+        tracing = Tracing.to_collector() if wants_traces() else None
+        if tracing is not None:
+            held.callback(tracing.close)
+        noting = Noting(access_log=settings.access_log, tracing=tracing)
+        rests = [RestListener(settings, tokens=tokens, noting=noting)]
+        held.callback(rests[0].close)
+        if settings.write_port is not None:
+            rests.append(RestListener(settings, tokens=tokens, writes=True, noting=noting))
+            held.callback(rests[1].close)
         # last, since a gRPC server that is made and never started cannot be taken apart
-        grpc = GrpcListener(settings, tokens=tokens)
-        stop = _stop_signal()
-        async with ServerCore(models, settings=settings, journal=kept, index=index) as core:
-            await rest.start(core)
+        grpc = GrpcListener(settings, tokens=tokens, noting=noting)
+        stop = _stop_signal(None if place is None else place.alive)
+        async with ServerCore(
+            models, settings=settings, journal=kept, index=index, team=team
+        ) as core:
+            for rest in rests:
+                await rest.start(core)
             await grpc.start(core)
+            root = f"http{'s' if settings.tls_key else ''}://{bracketed(settings.host)}"
+            urls = [f"{root}:{rest.port}" for rest in rests]
             addresses = Addresses(
-                f"http{'s' if settings.tls_key else ''}://{bracketed(settings.host)}:{rest.port}",
-                f"{bracketed(settings.host)}:{grpc.port}",
+                urls[0], f"{bracketed(settings.host)}:{grpc.port}", "".join(urls[1:])
             )
-            LOG.info("started", extra={"rest": addresses.rest, "grpc": addresses.grpc})
+            LOG.info("started", extra=asdict(addresses))
             ready(addresses)
             await stop.wait()
             stopping()
             LOG.info("stopping", extra={"at_most_s": settings.shutdown_s})
-            await asyncio.gather(rest.stop(), grpc.stop())
+            await asyncio.gather(*(rest.stop() for rest in rests), grpc.stop())
     LOG.info("stopped")
 
 
-def _stop_signal() -> asyncio.Event:
-    """An event that the first SIGTERM or SIGINT sets."""
+def _stop_signal(alive: int | None = None) -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets, or the end of what the file `alive` reads."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if alive is not None:
+        loop.add_reader(alive, stop.set)
+        stop_reading = partial(loop.remove_reader, alive)
+        asyncio.create_task(stop.wait()).add_done_callback(lambda _: stop_reading())
     return stop
 
 

@@ -132,6 +132,18 @@ class Bundle:
                 f"{self._remedy()}"
             )
 
+    def verify_file(self, file: Path) -> None:
+        """Compare one file of the bundle with the manifest.
+
+        Raises:
+            BundleError: it is damaged, missing or unexpected.
+        """
+        name = file.relative_to(self.path).as_posix()
+        expected = self.manifest.files.get(name)
+        fault = "unexpected" if expected is None else _find_damage(file, expected)
+        if fault:
+            raise BundleError(f"{file}: differs from {MANIFEST}: {fault}; {self._remedy()}")
+
     def _remedy(self) -> str:
         """Say what to do about damage; names the version to go back to where there is one."""
         earlier = [v for v in list_versions(self.path.parent) if v < self.version]

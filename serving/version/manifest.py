@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from serving.version.signature import SIGNATURE, check_signature
 from towers.errors import BundleError, ConfigError
 from towers.features.schema import Features, Schema, Side
 from towers.typed import STRICT, parse
@@ -212,14 +213,17 @@ class Manifest(Provenance):
         """Read the manifest at `path`.
 
         Raises:
-            BundleError: as `from_json`, or there is no such file.
+            BundleError: as `from_json`, or there is no such file, or not the signature that the
+                environment asks for.
         """
         try:
-            text = path.read_text(encoding="utf-8")
+            content = path.read_bytes()
+            text = content.decode()
         except FileNotFoundError:
             raise BundleError(f"{path}: missing, so this is no whole bundle; {REMEDY}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"{path}: damaged: {error}; {REMEDY}") from None
+        check_signature(path, content)
         return cls.from_json(text, where=str(path))
 
 
@@ -235,10 +239,11 @@ def installed_packages() -> dict[str, str]:
 
 
 def list_files(folder: Path) -> dict[str, Path]:
-    """Everything below `folder` but folders and the manifest, by its relative POSIX path."""
+    """All below `folder` but folders, the manifest and its signature, by relative POSIX path."""
     found = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     files = {path.relative_to(folder).as_posix(): path for path in found}
     files.pop(MANIFEST, None)
+    files.pop(SIGNATURE, None)
     return files
 
 

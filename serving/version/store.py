@@ -23,6 +23,7 @@ from serving.atomic import locked, move_directory, symlink_atomic, sync, write_t
 from serving.version.bundle import Bundle, list_versions, parse_version
 from serving.version.deployment import write_configs
 from serving.version.manifest import MANIFEST, Manifest, Provenance
+from serving.version.signature import sign
 from towers.errors import BundleError
 
 STAGING = ".staging-"
@@ -129,6 +130,7 @@ class Store:
             )
         manifest = Manifest.of(staged, provenance, version=version)
         write_text_atomic(staged / MANIFEST, manifest.to_json())
+        sign(staged / MANIFEST)
         if check is not None:
             check(Bundle.read(staged))
         move_directory(staged, target)
@@ -209,6 +211,20 @@ class Store:
         """The folders of versions being written, by this process or another, living or dead."""
         found = self.root.glob(f"{STAGING}*")
         return sorted({path.with_name(path.name.removesuffix(".lock")) for path in found})
+
+    def abandoned(self) -> list[Path]:
+        """The folders of versions that were being written by processes that have died."""
+        found = []
+        for staged in self._staged():
+            if staged.exists():
+                with locked(_lock_of(staged), wait=False) as is_abandoned:
+                    found += [staged] if is_abandoned else []
+        return found
+
+    def remove_abandoned(self) -> None:
+        """Remove them."""
+        with locked(self.root / ".lock"):
+            self._remove_abandoned()
 
     def _remove_abandoned(self) -> None:
         """Remove the staging folders that no living process holds; `.lock` must be held."""

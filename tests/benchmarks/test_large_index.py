@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import large_index
-from benchmarks.fresh import answer, folder_gib, peak_gib, resident_gib
 from benchmarks.large_index import Files, make_files, table
+from benchmarks.own_process import answer, folder_gib, peak_gib, resident_gib
 
 
 def test_the_exact_neighbours_are_made_once_with_their_vectors(

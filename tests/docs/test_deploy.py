@@ -62,6 +62,26 @@ def test_compose_files_name_what_exists(path: Path) -> None:
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
 
 
+@pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.name)
+def test_containers_run_as_a_user_without_rights_and_have_health_checks(path: Path) -> None:
+    for own in services(path).values():
+        service = own
+        if "extends" in own:
+            service = services(DEPLOY / own["extends"]["file"])[own["extends"]["service"]] | own
+        assert service["user"].startswith("${RECALL_USER:-1000")
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        build = own.get("build")
+        image = "" if build is None else _dockerfile(build).read_text()
+        assert "healthcheck" in service or "\nHEALTHCHECK " in image
+        assert build is None or re.search(r"\nUSER \S+\n(?!.*\nUSER root)", image)
+
+
+def _dockerfile(build: dict[str, str]) -> Path:
+    return DEPLOY / build["context"] / build.get("dockerfile", "Dockerfile")
+
+
 def test_stock_server_is_of_the_version_that_the_models_are_exported_with() -> None:
     image = services(DEPLOY / "compose.yaml")["tf-serving"]["image"]
     pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()

@@ -89,7 +89,8 @@ def reference_entries(
 
 def reference_history(feature: History, space: Tokens, items: list[Any]) -> list[tuple[int, float]]:
     places = {token: place for place, token in enumerate(space.tokens.tolist())}
-    known = [places[item] for item in items if item in places][-feature.latest :]
+    last = [item for place, item in enumerate(items) if item not in items[place + 1 :]]
+    known = [places[item] for item in last if item in places][-feature.latest :]
     total = sum(space.counts.tolist())
     squares = sum(n * n ** (-2 * feature.power) for n in space.counts.tolist())
     unit = math.sqrt(total / squares)

@@ -36,6 +36,8 @@ class PastBags(tf.Module):
         self._starts = tf.Variable(starts, trainable=False, name="past_starts", shape=[None])
         self._rows = tf.Variable(rows, trainable=False, name="past_rows", shape=[None])
         self._x = tf.Variable(past.bags.data, trainable=False, name="past_x", shape=[None])
+        self._n_items = tf.Variable(len(past.ids), trainable=False, dtype=tf.int64)
+        self._n_entries = tf.Variable(len(rows), trainable=False, dtype=tf.int64)
         self.width = past.dense.x.shape[1]
         if self.width:
             shape = [None, self.width]
@@ -50,7 +52,7 @@ class PastBags(tf.Module):
 
     @property
     def signature(self) -> list[tf.TensorSpec]:
-        """What `replace` takes."""
+        """What `replace` and `add` take."""
         ids = tf.TensorSpec([None], self._table.key_dtype)
         whole = tf.TensorSpec([None], tf.int64)
         bags = [ids, whole, whole, tf.TensorSpec([None], tf.float32)]
@@ -78,6 +80,33 @@ class PastBags(tf.Module):
             every = tf.constant(0, tf.int64), tf.size(ids, tf.int64)
             self._pooled.assign(self._embedded(self._embed, *every))
         self._table.insert(ids, tf.range(tf.size(ids, tf.int64), dtype=tf.int64))
+        self._n_items.assign(tf.size(ids, tf.int64))
+        self._n_entries.assign(tf.size(rows, tf.int64))
+
+    def add(
+        self,
+        ids: tf.Tensor,
+        starts: tf.Tensor,
+        rows: tf.Tensor,
+        x: tf.Tensor,
+        dense: tf.Tensor | None = None,
+    ) -> None:
+        """Hold these items too, in place of those of the same ids; as `replace`.
+
+        What is held has room to grow, so that this costs what is added, and now and then a copy.
+        """
+        first, n_entries = tf.identity(self._n_items), tf.identity(self._n_entries)
+        last = first + tf.size(ids, tf.int64)
+        _write(self._starts, n_entries + starts, first)
+        _write(self._rows, rows, n_entries)
+        _write(self._x, x, n_entries)
+        if dense is not None:
+            _write(self._dense, dense, first)
+        if self._embed is not None:
+            _write(self._pooled, self._embedded(self._embed, first, last), first)
+        self._table.insert(ids, tf.range(first, last, dtype=tf.int64))
+        self._n_items.assign(last)
+        self._n_entries.assign(n_entries + tf.size(rows, tf.int64))
 
     def pool(self, embed: Embed) -> None:
         """Embed what each item brings, once for all queries; `pooled` then answers with it."""
@@ -126,6 +155,20 @@ class PastBags(tf.Module):
         x = tf.gather(held, tf.gather_nd(positions, known))
         shape = tf.stack([tf.size(positions, tf.int64), self.width])
         return tf.scatter_nd(known, x, shape)
+
+
+def _write(held: tf.Variable, values: tf.Tensor, start: tf.Tensor) -> None:
+    """Write values [n, ...] from `start` on, with room for as many again where there is none."""
+    end = start + tf.shape(values, tf.int64)[0]
+    room = tf.shape(held, tf.int64)[0]
+
+    def grow() -> tf.Tensor:
+        shape = tf.concat([[2 * end - start], tf.shape(values, tf.int64)[1:]], axis=0)
+        held.assign(tf.concat([held[:start], tf.zeros(shape, held.dtype)], axis=0))
+        return end
+
+    tf.cond(end > room, grow, lambda: room)
+    held[start:end].assign(values)
 
 
 class HistoryColumn(tf.Module):

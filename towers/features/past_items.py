@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -77,18 +78,19 @@ class PastItems:
 
         `dense` are the numbers of their vectors, [n, m]; none where they are not known.
         """
-        space = _id_space(schema, vocabulary)
-        weights = history_weights(np.append(space.counts, 0), power=history.power)
-        weights *= np.float32(history.scale or 1.0)
-        position = pd.Index(space.tokens).get_indexer(pd.Index(ids))  # -1 counts as seen once
+        known_items = _known_items(history, schema, vocabulary)
+        weights = known_items.weights
+        position = known_items.ids.get_indexer(pd.Index(ids))  # -1 counts as seen once
         if history.vectors == "own":
             own = vocabulary.tokens(space_of(history, side="user", schema=schema))
             known = position >= 0
             starts = np.concatenate([[0], np.cumsum(known)])
             rows = own.rows[position[known]]
-            parts = (weights[position[known]], rows, starts)
-            return cls(ids=ids, bags=sparse.csr_array(parts, shape=item_bags.shape))
-        brought = brought_rows(history, schema, vocabulary)
+            own_bags = sparse.csr_array(
+                (weights[position[known]], rows, starts), shape=item_bags.shape
+            )
+            return cls(ids=ids, bags=own_bags)
+        brought = known_items.is_brought
         kept = brought[item_bags.indices]
         starts = np.concatenate([[0], np.cumsum(kept)])[item_bags.indptr]
         items = np.repeat(position, np.diff(item_bags.indptr))[kept]
@@ -113,6 +115,34 @@ class PastItems:
         shape = (n, vocabulary.n_rows)
         bags = sparse.csr_array((ones, space.rows, np.arange(n + 1)), shape=shape)
         return cls.build(schema, vocabulary, history=history, ids=space.tokens, item_bags=bags)
+
+
+@dataclass(frozen=True, eq=False)
+class _KnownItems:
+    """What a history knows of the items that training knows; the same for all who ask."""
+
+    ids: pd.Index[Any]
+    weights: NDArray[np.float32]
+    """[n + 1] c pop^-b; the last is that of all others."""
+    is_brought: NDArray[np.bool_]
+    """[n_rows] which rows of the feature table items bring."""
+
+
+_KNOWN: WeakKeyDictionary[Vocabulary, dict[tuple[Schema, History], _KnownItems]] = (
+    WeakKeyDictionary()
+)
+
+
+def _known_items(history: History, schema: Schema, vocabulary: Vocabulary) -> _KnownItems:
+    """Look up what is known; it takes as long as there are items, and is done once."""
+    known = _KNOWN.setdefault(vocabulary, {})
+    if (schema, history) not in known:
+        space = _id_space(schema, vocabulary)
+        weights = history_weights(np.append(space.counts, 0), power=history.power)
+        weights *= np.float32(history.scale or 1.0)
+        brought = brought_rows(history, schema, vocabulary)
+        known[schema, history] = _KnownItems(pd.Index(space.tokens), weights, brought)
+    return known[schema, history]
 
 
 def _id_space(schema: Schema, vocabulary: Vocabulary) -> Tokens:

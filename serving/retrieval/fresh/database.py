@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -125,6 +126,19 @@ def read(database: sqlite3.Connection, *, after: int = 0) -> list[Entry]:
         )
         for seq, time, side, id, record in database.execute(query, (after,))
     ]
+
+
+def read_deleted(database: sqlite3.Connection, side: str) -> list[int | str]:
+    """The ids of a side that were taken out last, and not put in since."""
+    query = "SELECT id FROM entries WHERE side = ? AND record IS NULL"
+    return [id for (id,) in database.execute(query, (side,))]
+
+
+def read_size(database: sqlite3.Connection) -> tuple[int, float]:
+    """How many entries there are, and when the last was written: seconds since 1970, or NaN."""
+    (n,) = database.execute("SELECT entries FROM total").fetchone()
+    last = database.execute("SELECT time FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
+    return int(n), math.nan if last is None else datetime.fromisoformat(last[0]).timestamp()
 
 
 def last_seq(database: sqlite3.Connection) -> int:

@@ -23,6 +23,7 @@ from serving.retrieval.fresh.entry import Draft, Entry
 from serving.retrieval.fresh.json_lines import read_json_lines
 from serving.retrieval.fresh.replay import Replayed, replay
 from towers.errors import BundleError, ReadOnlyError
+from towers.features.schema import Side
 
 if TYPE_CHECKING:  # a retriever needs TensorFlow, the journal itself does not
     from serving.retrieval.retriever import Retriever
@@ -125,6 +126,16 @@ class Journal:
         """The last entry of each id, in the order they were written; only those above `after`."""
         with self._lock:
             return database.read(self._database, after=after)
+
+    def deleted(self, side: Side) -> list[int | str]:
+        """The ids of a side that were taken out last, and not put in since."""
+        with self._lock:
+            return database.read_deleted(self._database, side)
+
+    def size(self) -> tuple[int, float]:
+        """How many entries there are, and when the last was written: seconds since 1970, or NaN."""
+        with self._lock:
+            return database.read_size(self._database)
 
     def replay(self, retriever: Retriever, *, after: int = 0) -> Replayed:
         """Apply to a version the entries above `after` that count in it; see `replay`.

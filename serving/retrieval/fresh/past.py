@@ -44,7 +44,11 @@ def read_past(
 
 def put_past(parts: Parts, pasts: Mapping[str, PastItems]) -> None:
     """Have the histories of the version know these items too, beside those put before."""
+    tower = parts.tower("user")
+    if tower.adds_past_items:
+        tower.put_past_items(pasts, how="add")
+        return
     known = parts.fresh_past
     both = {name: known[name].add(past) if known else past for name, past in pasts.items()}
     parts.fresh_past = both
-    parts.tower("user").put_past_items(both)
+    tower.put_past_items(both, how="put")

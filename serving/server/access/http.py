@@ -29,9 +29,11 @@ class CheckAccess:
     page; and with a token, if there are any, that gives the right that it needs.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: ServerSettings, tokens: Tokens | None) -> None:
-        """Let `app` answer those who may ask."""
-        self._app, self._tokens = app, tokens
+    def __init__(
+        self, app: ASGIApp, *, settings: ServerSettings, tokens: Tokens | None, takes_writes: bool
+    ) -> None:
+        """Let `app` answer those who may ask; what changes something, only with `takes_writes`."""
+        self._app, self._tokens, self._takes_writes = app, tokens, takes_writes
         self._origins = frozenset(settings.origins)
         self._hosts: frozenset[str] | None = None
         """The names that the server answers to; None: any."""
@@ -74,9 +76,14 @@ class CheckAccess:
                 "Origin: expected a page of this server, received another; start the server with "
                 "--allow-origin"
             )
+        right = right_of(scope["method"], scope["path"])
+        if right == "write" and not self._takes_writes:
+            raise ForbiddenError(
+                "changes: expected at the port that the server has for them (--write-port), "
+                "received at another"
+            )
         if self._tokens is None:
             return WHO.get()
-        right = right_of(scope["method"], scope["path"])
         return self._tokens.check(headers.get("authorization"), right)
 
 

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serving.server.errors import INTERNAL, shortened, status_of
+from serving.server.observing.requests import HEADER, REQUEST
 from towers.errors import RecallError
 
 PROBLEMS, LONGEST_PATH = 5, 100
@@ -81,7 +82,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     """Answer an error: as TF Serving does below /v1/models, elsewhere as `ErrorBody`."""
     status, message = status_of(error), _message(request, error)
     if status == INTERNAL:
-        message = "internal error; the server's log says more"
+        message = f"internal error; the server's log says more of the request {REQUEST.get()}"
         if isinstance(error, RecallError):  # any other is raised further, and logged there
             LOG.error("a request failed", exc_info=error)
     message = shortened(message)
@@ -89,7 +90,7 @@ async def answer_error(request: Request, error: Exception) -> Response:
     if request.url.path.startswith(TF_SERVING):
         body = {"error": message}
     waits = status.http in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
-    headers = {"Retry-After": "1"} if waits else {}
+    headers = {HEADER: REQUEST.get()} | ({"Retry-After": "1"} if waits else {})
     return Response(
         json.dumps(body),  # in ASCII, so that whatever a message quotes can be sent
         status.http,

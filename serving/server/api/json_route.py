@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from contextlib import suppress
+from functools import partial, wraps
 from typing import Any
 
 import orjson
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope
 
 from serving.server.api.table_json import json_response
 from serving.server.errors import OK, status_of
+from serving.server.runtime.server_core import SMALL_BYTES, ServerCore
 
 
 class JsonRoute(APIRoute):
@@ -35,9 +39,12 @@ class JsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Wrap FastAPI's handler."""
         handle = super().get_route_handler()
+        fields = self.dependant.body_params
+        kind: Any = fields[0].field_info.annotation if fields else None
+        model = None if kind is None else TypeAdapter(kind)
 
         async def handler(request: Request) -> Response:
-            strict = _StrictRequest(request.scope, request.receive)
+            strict = _StrictRequest(request.scope, request.receive, model=model)
             status = OK
             try:
                 await strict.body()  # FastAPI would call what is wrong with it a fault of the JSON
@@ -56,9 +63,23 @@ class JsonRoute(APIRoute):
 class _StrictRequest(Request):
     """A request whose JSON is JSON: no NaN, no lone surrogates, no nesting without end."""
 
+    def __init__(self, scope: Scope, receive: Receive, *, model: TypeAdapter[Any] | None) -> None:
+        """Read a body, which is to be a `model`."""
+        super().__init__(scope, receive)
+        self._model = model
+
     async def json(self) -> Any:
-        """Parse the body."""
-        return orjson.loads(await self.body())
+        """Parse the body; a large one on another thread, and as a model if it fits it."""
+        body = await self.body()
+        core: ServerCore = self.app.state.core
+        return await core.prepare(partial(self._parse, body), n_bytes=len(body))
+
+    def _parse(self, body: bytes) -> Any:
+        plain = orjson.loads(body)
+        if self._model is not None and len(body) > SMALL_BYTES:
+            with suppress(ValidationError):  # FastAPI says what is wrong
+                return self._model.validate_python(plain)
+        return plain
 
 
 def _model_of(request: Request) -> str:

@@ -29,4 +29,4 @@ async def ready(core: TheCore) -> Response:
 @router.api_route("/metrics", methods=GET)
 async def metrics(core: TheCore) -> Response:
     """Answer with all figures, for Prometheus."""
-    return Response(core.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    return Response(await core.figures(), media_type=CONTENT_TYPE_LATEST)

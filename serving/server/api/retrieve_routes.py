@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from typing import Annotated, Any
 
 import numpy as np
+import pandas as pd
 from fastapi import APIRouter, Path
 
 from serving.retrieval.parts import find_direction
@@ -88,7 +89,7 @@ async def _find(
         UnknownIdError: an id is unknown.
         TooLargeError: k, the sources or the results are too many.
     """
-    _check_size(core, len(sources), k=options.k)
+    _check_size(core, len(sources), k=options.k, n_columns=len(options.columns))
     check_lists([source.features or {} for source in sources], most=core.settings.max_cells)
     ask = partial(_ask, served.retriever, direction, sources, options)
     parts = await core.prepare(ask, size=len(sources))
@@ -103,7 +104,7 @@ async def _find(
     return found, _applied(parts[0].question, options)
 
 
-def _check_size(core: ServerCore, n_sources: int, *, k: int) -> None:
+def _check_size(core: ServerCore, n_sources: int, *, k: int, n_columns: int) -> None:
     settings = core.settings
     if k > settings.max_k:
         raise QueryError(f"k: expected at most {settings.max_k}, received {k}; ask for less")
@@ -117,18 +118,29 @@ def _check_size(core: ServerCore, n_sources: int, *, k: int) -> None:
             f"sources: expected at most {settings.max_results} results in one answer, received "
             f"{n_sources} sources with k = {k}; send several requests"
         )
+    if n_sources * k * n_columns > settings.max_cells:
+        raise TooLargeError(
+            f"columns: expected at most {settings.max_cells} values in one answer, received "
+            f"{n_sources} sources with k = {k} and {n_columns} columns; send several requests"
+        )
 
 
 async def _results(
     core: ServerCore, served: Served, question: Question, hits: Hits, *, columns: Sequence[str]
 ) -> list[list[Result]]:
     """Write the hits of each source as plain values, with the columns that are wanted."""
-    found = hits.rows >= 0
-    shown: Iterator[dict[str, Any]] = iter(())
+    table = None
     if columns:
-        side = question.direction.target
-        table = await core.show(served, side, hits.rows[found], columns)
-        shown = iter(plain_records(table))
+        rows = hits.rows[hits.rows >= 0]
+        table = await core.show(served, question.direction.target, rows, columns)
+    written = hits.scores.nbytes * (1 + len(columns))
+    return await core.prepare(partial(_write, hits, table, columns), n_bytes=written)
+
+
+def _write(hits: Hits, table: pd.DataFrame | None, columns: Sequence[str]) -> list[list[Result]]:
+    """The same, once the columns of all that was found are there. Any thread may call it."""
+    found = hits.rows >= 0
+    shown = iter(() if table is None else plain_records(table))
     answers = []
     finite = np.nan_to_num(hits.scores)  # JSON has no infinity
     for ids, scores, here in zip(hits.ids, finite, found, strict=True):

@@ -72,7 +72,7 @@ class OtherVersion:
         if self._retriever is None or self._retriever.version != version:
             self._retriever = None  # two at once would take the room of two
             gc.collect()
-            bundle = Store(self._core.models).open(version, verify=False)
+            bundle = Store(self._core.models).open(version)
             self._retriever, self._replayed = Retriever(bundle), 0
         self._replayed = self._core.catch_up(self._retriever, after=self._replayed)
         return self._retriever

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
-from serving.server.errors import NotFoundError
+from serving.server.errors import ConflictError, NotFoundError
 from serving.server.explorer.models import VersionFigures
 from serving.version.manifest import Manifest
 from serving.version.store import Store
 from towers.errors import BundleError
+
+LOG = logging.getLogger(__name__)
 
 MOST_VERSIONS = 100
 """Versions in one answer."""
@@ -27,11 +30,20 @@ def read_report(models: Path, version: int) -> str:
 
     Raises:
         NotFoundError: there is no such version, or it has no report.
+        ConflictError: the report is not as it was published.
     """
     try:
         bundle = Store(models).open(version, verify=False)
-        return bundle.report.read_text(encoding="utf-8")
-    except (BundleError, OSError):
+        report = bundle.report.read_text(encoding="utf-8")
+        try:
+            bundle.verify_file(bundle.report)
+        except BundleError as error:
+            LOG.error("report damaged", extra={"version": version, "error": str(error)})
+            raise ConflictError(
+                f"version {version}: its report is damaged; the server's log says how"
+            ) from None
+        return report
+    except (BundleError, OSError, UnicodeDecodeError):
         raise NotFoundError(
             f"version: expected one that has a report, received {version}; see "
             "/v1/explorer/versions"

@@ -26,7 +26,7 @@ from serving.server.errors import OverloadedError, UnavailableError
 from serving.server.runtime.batcher import Batcher
 from serving.server.runtime.served_version import Served
 from towers.errors import ReadOnlyError, StorageError
-from towers.features.schema import Side
+from towers.features.schema import SIDES, Side
 
 LOG = logging.getLogger(__name__)
 
@@ -77,13 +77,17 @@ class ChangeQueue:
         batcher: Batcher,
         current: Callable[[], Served],
         read_only: bool = False,
+        max_unknown: int = 100_000,
     ) -> None:
         """Apply changes to what `current` answers, on the thread of `batcher`.
 
         With `read_only` there are none but those that another server has written to the journal.
+        Of each side, at most `max_unknown` ids are remembered as taken out that are not there.
         """
         self._journal, self._batcher, self._current = journal, batcher, current
-        self._read_only = read_only
+        self._read_only, self._max_unknown = read_only, max_unknown
+        self._unknown: dict[Side, set[Id]] = {}
+        """Ids that the journal has as taken out, and that were not there."""
         self._disk = Batcher(max_batch=MOST_WAITING, max_queue=MOST_WAITING, timeout_s=None)
         self._running: set[asyncio.Task[Changed]] = set()
         self._replayed: WeakKeyDictionary[Retriever, int] = WeakKeyDictionary()
@@ -127,6 +131,7 @@ class ChangeQueue:
     async def _make(self, journal: Journal, served: Served, side: Side, asked: Asked) -> Changed:
         size = len(asked.upsert) + len(asked.delete)
         change = await self._batcher.together(Check(served.retriever, side), asked, size=size)
+        await self._check_unknown(journal, served, change)
         column = served.retriever.catalogue(change.side).id_column
         drafts = list_drafts(
             change.side, id_column=column, upsert=change.records, delete=change.removed
@@ -146,6 +151,26 @@ class ChangeQueue:
         except Exception:
             LOG.exception("a change that is on disk does not count in the version that answers")
             return Changed(self._current().version, 0, 0, 0, 0, left_out=len(drafts))
+
+    async def _check_unknown(self, journal: Journal, served: Served, change: Change) -> None:
+        """Refuse to remember ever more ids that are not there.
+
+        Raises:
+            StorageError: there would be too many.
+        """
+        catalogue = served.retriever.catalogue(change.side)
+        unknown = set(catalogue.unknown(change.removed)) if change.removed else set[Id]()
+        known = self._unknown.setdefault(change.side, set())
+        if len(known | unknown) > self._max_unknown:  # some may be known by now
+            count = partial(_list_unknown, journal, served.retriever, change.side)
+            known = self._unknown[change.side] = await asyncio.to_thread(count)
+        if unknown and len(known | unknown) > self._max_unknown:
+            raise StorageError(
+                f"ids: expected at most {self._max_unknown} {change.side}s to be remembered as "
+                f"taken out that no version has, but {len(known)} are and {len(unknown)} came; "
+                "take out what is there, or raise --max-unknown"
+            )
+        known |= unknown
 
     def _apply(
         self, checked_by: Served, change: Change, drafts: Sequence[Draft], seq: int
@@ -188,6 +213,9 @@ class ChangeQueue:
         """Apply what the journal has to a version that is being prepared."""
         self._replayed.pop(retriever, None)
         self.catch_up(retriever)
+        if self._journal is not None and not self._journal.read_only:
+            for side in SIDES:
+                self._unknown[side] = _list_unknown(self._journal, retriever, side)
 
     def catch_up(self, retriever: Retriever) -> None:
         """Apply what was written since `replay`, or since the last call, to the same version.
@@ -201,7 +229,7 @@ class ChangeQueue:
 
     async def follow(self) -> None:
         """Apply what another server has written, where this one only reads the journal."""
-        if self._read_only and self._journal is not None:
+        if self._journal is not None and self._journal.read_only:
             served = self._current()
             try:
                 await self._batcher.alone(partial(self.catch_up, served.retriever))
@@ -212,3 +240,10 @@ class ChangeQueue:
         """Finish what has begun."""
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._disk.close()
+
+
+def _list_unknown(journal: Journal, retriever: Retriever, side: Side) -> set[Id]:
+    """The ids that the journal has as taken out, and that a version never had."""
+    catalogue = retriever.catalogue(side)
+    fit = [id for id in journal.deleted(side) if isinstance(id, type(catalogue.missing_id))]
+    return set(catalogue.unknown(fit)) if fit else set()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pythonjsonlogger.json import JsonFormatter
 
+from serving.server.observing.requests import ACCESS, AddRequest
 from towers.errors import ConfigError
 
 FORMATS = ("text", "json")
@@ -48,9 +49,11 @@ def configure(level: str, *, format: str | None = None) -> None:
         if format == "json"
         else _TextFormatter(FIELDS)
     )
+    handler.addFilter(AddRequest())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    ACCESS.setLevel(logging.INFO)  # it is asked for by an option of its own
     if level != "debug":
         # Its INFO repeats what the server says itself.
         logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -14,6 +14,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from serving.server.observing.drift import Drift
 from serving.server.runtime.served_version import MODELS
 from towers.directions import DIRECTIONS
 
@@ -71,6 +72,7 @@ class Metrics:
         self.in_memory = self._gauge(
             "versions_in_memory", "The version that answers, and those that finish their requests."
         )
+        self.drift = Drift(self.registry)
         # Looking a child up by its labels costs more than counting.
         self._requests_of = cache(self._requests.labels)
         self._seconds_of = cache(self._seconds.labels)
@@ -127,6 +129,10 @@ class Metrics:
         )
         for direction in DIRECTIONS:
             gauge.labels(direction).set_function(partial(size, direction))
+
+    def watch(self, name: str, what: str, value: Callable[[], float]) -> None:
+        """Ask `value` for a figure whenever the figures are fetched; NaN where there is none."""
+        self._gauge(name, what).set_function(value)
 
     def text(self) -> bytes:
         """All figures, in Prometheus' text format."""

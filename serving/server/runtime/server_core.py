@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
@@ -46,8 +48,29 @@ AUDIT.setLevel(logging.INFO)
 SHOWN_IDS = 20
 """Ids of one change that the audit log names."""
 
-SMALL = 16
-"""Sources of a request that are read and written at once, on the event loop."""
+SMALL, SMALL_BYTES = 16, 2**15
+"""Sources, and bytes, of a request that are read and written at once, on the event loop."""
+
+
+class Team(Protocol):
+    """The other processes of the same server; see `serving.server.workers.team`."""
+
+    async def start(self, changes: ChangeQueue, metrics: Metrics) -> None:
+        """Meet them."""
+        ...
+
+    async def close(self) -> None:
+        """Leave them."""
+        ...
+
+    async def make(self, side: Side, *, upsert: Sequence[Record], delete: Sequence[Id]) -> Changed:
+        """Make a change that all of them answer with from now on."""
+        ...
+
+    async def figures(self) -> bytes:
+        """The figures of all of them."""
+        ...
+
 
 CURRENT = "current"
 """The label of the version that answers."""
@@ -72,6 +95,7 @@ class ServerCore:
         settings: ServerSettings,
         journal: Journal | None = None,
         index: OpenIndex | None = None,
+        team: Team | None = None,
     ) -> None:
         """Serve from the models directory `models` once entered.
 
@@ -80,8 +104,10 @@ class ServerCore:
             settings: the limits.
             journal: keeps the changes.
             index: opens indexes that are not in a bundle.
+            team: the other processes of the same server, if there are some.
         """
         self.models, self.settings = models, settings
+        self._team = team
         self.metrics = Metrics()
         self._journal, self._index = journal, index
         self._statuses = Statuses()
@@ -106,6 +132,7 @@ class ServerCore:
             batcher=self._batcher,
             current=self.current,
             read_only=settings.read_only,
+            max_unknown=settings.max_unknown,
         )
         self._loader = Loader(
             self.models,
@@ -117,6 +144,15 @@ class ServerCore:
         )
         self.metrics.watch_queue(lambda: self._batcher.waiting)
         self.metrics.watch_index(self._index_size)
+        created = "When the version that answers was made; seconds since 1970."
+        self.metrics.watch("version_created_seconds", created, self._created)
+        if self._journal is not None:
+            journal = self._journal
+            size, last = "Entries of the journal.", "When its last was written; seconds since 1970."
+            self.metrics.watch("journal_entries", size, lambda: journal.size()[0])
+            self.metrics.watch("journal_changed_seconds", last, lambda: journal.size()[1])
+        if self._team is not None:
+            await self._team.start(self._changes, self.metrics)
         self._watching = asyncio.create_task(self._watch())
         return self
 
@@ -131,6 +167,8 @@ class ServerCore:
         self._watching.cancel()
         with suppress(asyncio.CancelledError):
             await self._watching
+        if self._team is not None:
+            await self._team.close()
         await self._changes.close()
         await self._batcher.close()
         # What is being loaded is not waited for; see `serving.server.process.run`.
@@ -199,16 +237,17 @@ class ServerCore:
             raise NotFoundError(f"Could not find version {version} of model {name}")
         return found
 
-    async def prepare(self, function: Callable[[], A], *, size: int) -> A:
+    async def prepare(self, function: Callable[[], A], *, size: int = 0, n_bytes: int = 0) -> A:
         """Call a function that reads or writes what a request of `size` sources brings.
 
-        A large one is on a thread of its own, so that the event loop goes on to answer others.
+        A large one is on a thread of its own, so that the event loop goes on to answer others; it
+        is large by its sources, or by the bytes that are read or written.
 
         Raises:
             DeadlineError: it took longer than `timeout_s`.
             Exception: whatever `function` raises.
         """
-        if size <= SMALL:
+        if size <= SMALL and n_bytes <= SMALL_BYTES:
             return function()
         try:
             async with asyncio.timeout(self.settings.timeout_s):
@@ -231,6 +270,7 @@ class ServerCore:
         began = time.perf_counter()
         hits = await self._batcher.run(served.retriever.answer, question, size=question.size)
         self._note(began, served, model=model, direction=question.direction.name)
+        self.metrics.drift.note(served.retriever, question, hits)
         return hits
 
     async def encode(self, served: Served, side: Side, packed: Packed, *, model: str) -> Vectors:
@@ -304,7 +344,8 @@ class ServerCore:
             OverloadedError: too many changes wait.
             UnavailableError: no version is loaded, or there is no journal.
         """
-        changed = await self._changes.make(side, upsert=upsert, delete=delete)
+        make = self._changes.make if self._team is None else self._team.make
+        changed = await make(side, upsert=upsert, delete=delete)
         ids = [record.get(self.current().retriever.catalogue(side).id_column) for record in upsert]
         self._audit(
             "changed",
@@ -319,6 +360,10 @@ class ServerCore:
             side, upserted=changed.inserted + changed.replaced, deleted=changed.deleted
         )
         return changed
+
+    async def figures(self) -> bytes:
+        """What is counted, by all processes of the server, in Prometheus' text format."""
+        return self.metrics.text() if self._team is None else await self._team.figures()
 
     def _audit(self, event: str, **facts: Any) -> None:
         """Log who has changed what."""
@@ -338,6 +383,7 @@ class ServerCore:
             self._settled.set()
             if self.is_ready:
                 await self._changes.follow()
+                await asyncio.to_thread(self.metrics.drift.count)
             await asyncio.sleep(self.settings.poll_s)
 
     async def _look(self) -> None:
@@ -383,6 +429,12 @@ class ServerCore:
         self.metrics.in_memory.dec()
         self._statuses.replace(VersionStatus(version, "END"), where="UNLOADING")
         LOG.info("version unloaded", extra={"version": version})
+
+    def _created(self) -> float:
+        served = self._served
+        if served is None:
+            return math.nan
+        return datetime.fromisoformat(served.retriever.bundle.manifest.created).timestamp()
 
     def _index_size(self, direction: str) -> int:
         return 0 if self._served is None else self._served.retriever.index_sizes()[direction]

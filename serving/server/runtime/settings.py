@@ -28,6 +28,9 @@ class ServerSettings:
     """REST: the retrieval API and TF Serving's; 0 takes a free one."""
     grpc_port: Port = 8500
     """TF Serving's gRPC; 0 takes a free one."""
+    write_port: Port | None = None
+    """A REST port of its own for changes of users and items, which `port` then refuses; 0 takes a
+    free one. None: they come to `port`."""
     tls_certificate: Path | None = None
     """The certificate (PEM, with those that sign it) for REST and gRPC; None: no TLS."""
     tls_key: Path | None = None
@@ -45,6 +48,10 @@ class ServerSettings:
     """Pages of other servers that may ask, such as https://shop.example."""
     read_only: bool = False
     """Whether changes are refused; the journal is then read, and never written."""
+    workers: PositiveInt = 1
+    """Processes that answer on the same ports. Each has the version in memory, and the limits."""
+    access_log: bool = False
+    """Whether each request has a line in the log."""
     max_k: PositiveInt = 1000
     """The largest number of results a source."""
     max_batch: PositiveInt = 1024
@@ -59,6 +66,8 @@ class ServerSettings:
     """The largest body of a request, in bytes."""
     max_queue: PositiveInt = 4096
     """The most sources that wait for their answer; a request above it is refused at once."""
+    max_unknown: PositiveInt = 100_000
+    """The most ids of each side that are remembered as taken out though they are not there."""
     max_connections: PositiveInt = 1000
     """The most connections to REST."""
     max_pipelined: PositiveInt = 64

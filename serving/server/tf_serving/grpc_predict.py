@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -21,10 +22,13 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.server.errors import INTERNAL, shortened, status_of
+from serving.server.observing.requests import HEADER, QUIETLY, Noting, name_of
 from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
 from serving.server.tf_serving.predictor import (
+    Arrays,
     Predictor,
+    Target,
     UnknownSignatureError,
     check_inputs,
 )
@@ -37,6 +41,7 @@ SIGNATURE_DEF = "signature_def"
 LOG = logging.getLogger(__name__)
 
 Answer = Callable[[Any], Awaitable[Message]]
+Call = Callable[[bytes], Awaitable[tuple[grpc.StatusCode, str, bytes]]]
 """Answers a request's proto with a response's.
 
 Raises:
@@ -48,8 +53,8 @@ class UnimplementedError(QueryError):
     """A method that this server does not have."""
 
 
-def add_services(server: grpc.aio.Server, core: ServerCore) -> None:
-    """Register both services, which answer by `core`."""
+def add_services(server: grpc.aio.Server, core: ServerCore, *, noting: Noting = QUIETLY) -> None:
+    """Register both services, which answer by `core`; `noting` says what is noted of requests."""
     service = _Services(core)
     methods: dict[str, dict[str, tuple[type[Message], Answer]]] = {
         "PredictionService": {
@@ -65,7 +70,10 @@ def add_services(server: grpc.aio.Server, core: ServerCore) -> None:
         },
     }
     for name, answers in methods.items():
-        handlers = {method: _handler(core, *answer) for method, answer in answers.items()}
+        handlers = {
+            method: _named(f"{name}/{method}", noting, _handler(core, *answer))
+            for method, answer in answers.items()
+        }
         server.add_registered_method_handlers(f"tensorflow.serving.{name}", handlers)
 
 
@@ -78,6 +86,26 @@ class _Services:
 
     async def predict(self, request: PredictRequest) -> PredictResponse:
         """Answer raw features with vectors or candidates."""
+        spec, prepare = request.model_spec, self._core.prepare
+        read = partial(self._read, request)
+        target, inputs = await prepare(read, n_bytes=request.ByteSize())
+        outputs = await self._predictor.predict(target, inputs, outputs=request.output_filter)
+        response = PredictResponse()
+        response.model_spec.name = spec.name
+        response.model_spec.version.value = target.served.version
+        response.model_spec.signature_name = target.signature.name
+        for name, values in outputs.items():
+            write = partial(write_tensor, values, response.outputs[name])
+            await prepare(write, n_bytes=values.nbytes)
+        return response
+
+    def _read(self, request: PredictRequest) -> tuple[Target, Arrays]:
+        """Read a request to predict. Any thread may call it.
+
+        Raises:
+            QueryError: it is not what the model takes.
+            TooLargeError: it has too many values.
+        """
         spec, settings = request.model_spec, self._core.settings
         target = self._predictor.find(spec.name, spec.signature_name, **_choice(spec))
         specs = target.signature.inputs
@@ -86,14 +114,7 @@ class _Services:
             name: read_tensor(proto, specs[name], settings=settings)
             for name, proto in request.inputs.items()
         }
-        outputs = await self._predictor.predict(target, inputs, outputs=request.output_filter)
-        response = PredictResponse()
-        response.model_spec.name = spec.name
-        response.model_spec.version.value = target.served.version
-        response.model_spec.signature_name = target.signature.name
-        for name, values in outputs.items():
-            write_tensor(values, response.outputs[name])
-        return response
+        return target, inputs
 
     async def metadata(self, request: GetModelMetadataRequest) -> Message:
         """Describe the signatures of a model."""
@@ -138,17 +159,34 @@ class _Services:
         return refuse_method(method, target.signature)
 
 
-def _handler(core: ServerCore, kind: type[Message], answer: Answer) -> grpc.RpcMethodHandler:
-    """Make a method of an answer: it ends with the status of an error, and is counted."""
+def _named(what: str, noting: Noting, call: Call) -> grpc.RpcMethodHandler:
+    """Make a method of a call, which is noted, and ends with the name of the request."""
 
-    async def call(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def named(raw: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        metadata = dict(context.invocation_metadata() or ())
+        name = name_of(metadata.get(HEADER))
+        context.set_trailing_metadata(((HEADER, name),))
+        with noting.request("grpc", what, name=name, headers=metadata) as outcome:
+            code, message, response = await call(raw)
+            outcome.status, outcome.n_bytes = code.name, len(response)
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, shortened(message))
+        return response
+
+    return grpc.unary_unary_rpc_method_handler(named)
+
+
+def _handler(core: ServerCore, kind: type[Message], answer: Answer) -> Call:
+    """Make a call of an answer: it ends with the status of an error, and is counted."""
+
+    async def call(raw: bytes) -> tuple[grpc.StatusCode, str, bytes]:
         model, code, message = "", grpc.StatusCode.CANCELLED, ""
         try:
             request = _parse(kind, raw)
             model = request.model_spec.name if hasattr(request, "model_spec") else ""
             response = await answer(request)
             code = grpc.StatusCode.OK
-            return bytes(response.SerializeToString())
+            return code, message, bytes(response.SerializeToString())
         except RecallError as error:
             code, message = _describe(error)
         except Exception:
@@ -156,10 +194,9 @@ def _handler(core: ServerCore, kind: type[Message], answer: Answer) -> grpc.RpcM
             code, message = INTERNAL.grpc, "internal error"
         finally:
             core.metrics.count(surface="grpc", model=model, code=code.name)
-        await context.abort(code, shortened(message))
-        return b""
+        return code, message, b""
 
-    return grpc.unary_unary_rpc_method_handler(call)
+    return call
 
 
 def _parse(kind: type[Message], raw: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from typing import Any
 
@@ -13,6 +14,9 @@ from tensorflow.core.framework.types_pb2 import DT_FLOAT, DT_INT32, DT_INT64, DT
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.tensor_specs import TensorSpec
 from towers.errors import QueryError
+
+PIECE = 2**15
+"""Values that are written at a time: no other thread gets a turn meanwhile."""
 
 _FIELDS: dict[int, tuple[str, type[Any]]] = {
     DT_FLOAT: ("float_val", np.float32),
@@ -48,16 +52,25 @@ def write_tensor(values: NDArray[Any], proto: TensorProto) -> None:
     add_size = proto.tensor_shape.dim.add
     for size in values.shape:
         add_size(size=size)
-    flat = values.ravel().tolist()
     if values.dtype == np.float32:
         proto.dtype = DT_FLOAT
-        proto.float_val.extend(flat)
+        extend = proto.float_val.extend
     elif values.dtype == np.int64:
         proto.dtype = DT_INT64
-        proto.int64_val.extend(flat)
+        extend = proto.int64_val.extend
     else:
         proto.dtype = DT_STRING
-        proto.string_val.extend([text.encode() for text in flat])
+        extend = _extend_by_texts(proto)
+    flat = values.ravel()
+    for start in range(0, flat.size, PIECE):
+        extend(flat[start : start + PIECE].tolist())
+
+
+def _extend_by_texts(proto: TensorProto) -> Callable[[list[str]], None]:
+    def extend(texts: list[str]) -> None:
+        proto.string_val.extend([text.encode() for text in texts])
+
+    return extend
 
 
 def not_text(error: UnicodeDecodeError, name: str) -> QueryError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 from google.protobuf import json_format
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -16,10 +18,11 @@ from starlette.types import Receive, Scope, Send
 from serving.server.errors import OK, status_of
 from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving.json_request import JsonRequest
-from serving.server.tf_serving.json_tensors import dump
+from serving.server.tf_serving.json_tensors import Format, dump
 from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
 from serving.server.tf_serving.predictor import (
     Predictor,
+    Target,
     UnknownSignatureError,
 )
 from towers.errors import QueryError
@@ -85,6 +88,22 @@ class ModelsEndpoint:
 
     async def _predict(self, address: _Address, body: bytes) -> Response:
         """Answer raw features with vectors or candidates."""
+        read = partial(self._read, address, body)
+        target, form, inputs = await self._core.prepare(read, n_bytes=len(body))
+        outputs = await self._predictor.predict(target, inputs)
+        write = partial(dump, outputs, form=form)
+        answer = await self._core.prepare(write, n_bytes=sum(x.nbytes for x in outputs.values()))
+        return _json(answer, version=target.served.version)
+
+    def _read(
+        self, address: _Address, body: bytes
+    ) -> tuple[Target, Format, dict[str, NDArray[Any]]]:
+        """Read the body of a request to predict. Any thread may call it.
+
+        Raises:
+            QueryError: it is not what the model takes.
+            TooLargeError: it has too many values.
+        """
         document = JsonRequest.parse(body)
         try:
             target = self._predictor.find(address.model, document.signature, **address.choice)
@@ -93,8 +112,7 @@ class ModelsEndpoint:
                 f'Serving signature name: "{error.name}" not found in signature def'
             ) from None
         form, inputs = document.read(target.signature, settings=self._core.settings)
-        outputs = await self._predictor.predict(target, inputs)
-        return _json(dump(outputs, form=form), version=target.served.version)
+        return target, form, inputs
 
     def _status(self, address: _Address) -> Response:
         """Say what has become of the versions of a model."""

@@ -15,7 +15,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.search.graph_search import Search
-from serving.version.saved_models.names import DENSE, EXCLUDE, FEATURES, K, check_input_names
+from serving.version.saved_models.names import (
+    DENSE,
+    EXCLUDE,
+    FEATURES,
+    K,
+    check_input_names,
+    past_function,
+)
 from towers.dense import Dense
 from towers.directions import Direction
 from towers.features.encoder import Encoder
@@ -42,6 +49,7 @@ class TowerModel(tf.Module):
     - `features` answers the active features with their parameters; see `active_features`.
     - `put_past_items`, a function of a user tower and no signature, takes what items that came
       after it was published bring to the history; of several, to the one whose name is appended.
+      `add_past_items` takes some beside those taken before.
     """
 
     def __init__(
@@ -79,8 +87,11 @@ class TowerModel(tf.Module):
             )
         )
         for number, (history, fresh) in enumerate(encoder.fresh_items.items()):
+            its = history if number else ""
             put = _graph_of(fresh.replace, input_signature=fresh.signature)
-            setattr(self, f"put_past_items_{history}" if number else "put_past_items", put)
+            add = _graph_of(fresh.add, input_signature=fresh.signature)
+            setattr(self, past_function("put", its), put)
+            setattr(self, past_function("add", its), add)
 
     @property
     def signature(self) -> dict[str, tf.TensorSpec]:

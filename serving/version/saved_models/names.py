@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 from towers.errors import ConfigError
 
@@ -19,6 +20,14 @@ DENSE = "dense"
 
 FEATURES = "features"
 """The signature of a tower that answers what its vectors are sums of."""
+
+
+def past_function(how: Literal["put", "add"], history: str) -> str:
+    """The function of a user tower that takes what items bring to a history.
+
+    The first history is named by "".
+    """
+    return f"{how}_past_items_{history}" if history else f"{how}_past_items"
 
 
 REMEDY = (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.search.index import Vectors
-from serving.version.saved_models.names import FEATURES
+from serving.version.saved_models.names import FEATURES, past_function
 from towers.errors import BundleError
 from towers.features.packer import describe_inputs, pack
 from towers.features.past_items import PastItems
@@ -81,14 +81,20 @@ class Tower:
         vectors: Vectors = self._call(**_tensors(packed))["vector"].numpy()
         return vectors.astype(np.float32, copy=False)
 
-    def put_past_items(self, pasts: Mapping[str, PastItems]) -> None:
-        """Have histories know these items, in place of those put before, beside those published.
+    @property
+    def adds_past_items(self) -> bool:
+        """Whether items can be added to what histories know, and not only replaced."""
+        return hasattr(self._model, past_function("add", ""))
 
-        A version that was published before histories could is left as it is. `pasts` are by the
-        names of all histories, in the order of the features.
+    def put_past_items(self, pasts: Mapping[str, PastItems], *, how: Literal["put", "add"]) -> None:
+        """Have histories know these items, beside those published.
+
+        `put` is in place of those put before, `add` beside them too, which versions of earlier
+        releases cannot; one that was published before histories could is left as it is. `pasts`
+        are by the names of all histories, in the order of the features.
         """
         for number, (history, past) in enumerate(pasts.items()):
-            name = f"put_past_items_{history}" if number else "put_past_items"
+            name = past_function(how, history if number else "")
             if hasattr(self._model, name):
                 bags = past.bags
                 starts, rows = (part.astype(np.int64) for part in (bags.indptr, bags.indices))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -48,6 +49,7 @@ COMMANDS = {
         *("--models", "-m", "--user", "--item", "--user-features", "--item-features"),
         *("--direction", "--limit", "--show", "--fields", "--users", "-k", "--json", "--version"),
     ],
+    "clean": ["models", "--yes"],
     "candidates": [
         *("models", "--users", "--out", "--items", "--config", "-k", "--channels", "--where"),
         *("--max-per", "--diversity", "--block", "--version", "--again", "--engine", "--master"),
@@ -70,7 +72,8 @@ COMMANDS = {
         *("--index", "--uri", "--prefix", "--allow-host", "--allow-origin", "--header-timeout"),
         *("--idle", "--max-cells", "--max-connections", "--max-header-kb", "--max-list"),
         *("--max-results", "--memory-limit", "--read-only", "--shutdown", "--tls-certificate"),
-        *("--tls-key", "--tokens", "--without-tokens"),
+        *("--tls-key", "--tokens", "--without-tokens", "--workers", "--write-port"),
+        *("--access-log", "--max-unknown"),
     ],
 }
 """The arguments and options of every command."""
@@ -431,3 +434,45 @@ def test_run_refuses_a_version_to_continue_from_that_is_none(
     assert answer.code == BAD_INPUT
     assert expected in answer.err
     assert not (tmp_path / "models").exists()
+
+
+def _caused() -> Exception:
+    try:
+        try:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded", "shard")
+        except OSError as error:
+            raise RuntimeError("shard not written") from error
+    except RuntimeError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "models/versions/3/users.parquet"),
+        RuntimeError("IO Error: Could not write file: No space left on device"),
+        _caused(),
+    ],
+)
+def test_a_full_disk_is_one_line_whichever_library_meets_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def app() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    said = capsys.readouterr().err
+    assert "error: the disk is full" in said
+    assert said.count("\n") == 1
+
+
+def test_an_error_that_nobody_expects_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def app() -> None:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        cli.main()

@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_nobody_listens() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    milvus = MilvusConnection(f"http://me:secret@127.0.0.1:{port}", timeout_s=0.5)
+    milvus = MilvusConnection(f"http://127.0.0.1:{port}", token="me:secret", timeout_s=0.5)
     with pytest.raises(
         IndexUnavailableError, match=rf"Milvus at http://127.0.0.1:{port}: list: ex"
     ) as e:
@@ -77,3 +78,23 @@ def test_without_pymilvus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_prefix_that_begins_no_name(prefix: str) -> None:
     with pytest.raises(ConfigError, match="prefix: expected a letter"):
         MilvusConnection("http://127.0.0.1:1", prefix=prefix)
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@milvus:19530", "https://me@milvus"])
+def test_a_uri_holds_no_password(uri: str) -> None:
+    with pytest.raises(ConfigError, match="FM_RECALL_MILVUS_TOKEN") as e:
+        MilvusConnection(uri)
+    assert "secret" not in str(e.value)
+
+
+def test_the_token_is_shown_to_milvus(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[dict[str, Any]] = []
+
+    class Client:
+        def __init__(self, uri: str, **given: Any) -> None:
+            shown.append({"uri": uri, **given})
+
+    monkeypatch.setattr(milvus_connection.import_pymilvus(), "MilvusClient", Client)
+    milvus = MilvusConnection("http://milvus:19530", token="me:secret")
+    assert milvus.call("nothing", lambda client, t: 1) == 1
+    assert [(one["uri"], one["token"]) for one in shown] == [("http://milvus:19530", "me:secret")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from serving.retrieval.retriever import Retriever
+from serving.version.saved_models.tower import Tower
 from towers.errors import QueryError
 from towers.features.schema import History
 from towers.features.vocabulary import history_weights
@@ -143,3 +144,20 @@ def test_a_fresh_item_counts_in_histories_by_its_features(retriever: Retriever) 
         )
     upsert(retriever, "item", FRESH | {"item_id": "another"})
     np.testing.assert_allclose((user("fresh") - nothing)[1:], brought(), atol=1e-5)
+
+
+def test_histories_know_items_put_in_one_by_one_as_if_they_came_at_once(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encoded(adds: bool) -> Any:
+        monkeypatch.setattr(Tower, "adds_past_items", adds)
+        retriever = Retriever.open(models, version=1)
+        for number in [*range(6), 2, 2]:  # so often that there is no room but what is made
+            genres = ["x", "y"][: number % 3] + ["x"] * (number == 2)
+            upsert(retriever, "item", FRESH | {"item_id": f"new {number}", "genres": genres})
+        histories = [[f"new {n}" for n in some] for some in ([0, 1], [2], [5, 3], [9])]
+        packed = retriever.tower("user").pack({"history": histories}, size=4)
+        return retriever.encode("user", packed)
+
+    np.testing.assert_allclose(encoded(adds=True), encoded(adds=False), atol=1e-6)
+    assert len(np.unique(encoded(adds=True).round(5), axis=0)) == 4

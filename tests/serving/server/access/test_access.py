@@ -231,3 +231,35 @@ def test_a_certificate_that_cannot_be_read_is_an_error_that_names_it(
     )
     with pytest.raises(ConfigError, match=r"TLS: expected a certificate and its key.*none\.pem"):
         asyncio.run(serve(published, settings=settings, journal=tmp_path / "journal"))
+
+
+def test_changes_have_a_port_of_their_own_if_it_is_asked_for(
+    published: Path, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        found: asyncio.Future[Addresses] = asyncio.get_running_loop().create_future()
+        settings = ServerSettings(port=0, grpc_port=0, write_port=0)
+        server = asyncio.create_task(
+            serve(published, settings=settings, journal=tmp_path, ready=found.set_result)
+        )
+        addresses = await asyncio.wait_for(found, 30)
+        assert addresses.writes not in {"", addresses.rest}
+        async with httpx.AsyncClient(timeout=30) as client:
+            while (await client.get(f"{addresses.writes}/readyz")).status_code != 200:
+                await asyncio.sleep(0.02)
+            body = {"items": [{"item_id": "fresh"}]}
+            for method, path in (
+                *(("POST", "/v1/items"), ("POST", "/V1/USERS"), ("POST", "/v1/items/delete")),
+                *(("DELETE", "/v1/items/item%203"), ("PUT", "/v1/items")),
+            ):
+                refused = await client.request(method, addresses.rest + path, json=body)
+                assert refused.status_code == 403, (method, path)
+                assert "--write-port" in refused.json()["error"]["message"]
+            put = await client.post(f"{addresses.writes}/v1/items", json=body)
+            assert put.json()["inserted"] == 1
+            shown = await client.get(f"{addresses.rest}/v1/items/fresh")
+            assert shown.status_code == 200
+        signal.raise_signal(signal.SIGTERM)
+        await asyncio.wait_for(server, 30)
+
+    asyncio.run(test())

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -196,3 +197,15 @@ def test_a_full_disk_is_said_and_questions_are_answered(
             assert str(tmp_path) in caplog.records[-1].error  # type: ignore[attr-defined]
             assert api.post("/v1/retrieve/u2i", {"features": {}, "k": 3}).status_code == 200
         assert api.post("/v1/items", {"items": [NEW]}).json()["inserted"] == 1
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["a/b", "a//b", "?", "#", "%2F", "a b", "é", "🎈", ":", "delete", "a\\b", "'\"", "+", "&=;"],
+)
+def test_ids_with_any_character_work_in_paths(api: Api, id: str) -> None:
+    path = f"/v1/items/{quote(id, safe='')}"
+    assert api.post("/v1/items", {"items": [NEW | {"item_id": id}]}).json()["inserted"] == 1
+    assert api.get(path).json()["id"] == id
+    assert api.request("DELETE", path).json()["deleted"] == 1
+    assert api.get(path).status_code == 404

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import threading
 import time
@@ -13,6 +14,7 @@ from serving.retrieval.retriever import Retriever
 from serving.server.explorer import other_version
 from serving.server.explorer import page as explorer_page
 from serving.server.explorer.page import FOLDER
+from serving.version.manifest import MANIFEST, FileRecord, Manifest
 from tests.serving.server.api_support import Api, running_api
 
 pytestmark = pytest.mark.slow
@@ -155,10 +157,19 @@ def test_fresh_users_and_items_are_searched_and_have_a_past(
         assert [row["id"] for row in past["items"]] == ["new", "item 2"]
 
 
+def publish_report(folder: Path, text: str) -> None:
+    """Have a version be one that was published with a report."""
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    manifest = Manifest.read(folder / MANIFEST)
+    files = {**manifest.files, "report.html": FileRecord.of(folder / "report.html")}
+    changed = dataclasses.replace(manifest, files=files)
+    (folder / MANIFEST).write_text(changed.to_json(), encoding="utf-8")
+
+
 def test_versions_have_their_figures_and_report(root: Path, shifted: Shifted) -> None:
     second = shifted(root, 1, activate=False)
     folder = root / "versions" / str(second)
-    (folder / "report.html").write_text("<h1>Ré</h1>", encoding="utf-8")
+    publish_report(folder, "<h1>Ré</h1>")
     third = shifted(root, 2, activate=False)
     (root / "versions" / str(third) / "manifest.json").write_text("{", encoding="utf-8")
     with running_api(root) as api:
@@ -175,9 +186,14 @@ def test_versions_have_their_figures_and_report(root: Path, shifted: Shifted) ->
             missing = api.get(f"/v1/explorer/versions/{version}/report")
             assert missing.status_code == 404
             assert str(root) not in missing.text
-        code, body = compare(api, id=USER, other=third)
-        assert code == 409
-        assert str(root) not in body["error"]["message"]
+        (folder / "report.html").write_text("<h1>Re</h1>", encoding="utf-8")
+        damaged = api.get(f"/v1/explorer/versions/{second}/report")
+        assert damaged.status_code == 409
+        assert "report is damaged" in damaged.json()["error"]["message"]
+        for other in (third, second):
+            code, body = compare(api, id=USER, other=other)
+            assert code == 409
+            assert str(root) not in body["error"]["message"]
 
 
 def test_two_versions_are_compared(

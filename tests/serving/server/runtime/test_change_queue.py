@@ -186,3 +186,24 @@ def test_a_server_that_only_reads_follows_the_journal(
                     await other.change("item", delete=["a"])
 
     asyncio.run(test())
+
+
+def test_deletes_of_ids_that_are_not_there_are_bounded(running: Running, tmp_path: Path) -> None:
+    async def test() -> None:
+        with Journal(tmp_path) as journal:
+            async with running(journal=journal, max_unknown=3) as core:
+                await core.change("item", delete=["item 1", "item 2", "?1", "?2"])
+                await core.change("item", delete=["?1", "?3"])
+                with pytest.raises(StorageError, match=r"at most 3 items .* 3 are and 2 came"):
+                    await core.change("item", delete=["?4", "?1"])
+                await core.change("user", delete=[1])  # of each side
+            async with running(journal=journal, max_unknown=3) as core:  # after a restart
+                with pytest.raises(StorageError):
+                    await core.change("item", delete=["?5"])
+                await core.change("item", upsert=[fresh("?1")])
+                await core.change("item", delete=["?5", "item 3", "item 2"])
+            assert sorted(journal.deleted("item")) == [
+                "?2", "?3", "?5", "item 1", "item 2", "item 3",
+            ]  # fmt: skip
+
+    asyncio.run(test())

@@ -1,0 +1,1 @@
+"""What can be seen of a server from outside: names of requests, an access log, traces, drift."""

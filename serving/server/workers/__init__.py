@@ -1,0 +1,1 @@
+"""Several processes that are one server: they share its ports, and each change reaches all."""

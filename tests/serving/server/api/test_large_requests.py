@@ -1,0 +1,105 @@
+"""What is large is read and written where it keeps nobody waiting."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from serving.server.api import retrieve_routes
+from serving.server.runtime.server_core import SMALL_BYTES
+from serving.server.tf_serving import rest_predict
+from serving.server.tf_serving.json_request import JsonRequest
+from tests.serving.server.api_support import Api, running_api
+
+LONG = ["item 1"] * 100
+SOURCES = [{"features": {"history": LONG}}] * 64
+U2I = "/v1/retrieve/u2i/batch"
+
+
+@pytest.fixture(scope="module")
+def api(published: Path) -> Iterator[Api]:
+    with running_api(published, max_list=100) as running:
+        yield running
+
+
+class Slow:
+    """A function that ends once `go` is set."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, *args: Any, **given: Any) -> Any:
+        self.begun.set()
+        assert self.go.wait(20)
+        return self._function(*args, **given)
+
+
+STEPS = {
+    "read": (orjson, "loads", U2I, {"sources": SOURCES}),
+    "written": (
+        retrieve_routes,
+        "_write",
+        U2I,
+        {"sources": SOURCES, "k": 100, "columns": ["title", "price"]},
+    ),
+    "read as TF Serving does": (
+        JsonRequest,
+        "parse",
+        "/v1/models/u2i:predict",
+        {"inputs": {"history": [LONG] * 64, "city": ["a"] * 64}},
+    ),
+    "written as TF Serving does": (
+        rest_predict,
+        "dump",
+        "/v1/models/u2i:predict",
+        {
+            "inputs": {"history": [["item 1"]] * 100, "city": ["a"] * 100,
+                       "k": [120] * 100, "exclude": [["?"]] * 100},
+            "signature_name": "top_k",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_health_is_answered_while_a_large_request_is(
+    api: Api, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    where, name, path, body = STEPS[step]
+    slow = Slow(getattr(where, name))
+    with monkeypatch.context() as patched:
+        patched.setattr(where, name, slow)
+        waiting = api.portal.start_task_soon(partial(api.client.post, path, json=body))
+        assert slow.begun.wait(20)
+        health = api.portal.start_task_soon(partial(api.client.get, "/healthz"))
+        try:
+            assert health.result(10).status_code == 200
+            assert not waiting.done()
+        finally:
+            slow.go.set()
+        assert waiting.result(20).status_code == 200, waiting.result().text
+
+
+def test_what_is_wrong_with_a_large_request_is_said_as_of_a_small_one(api: Api) -> None:
+    wrong = [*SOURCES, {"features": {"history": [{}]}}]
+    large = api.post(U2I, {"sources": wrong})
+    assert len(json.dumps(wrong)) > SMALL_BYTES
+    small = api.post(U2I, {"sources": wrong[-1:]})
+    assert large.status_code == small.status_code == 400
+    said = large.json()["error"]["message"]
+    assert said.replace("sources.64", "sources.0") == small.json()["error"]["message"]
+
+
+def test_columns_of_all_results_have_a_limit(api: Api) -> None:
+    body = {"sources": SOURCES * 10, "k": 100, "columns": ["title"] * 5}
+    answer = api.post(U2I, body)
+    assert answer.status_code == 413
+    assert "columns: expected at most 262144 values" in answer.json()["error"]["message"]
