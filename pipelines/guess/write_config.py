@@ -19,8 +19,7 @@ HEAD = """\
 #     fm-recall check {config}    reads, splits and reports, without training
 #     fm-recall run {config}
 # Every setting: docs/configuration.md.
-name = {name}
-"""
+name = {name}"""
 
 
 def compose(draft: Draft, *, config: Path, rejected: Sequence[str] = ()) -> str:
@@ -32,7 +31,7 @@ def compose(draft: Draft, *, config: Path, rejected: Sequence[str] = ()) -> str:
             name=_value(config.stem),
         )
     ]
-    lines += [f"# left out: {path.name}: {why}" for path, why in draft.left_out]
+    lines += [f"# left out: {path.name}: {_line(why)}" for path, why in draft.left_out]
     lines += _data(draft, rejected)
     lines += _interactions(draft, config)
     for entity in draft.entities.values():
@@ -58,8 +57,9 @@ def compose(draft: Draft, *, config: Path, rejected: Sequence[str] = ()) -> str:
 def _data(draft: Draft, rejected: Sequence[str]) -> Iterator[str]:
     """What happens to rows at fault."""
     if rejected:
+        yield ""
         yield "[data]"
-        yield from (f"# {line.strip()}" for line in rejected)
+        yield from (f"# {_line(line)}" for line in rejected)
         yield _pair("on_bad_rows", "quarantine", 'these rows are set aside; "fail" would stop')
 
 
@@ -179,7 +179,7 @@ def _left_out(columns: Sequence[FeatureDraft], title: str) -> Iterator[str]:
         yield f"# {title}:"
     for one in columns:
         hint = f" ({one.guess.hint})" if one.guess.hint else ""
-        yield f"#   {' '.join(one.column.split())}: {one.guess.why}{hint}"
+        yield f"#   {_line(one.column)}: {_line(one.guess.why)}{hint}"
 
 
 def _format(table: Table, config: Path) -> Iterator[str]:
@@ -192,7 +192,12 @@ def _format(table: Table, config: Path) -> Iterator[str]:
 def _pair(key: str, value: Any, comment: str = "") -> str:
     """A key and its value, with a comment behind them."""
     text = f"{key} = {_value(value)}"
-    return f"{text}  # {' '.join(comment.split())}" if comment else text
+    return f"{text}  # {_line(comment)}" if comment else text
+
+
+def _line(text: str) -> str:
+    """A text on one line, without what TOML does not take in a comment."""
+    return "".join(one if one.isprintable() else " " for one in " ".join(text.split()))
 
 
 def _value(value: Any) -> str:

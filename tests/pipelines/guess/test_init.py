@@ -92,6 +92,7 @@ def test_behaviours_and_epochs_in_milliseconds(tmp_path: Path) -> None:
             "customerId": [f"c{k % 41}" for k in range(n)],
             "sku": [f"s{(k * k) % 97}" for k in range(n)],
             "event_type": [("view", "purchase", "cart", "dislike")[k % 4] for k in range(n)],
+            "odd\nname\x07": [f"{k % 9}\n" for k in range(n)],
             "at": [1_600_000_000_000 + 7_000_000 * k for k in range(n)],
         }
     ).to_parquet(path)
