@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from pipelines import behaviours, config
+from pipelines import behaviours, config, tracking
 from pipelines.cli.main import app
 from towers.features import schema
 
@@ -28,7 +28,7 @@ SECTIONS: dict[str, type[Any]] = {
     "[evaluation]": config.EvaluationConfig,
     "[index]": config.IndexConfig,
     "[export]": config.ExportConfig,
-    "[tracking]": config.TrackingConfig,
+    "[tracking]": tracking.TrackingConfig,
     "[[user.features]], [[item.features]]: kind = 'categorical'": schema.Categorical,
     "[[user.features]], [[item.features]]: kind = 'cross'": schema.Cross,
     "[[user.features]], [[item.features]]: kind = 'multi_valued'": schema.MultiValued,

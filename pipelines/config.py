@@ -22,6 +22,7 @@ from pipelines.behaviours import (
     resolve,
 )
 from pipelines.results import metric_names
+from pipelines.tracking import TrackingConfig
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
 from towers.features.schema import Features, Schema
@@ -376,22 +377,6 @@ class ExportConfig:
 
     k: PositiveInt = 100
     """How many candidates the default signature returns."""
-
-
-@dataclass(frozen=True, kw_only=True, config=STRICT)
-class TrackingConfig:
-    """Who is told of a run's settings, figures and report, beside TensorBoard."""
-
-    to: tuple[Literal["mlflow", "wandb"], ...] = ()
-    """`mlflow` and `wandb` (Weights & Biases), each an extra to install."""
-    project: str | None = None
-    """MLflow's experiment, or the project of Weights & Biases. Default: the run's name."""
-    mlflow_uri: str | None = None
-    """MLflow's tracking URI, such as http://HOST:5000 or sqlite:///runs.db. Default: as MLflow's
-    environment says."""
-    wandb_mode: Literal["online", "offline"] | None = None
-    """`offline`: keep the run in the folder wandb, to be sent later. Default: as the environment of
-    Weights & Biases says."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

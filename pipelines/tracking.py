@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from uuid import uuid4
 
-from pipelines.config import TrackingConfig
+from pydantic.dataclasses import dataclass
+
 from serving.atomic import write_text_atomic
 from towers.errors import ConfigError, RecallError
 from towers.extras import import_extra
+from towers.typed import STRICT
 
 STATE = "tracking.json"
 """The file in a run's work folder by which an interrupted run goes on under its own name."""
@@ -24,6 +26,22 @@ BATCH = 100
 
 LONGEST = 500
 """The characters of a setting that MLflow keeps."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TrackingConfig:
+    """Who is told of a run's settings, figures and report, beside TensorBoard."""
+
+    to: tuple[Literal["mlflow", "wandb"], ...] = ()
+    """`mlflow` and `wandb` (Weights & Biases), each an extra to install."""
+    project: str | None = None
+    """MLflow's experiment, or the project of Weights & Biases. Default: the run's name."""
+    mlflow_uri: str | None = None
+    """MLflow's tracking URI, such as http://HOST:5000 or sqlite:///runs.db. Default: as MLflow's
+    environment says."""
+    wandb_mode: Literal["online", "offline"] | None = None
+    """`offline`: keep the run in the folder wandb, to be sent later. Default: as the environment of
+    Weights & Biases says."""
 
 
 class Tracker(Protocol):

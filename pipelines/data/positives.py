@@ -46,8 +46,9 @@ def read_positives(
     """Read the positives of a table.
 
     Args:
-        table: a file, a folder of files, or a DataFrame, with the columns of users, items and
-            ratings or events that `data.interactions` names; times and weights are not needed.
+        table: a file, a folder of files, or a DataFrame, in the format of the first of `data`'s
+            tables that may hold targets, with the columns of users, items and ratings or events
+            that one of these names; times and weights are not needed.
         data: how tables are read, and which interactions are positives.
         id_kinds: whether ids are integers or text.
         separator: of a CSV file with a header line; by default the format is `data`'s own.
@@ -57,10 +58,17 @@ def read_positives(
         DataError: it cannot be read, rows are at fault (and `data.on_bad_rows` is `fail`), or none
             is a positive.
     """
-    described = replace(data.interactions, timestamp=None, timestamp_format=None, weight=None)
+    known = [
+        replace(one, timestamp=None, timestamp_format=None, weight=None)
+        for one in data.tables
+        if one.behaviour is None or data.kinds[one.behaviour].role == "target"
+    ]
+    form = known[0]
     if separator is not None:
-        described = replace(described, separator=separator, columns=())
-    source = _open(table, described)
+        form = replace(form, separator=separator, columns=())
+    source = _open(table, form)
+    there = set(source.columns)
+    described = next((one for one in known if there.issuperset(table_columns(one, ()))), known[0])
     columns = list(dict.fromkeys(table_columns(described, ())))
     source.require(columns)
     parsed = parse_interactions(

@@ -158,7 +158,8 @@ class Rounds:
         except RecallError as error:
             self.reporter.say(f"  version {current}, which is current, cannot be compared: {error}")
         else:
-            found["changes"] = {name: x for name, x in changes.to_dict().items() if name != "index"}
+            plain = _plain(changes.to_dict())
+            found["changes"] = {name: x for name, x in plain.items() if name != "index"}
 
     def _track(self, number: int) -> None:
         """Tell the trackers, if there are some, what the round came to."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipelines import tracking
-from pipelines.config import RunConfig, TrackingConfig
+from pipelines.config import RunConfig
 from pipelines.progress import Reporter
 from pipelines.run import run
-from pipelines.tracking import Tracking, open_tracking
+from pipelines.tracking import Tracking, TrackingConfig, open_tracking
 from towers.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -79,9 +79,9 @@ def interrupt(*_: Any, **__: Any) -> None:
 
 POINTS: list[str | tuple[object, str, Callable[..., None]]] = [
     "split",
-    "epoch 2: 3",
+    "epoch 2 of 3: 3",
     (FitState, "save", interrupt),  # the third epoch has a checkpoint, but is not finished
-    "export: 3",
+    "export and index: 3",
     (Store, "activate", interrupt),  # version 1 is published, but not current
     "mine: 1",
     "version 2 is published",

@@ -242,7 +242,7 @@ class Interrupting(Reporter):
 def test_an_interrupted_continuation_goes_on(tiny: Tiny, out: Path, tmp_path: Path) -> None:
     whole = shutil.copytree(out, tmp_path / "whole", symlinks=True)
     lines: list[str] = []
-    for point in ("mine: 1", "epoch 2: 2", "export: 3", None):
+    for point in ("mine: 1", "epoch 2 of 2: 2", "export and index: 3", None):
         reporter = Interrupting(point)
         if point is None:
             continue_from(tiny, out, reporter=reporter)
@@ -267,10 +267,10 @@ def test_an_interrupted_continuation_goes_on(tiny: Tiny, out: Path, tmp_path: Pa
 def test_from_another_version_it_is_another_run(tiny: Tiny, out: Path) -> None:
     continue_from(tiny, out)
     with pytest.raises(KeyboardInterrupt):
-        continue_from(tiny, out, reporter=Interrupting("epoch 2: 1"))
+        continue_from(tiny, out, reporter=Interrupting("epoch 2 of 2: 1"))
     going_on = f"Going on with the interrupted run in {out}"
     for version, expected in ((1, True), (2, False), (None, False)):
-        reporter = Interrupting("mine: 1" if version else "epoch 1: 1")
+        reporter = Interrupting("mine: 1" if version else "epoch 1 of 2: 1")
         with pytest.raises(KeyboardInterrupt):
             run(
                 tiny.config(training=SOON),
