@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def make_results(
     }
 
 
+@cache
+def whole_page() -> str:
+    """The page of a run, drawn once for the tests that only read it."""
+    return render(make_results())
+
+
 class Page(HTMLParser):
     """What a page holds: its tags with their attributes, and its text outside of tags."""
 
@@ -121,8 +128,7 @@ NO_USERS = {"users_with_1_to_4", "users_with_20_or_more"}
 
 
 def test_every_segment_has_every_figure_of_every_evaluation() -> None:
-    results = make_results()
-    page = render(results)
+    results, page = make_results(), whole_page()
     for title in ("All", "Warm users", "Cold users", "Warm items", "Cold items"):
         assert f"<summary>{title} <span>" in page
     cells = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in re.findall("<tr>.*?</tr>", page)]
@@ -137,7 +143,7 @@ def test_every_segment_has_every_figure_of_every_evaluation() -> None:
 
 
 def test_shows_data_sampling_index_timings_and_settings() -> None:
-    text = Page(render(make_results())).text
+    text = Page(whole_page()).text
     for expected in (
         "Version 8 is current",
         "1,234,567",
@@ -154,7 +160,7 @@ def test_shows_data_sampling_index_timings_and_settings() -> None:
 
 
 def test_five_plots_each_said_in_words() -> None:
-    page = Page(render(make_results()))
+    page = Page(whole_page())
     assert page.count("svg") == 5
     labels = page.values("aria-label")
     assert [label.partition(":")[0] for label in labels] == [
@@ -170,7 +176,7 @@ def test_five_plots_each_said_in_words() -> None:
 
 
 def test_the_page_is_whole_in_itself() -> None:
-    source = render(make_results())
+    source = whole_page()
     page = Page(source)
     assert page.open == []  # every element is closed
     assert "http://" not in source and "https://" not in source
@@ -226,20 +232,20 @@ def test_the_highest_figure_stands_out_but_popularity_does_not() -> None:
 def test_results_are_json_and_give_the_same_page_again() -> None:
     results = make_results()
     again = json.loads(json.dumps(results, allow_nan=False))
-    assert render(again) == render(results)
+    assert render(again) == whole_page()
 
 
 def test_writes_the_whole_page_or_none(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     results = make_results()
     write_report(path, results)
-    assert path.read_text(encoding="utf-8") == render(results)
+    assert path.read_text(encoding="utf-8") == whole_page()
     with pytest.raises(KeyError):
         write_report(path, {"name": "not a report"})
     (tmp_path / "taken.html").mkdir()
     with pytest.raises(OSError, match=r"taken\.html"):
         write_report(tmp_path / "taken.html", results)
-    assert path.read_text(encoding="utf-8") == render(results)
+    assert path.read_text(encoding="utf-8") == whole_page()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "taken.html"]
 
 
@@ -308,7 +314,7 @@ def test_sampled_answers_have_their_reasons_and_are_escaped() -> None:
 
 
 def test_what_is_not_known_has_no_section() -> None:
-    text = Page(render(make_results())).text
+    text = Page(whole_page()).text
     assert "What changed" not in text
     assert "Some answers" not in text
     assert "time line" not in text
