@@ -91,7 +91,7 @@ def read_tables(archive: zipfile.ZipFile) -> Tables:
     shown["user_id"] = shown.groupby(USER_FEATURES).ngroup()
     shown["event"] = np.where(shown["click"] == 1, "click", "show")
     return {
-        "events": shown[["user_id", "item_id", "event"]],
+        "events": shown[["user_id", "item_id", "event"]].drop_duplicates(),
         "users": shown[["user_id", *USER_FEATURES]].drop_duplicates(),
         "items": items.drop(columns="campaign"),
     }

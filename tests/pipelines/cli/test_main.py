@@ -79,6 +79,7 @@ COMMANDS = {
 """The arguments and options of every command."""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_graphs")
 def test_run_publishes_and_says_what_to_do_next(tiny: Tiny, tmp_path: Path, call: Call) -> None:
     training = {"epochs": 1, "rounds": 0}

@@ -58,9 +58,12 @@ Make = Callable[..., Prepared]
 
 @pytest.fixture(params=["memory", "disk"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    plan = Plan(engine=request.param, rows=4)
+    """Prepare a table, on disk in several chunks and blocks."""
     return lambda config, frame: prepare(
-        config, tmp_path / "prepared", frames={"interactions": frame}, plan=plan
+        config,
+        tmp_path / "prepared",
+        frames={"interactions": frame},
+        plan=Plan(engine=request.param, rows=max(len(frame) // 4, 4)),
     )
 
 

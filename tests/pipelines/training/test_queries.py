@@ -194,5 +194,7 @@ def test_a_context_that_is_a_column_of_items_is_refused(tmp_path: Path) -> None:
         prepare(config("age"), tmp_path / "prepared", frames=TABLES)
     with pytest.raises(ConfigError, match=r"interactions.*\['minute'\]"):
         prepare(config("minute"), tmp_path / "prepared", frames=TABLES)
-    with pytest.raises(ConfigError, match=r"categorical or numeric, received \['multi_valued'"):
+    with pytest.raises(
+        ConfigError, match=r"categorical, numeric or cross, received \['multi_valued'"
+    ):
         config(kind="multi_valued")

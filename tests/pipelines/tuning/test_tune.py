@@ -195,6 +195,7 @@ def test_the_test_split_is_not_handed_to_the_search(
     assert (counts["train"], counts["validation"], counts["test"]) == (510, 57, 0)
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_ends_as_if_it_had_not_been(
     fits: Fits, path: Path, tmp_path: Path
 ) -> None:
@@ -408,6 +409,7 @@ def test_the_command_searches_and_says_what_to_do_next(
     assert row[-4:] == [f"{rate:g}" for rate in [*complete[RATE][:3], found[RATE][0]]]
 
 
+@pytest.mark.slow
 def test_models_are_fitted_with_the_settings_of_their_trials(path: Path, tmp_path: Path) -> None:
     """With the real `fit`: a figure follows from the settings, and logs are kept."""
     only = ["user.history.popularity_power", RATE]  # the first needs another dataset
