@@ -4,7 +4,7 @@ Run: .venv/bin/python -m benchmarks.fresh
 
 Publishes a small version (an exact index) to build/fresh-ITEMS the first time. Each figure is the
 median over questions in this process, one at a time, of the wall's time and of the processor's;
-each ratio, of the latter, is to the same questions before anything was put in.
+each ratio is to the same question to a version without fresh items, which is asked in turn.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from serving.search.index import search_rows
 from serving.version.store import Store
 
 K, QUESTIONS, PUTS, CHUNK = 100, 200, 50, 1000
+SETTLE_S = 10.0
+"""A tree for what was put in is built meanwhile."""
 Cost = tuple[float, float]
 """Seconds by the clock, and of the processor."""
 WHERE = {"column": "brand", "range": {"lt": 2000}}
@@ -34,22 +36,18 @@ WHERE = {"column": "brand", "range": {"lt": 2000}}
 
 def measure(models: Path, *, n_fresh: int) -> Iterator[tuple[str, str]]:
     """Yield the lines of a table: what was measured, and how much it was."""
-    retriever = Retriever.open(models)
-    retriever.warm()
+    without, retriever = Retriever.open(models), Retriever.open(models)
+    for one in (without, retriever):
+        one.warm()
     n_items = retriever.catalogue("item").size
-    before = _times(retriever, n_items=n_items)
-    yield from _show(before)
     began = time.perf_counter()
     put_many(retriever, first=n_items, n=n_fresh)
-    yield (
-        f"putting {n_fresh:,} items in, {CHUNK:,} at a time",
-        f"{time.perf_counter() - began:.1f} s",
-    )
-    for name, settle in (("at once", 0.0), ("10 s later", 10.0)):
+    name = f"putting {n_fresh:,} items in, {CHUNK:,} at a time"
+    yield name, f"{time.perf_counter() - began:.1f} s"
+    for when, settle in (("at once", 0.0), (f"{SETTLE_S:.0f} s later", SETTLE_S)):
         time.sleep(settle)
-        after = _times(retriever, n_items=n_items)
-        yield f"with {n_fresh:,} fresh items, {name}", ""
-        yield from _show(after, beside=before)
+        yield f"with {n_fresh:,} fresh items, {when}", ""
+        yield from _show(_times(without, retriever, n_items=n_items))
     yield f"recall@{K} beside every score", f"{_recall(retriever, n_items=n_items):.4f}"
     puts = [
         _seconds(lambda n=n: put_many(retriever, first=n, n=1)) for n in _new_ids(n_items, n_fresh)
@@ -80,28 +78,34 @@ def _new_ids(n_items: int, n_fresh: int) -> range:
     return range(n_items + n_fresh, n_items + n_fresh + PUTS)
 
 
-def _times(retriever: Retriever, *, n_items: int) -> dict[str, list[Cost]]:
+def _times(
+    without: Retriever, retriever: Retriever, *, n_items: int
+) -> dict[str, tuple[list[Cost], list[Cost]]]:
+    """What each kind of question costs, without fresh items and with them, in turn."""
     features = make_queries(QUESTIONS, n_items=n_items)
     each = [{name: values[n] for name, values in features.items()} for n in range(QUESTIONS)]
     ids = retriever.catalogue("user").ids(np.arange(QUESTIONS)).tolist()
 
-    def plain(n: int) -> None:
-        retriever.retrieve_batch("u2i", features={name: [x] for name, x in each[n].items()}, k=K)
+    def plain(asked: Retriever, n: int) -> None:
+        asked.retrieve_batch("u2i", features={name: [x] for name, x in each[n].items()}, k=K)
 
-    def known(n: int) -> None:
-        retriever.retrieve_batch("u2i", ids=[ids[n]], k=K, exclude_seen=True)
+    def known(asked: Retriever, n: int) -> None:
+        asked.retrieve_batch("u2i", ids=[ids[n]], k=K, exclude_seen=True)
 
-    def filtered(n: int) -> None:
-        retriever.retrieve("u2i", features=each[n], k=K, where=WHERE)
+    def filtered(asked: Retriever, n: int) -> None:
+        asked.retrieve("u2i", features=each[n], k=K, where=WHERE)
 
     kinds = {
         "features": plain,
         "an id, without what is seen": known,
         "a filter, all columns": filtered,
     }
-    return {
-        name: [_seconds(partial(ask, n)) for n in range(QUESTIONS)] for name, ask in kinds.items()
-    }
+    found: dict[str, tuple[list[Cost], list[Cost]]] = {name: ([], []) for name in kinds}
+    for name, ask in kinds.items():
+        for n in range(QUESTIONS):
+            for costs, asked in zip(found[name], (without, retriever), strict=True):
+                costs.append(_seconds(partial(ask, asked, n)))
+    return found
 
 
 def _recall(retriever: Retriever, *, n_items: int) -> float:
@@ -120,15 +124,15 @@ def _seconds(function: Callable[[], Any]) -> Cost:
     return time.perf_counter() - began, time.process_time() - cpu
 
 
-def _show(
-    times: dict[str, list[Cost]], *, beside: dict[str, list[Cost]] | None = None
-) -> Iterator[tuple[str, str]]:
-    for name, costs in times.items():
-        wall, cpu = np.median(costs, axis=0)
-        text = f"{wall * 1000:.2f} ms, {cpu * 1000:.2f} ms of processor"
-        if beside is not None:
-            text += f", {cpu / np.median(beside[name], axis=0)[1]:.2f} times"
-        yield f"a question by {name}", text
+def _show(found: dict[str, tuple[list[Cost], list[Cost]]]) -> Iterator[tuple[str, str]]:
+    for name, costs in found.items():
+        before, after = (np.median(some, axis=0) * 1000 for some in costs)
+        wall, cpu = after / before
+        text = f"{before[0]:.2f} -> {after[0]:.2f} ms, {wall:.2f} times; of the processor "
+        yield (
+            f"a question by {name}",
+            f"{text}{before[1]:.2f} -> {after[1]:.2f} ms, {cpu:.2f} times",
+        )
 
 
 def _ms(costs: list[Cost]) -> str:

@@ -160,7 +160,8 @@ class PastBags(tf.Module):
 def _write(held: tf.Variable, values: tf.Tensor, start: tf.Tensor) -> None:
     """Write values [n, ...] from `start` on, with room for as many again where there is none."""
     end = start + tf.shape(values, tf.int64)[0]
-    room = tf.shape(held, tf.int64)[0]
+    # Not by reading it: what somebody has read is copied before it is written to.
+    room = tf.raw_ops.VariableShape(input=held.handle, out_type=tf.int64)[0]
 
     def grow() -> tf.Tensor:
         shape = tf.concat([[2 * end - start], tf.shape(values, tf.int64)[1:]], axis=0)
