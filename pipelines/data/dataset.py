@@ -178,7 +178,8 @@ class Dataset:
         """Say how much each past item counts for each query, as the encoder would.
 
         Of each query the latest n items count, at most as many as the schema says, of those that
-        bring something: 1/sqrt(n) each, or less for those that came earlier; see `History`.
+        bring something: 1/sqrt(n) each, or less for those that came earlier; see `History`. An item
+        that comes several times counts once, at its last place.
 
         Args:
             history: the feature.
@@ -192,6 +193,9 @@ class Dataset:
         latest = history.latest
         kept = self._brings[history.name][items]
         users, items = users[kept], items[kept]
+        if history.behaviours is not None:  # a positive comes once
+            last = _latest_of_each(users * len(self.item_ids) + items)
+            users, items = users[last], items[last]
         counts = np.bincount(users, minlength=n_users)
         later = np.cumsum(counts)[users] - np.arange(len(users)) - 1  # how many items came after
         recent = later < latest
@@ -214,6 +218,12 @@ class Dataset:
     def _brings(self) -> dict[str, NDArray[np.bool_]]:
         """Which items count in each history, [n_items]."""
         return {name: past.brings for name, past in self.pasts.items()}
+
+
+def _latest_of_each(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last place of each of the keys [m], ascending."""
+    _, from_end = np.unique(keys[::-1], return_index=True)
+    return np.sort(len(keys) - 1 - from_end)
 
 
 def assemble_dataset(
