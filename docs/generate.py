@@ -11,9 +11,10 @@ from typing import Any
 
 import typer
 
-from pipelines import behaviours, config, tracking
+from pipelines import behaviours, config, rank_config, tracking
 from pipelines.cli.main import app
 from towers.features import schema
+from towers.ranking.settings import RankerSettings
 
 SECTIONS: dict[str, type[Any]] = {
     "(top level)": config.RunConfig,
@@ -29,6 +30,9 @@ SECTIONS: dict[str, type[Any]] = {
     "[index]": config.IndexConfig,
     "[export]": config.ExportConfig,
     "[tracking]": tracking.TrackingConfig,
+    "[rank]": rank_config.RankConfig,
+    "[rank.model]": RankerSettings,
+    "[[rank.crosses]]": rank_config.RankCross,
     "[[user.features]], [[item.features]]: kind = 'categorical'": schema.Categorical,
     "[[user.features]], [[item.features]]: kind = 'cross'": schema.Cross,
     "[[user.features]], [[item.features]]: kind = 'multi_valued'": schema.MultiValued,

@@ -21,6 +21,7 @@ from pipelines.behaviours import (
     check_test,
     resolve,
 )
+from pipelines.rank_config import RankConfig
 from pipelines.results import metric_names
 from pipelines.tracking import TrackingConfig
 from serving.version.saved_models.names import check_input_names
@@ -410,6 +411,8 @@ class RunConfig:
     """What the SavedModels return."""
     tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
     """Who is told of the run."""
+    rank: RankConfig = dataclasses.field(default_factory=RankConfig)
+    """The second stage, which `fm-recall rank` trains."""
 
     def __post_init__(self) -> None:
         check_histories(self.schema, self.data.kinds)

@@ -206,11 +206,11 @@ def identify(
     config: RunConfig,
     *,
     frames: Mapping[str, pd.DataFrame] | None = None,
-    without: Sequence[str] = ("index", "export", "tracking"),
+    without: Sequence[str] = ("index", "export", "tracking", "rank"),
 ) -> Job:
     """Say what the fits of a run depend on: its settings, and its input.
 
-    The settings of index and export do not count: they may change after the recall gate has
+    The settings of index, export and rank do not count: they may change after the recall gate has
     refused to publish, and the fits go on to serve. Nor does it matter who is told.
     """
     settings = dataclasses.asdict(config)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.candidates.channels import Channels, Users, item_counts
 from pipelines.candidates.diversify import merge_diverse
 from pipelines.candidates.merge import Merged, depth_of, merge
+from pipelines.candidates.rank_merged import rank_merged
 from pipelines.candidates.settings import CandidateSettings
 from pipelines.candidates.sources import SourceReader, Sources
 from serving.retrieval.diversity import Diversity
@@ -43,9 +44,12 @@ class CandidateTable:
         Raises:
             ConfigError: there is no column of ids.
             DataError: a column's type cannot be its feature's.
-            QueryError: the filter is none, or does not fit the items; or they lack a column.
+            QueryError: the filter is none, or does not fit the items; or they lack a column. Or the
+                version has no ranker, and is to rank.
         """
         self._parts, self._settings, self._plan = parts, settings, settings.plan
+        if settings.rank:
+            _ = parts.ranker
         self._read = SourceReader(
             parts, "user", schema=schema, prefer_features=settings.prefer_features
         )
@@ -77,6 +81,8 @@ class CandidateTable:
         sources = self._read(table)
         users = self._users(sources)
         merged = self._merge(users)
+        if self._settings.rank:
+            merged = rank_merged(self._parts, sources, merged)
         channels = pa.DictionaryArray.from_arrays(pa.array(merged.channels), self._names)
         version = np.full(len(merged.rows), self._parts.bundle.version)
         columns = [

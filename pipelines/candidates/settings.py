@@ -58,6 +58,9 @@ class CandidateSettings:
     diversity: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """How much it counts that a user's candidates are unlike each other, from 0 to 1; see
     `serving.retrieval.diversity`."""
+    rank: bool = False
+    """Order a user's k candidates, of whatever channel, by the version's ranker: `score` is then
+    its logit, and `rank` the place by it."""
     audience_k: PositiveInt = 100
     """How many users an item's audience has."""
     shard_size: PositiveInt = 65_536

@@ -49,6 +49,10 @@ class Sources:
     """Items of all given histories that count as seen, likewise."""
     rejected: pa.Table
     """`row` (the place in the batch), `id` and `reason` of the rejected rows."""
+    described: Rows
+    """The places of those whose vectors are of given features, ascending [m]."""
+    packed: Mapping[str, NDArray[Any]]
+    """The features of these, as `Tower.pack` gives them; empty where there are none."""
 
     @property
     def size(self) -> int:
@@ -122,17 +126,16 @@ class SourceReader:
         out = np.logical_or.reduce(flags)
         keep = np.flatnonzero(~out)
         described = is_described[keep]
+        given_features = {name: values[keep[described]] for name, values in packed.items()}
         return Sources(
             ids=ids[keep],
             rows=rows[keep],
-            vectors=self._vectors(
-                rows[keep],
-                {column: values[keep[described]] for column, values in packed.items()},
-                described=described,
-            ),
+            vectors=self._vectors(rows[keep], given_features, described=described),
             histories=self._histories(table, self._positives, keep=~out),
             seen=self._histories(table, self._seen, keep=~out),
             rejected=_rejected(ids, flags),
+            described=np.flatnonzero(described),
+            packed=given_features,
         )
 
     def _vectors(

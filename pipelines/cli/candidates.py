@@ -44,6 +44,9 @@ def candidates(
     block: Annotated[
         Path | None, typer.Option(help="Ids of items that may not, in Parquet or CSV.")
     ] = None,
+    rank: Annotated[
+        bool, typer.Option("--rank", help="Order each user's candidates by the version's ranker.")
+    ] = False,
     version: Annotated[int | None, typer.Option(help="A version; default: the current.")] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Start over, whatever the folder holds of this command.")
@@ -75,6 +78,7 @@ def candidates(
         "where": None if where is None else parse_object(where, option="--where"),
         "max_per": None if max_per is None else parse_caps(max_per),
         "diversity": diversity,
+        "rank": rank or None,
     }
     changes = {name: value for name, value in given.items() if value is not None}
     settings = load_settings(config, changes=changes)

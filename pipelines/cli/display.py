@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.ranking.rank_results import RankResults
 from pipelines.results import Results, baselines
 from pipelines.tuning.trials import TRIALS, Searched, shown
 from pipelines.versions.compare_versions import ComparedVersions
@@ -22,6 +23,7 @@ from pipelines.versions.measure_version import Measured
 from serving.retrieval.explanation.explain import Explanation
 from serving.retrieval.explanation.feature_names import FeatureName
 from serving.retrieval.explanation.importance import FieldImportance
+from serving.retrieval.ranking import RankExplanation
 from serving.version.store import Store
 from towers.errors import BundleError, QueryError
 
@@ -38,8 +40,8 @@ FIGURES = {
 ENDS = {"u": "user", "i": "item"}
 """The side that each letter of a direction stands for."""
 
-OWN = 3
-"""The columns of ranked hits that are not of the table: rank, id and score."""
+OF_RANKER = ("recall_score", "recall_rank")
+"""The columns of hits that a ranker has ordered, which others do not have."""
 
 SHOWN_TRIALS = 3
 """How many trials of a search are shown, so that they fit a narrow terminal."""
@@ -148,6 +150,25 @@ def summary(results: Results) -> dict[str, Any]:
     }
 
 
+def show_ranking(console: Console, results: RankResults) -> None:
+    """Print the figures of a ranker beside those of recall's own order."""
+    table = _table()
+    for name in ("", "queries", "NDCG of recall", "NDCG ranked", "AUC", "log loss", "calibration"):
+        table.add_column(name, justify="right" if name else "left")
+    for part, figures in results.figures.items():
+        ranker, (metric,) = figures["ranker"], figures["recall"]
+        table.add_row(
+            f"{part} ({metric})",
+            f"{figures['queries']:,}",
+            _figure(figures["recall"][metric]),
+            _figure(ranker[metric]),
+            _figure(ranker["auc"]),
+            _figure(ranker["log_loss"]),
+            _figure(ranker["calibration"]["error"]),
+        )
+    _print(console, f"ranker, version {results.version}", table)
+
+
 def show_search(console: Console, found: Searched) -> None:
     """Print the best trials and the first, with the hyperparameters and their importance."""
     first, best = found.trials[0], found.ranked[:SHOWN_TRIALS]
@@ -174,7 +195,9 @@ def show_hits(
     frame = _ranked(hits, show=show)
     table = _table()
     for name in frame.columns:
-        table.add_column(str(name), justify="right" if name in {"rank", "score"} else "left")
+        table.add_column(
+            str(name), justify="right" if name in {"rank", "score", *OF_RANKER} else "left"
+        )
     for row in frame.itertuples(index=False):
         table.add_row(*(Text(_cell(value)) for value in row))
     _print(console, title, table)
@@ -184,8 +207,9 @@ def hits_as_json(hits: pd.DataFrame, *, show: Sequence[str]) -> str:
     """Write hits as a JSON array of objects, one a hit; the columns `show` are in `columns`."""
     frame = _ranked(hits, show=show).map(lambda x: x.isoformat() if isinstance(x, date) else x)
     records = json.loads(frame.to_json(orient="records"))
-    own = [str(name) for name in frame.columns[:OWN]]
-    of_table = [str(name) for name in frame.columns[OWN:]]
+    n_own = 1 + _n_own(hits)
+    own = [str(name) for name in frame.columns[:n_own]]
+    of_table = [str(name) for name in frame.columns[n_own:]]
     found = [
         {name: record[name] for name in own}
         | {"columns": {name.partition(".")[2]: record[name] for name in of_table}}
@@ -215,6 +239,21 @@ def show_explanation(
     columns = ["kind", "source", "target", "other"]
     rows = [[*(getattr(part, n) for n in columns), f"{part.value:+.4f}"] for part in found.fields]
     _print(console, "By field", _fields_table(rows, figures=["value"]))
+
+
+def show_rank_explanation(console: Console, found: RankExplanation, *, limit: int) -> None:
+    """Print the largest parts of a ranker's score, and the sum of the others."""
+    table = _table()
+    for name in ("part", "value", "attention"):
+        table.add_column(name, justify="left" if name == "part" else "right")
+    for part in found.parts[:limit]:
+        name = " x ".join(part.fields) or part.kind
+        table.add_row(Text(name), _figure(part.value), _figure(part.attention))
+    rest = found.parts[limit:]
+    if rest:
+        table.add_row(f"{len(rest)} others", _figure(sum(part.value for part in rest)), "")
+    title = f"ranker's score {found.score:.4f}, recall's {found.recall_score:.4f}"
+    _print(console, title, table)
 
 
 def show_fields(console: Console, found: FieldImportance) -> None:
@@ -253,14 +292,20 @@ def _ranked(hits: pd.DataFrame, *, show: Sequence[str] | None) -> pd.DataFrame:
     Raises:
         QueryError: there is no such column.
     """
-    of_table = {str(name).partition(".")[2]: name for name in hits.columns[2:]}
+    n_own = _n_own(hits)
+    of_table = {str(name).partition(".")[2]: name for name in hits.columns[n_own:]}
     missing = [name for name in show or () if name not in of_table]
     if missing:
         raise QueryError(f"--show: expected some of {list(of_table)}, received {missing}")
     chosen = of_table.values() if show is None else [of_table[name] for name in dict.fromkeys(show)]
-    frame = hits[[*hits.columns[:2], *chosen]].copy()
+    frame = hits[[*hits.columns[:n_own], *chosen]].copy()
     frame.insert(0, "rank", range(1, len(frame) + 1))
     return frame
+
+
+def _n_own(hits: pd.DataFrame) -> int:
+    """How many columns of hits are not of the table: the id, the score, and a ranker's."""
+    return 2 + sum(name in hits.columns for name in OF_RANKER)
 
 
 def show_versions(console: Console, store: Store) -> None:

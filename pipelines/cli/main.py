@@ -12,6 +12,7 @@ from pipelines.cli.init import check, init
 from pipelines.cli.measure import evaluate
 from pipelines.cli.publish import publish
 from pipelines.cli.query import explain, query
+from pipelines.cli.rank import rank
 from pipelines.cli.refresh import refresh
 from pipelines.cli.serve import serve
 from pipelines.cli.train import demo, run, tune
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for command in (
-    *(init, check, run, tune, demo),
+    *(init, check, run, rank, tune, demo),
     *(query, explain),
     *(versions, rollback, clean, evaluate, compare, export),
     *(serve, candidates, publish, refresh),

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -53,6 +54,10 @@ def query(
     ] = False,
     max_per: MaxPer = None,
     diversity: DiversityWeight = None,
+    rank: Annotated[
+        bool,
+        typer.Option("--rank", help="u2i: order more candidates by the ranker, and show the best."),
+    ] = False,
     show: Annotated[
         str, typer.Option(help="Columns of the target's table to show, separated by commas.")
     ] = "",
@@ -67,8 +72,10 @@ def query(
     chosen = find_direction(direction)
     retriever = Retriever.open(models, version=version)
     sources, targets = (retriever.catalogue(side) for side in (chosen.source, chosen.target))
-    hits = retriever.retrieve(
-        direction,
+    if rank and direction != "u2i":
+        raise QueryError(f"--rank: expected u2i, items for a user, received {direction}")
+    find = retriever.recommend if rank else partial(retriever.retrieve, direction)
+    hits = find(
         id=None if id is None else sources.parse_id(id),
         features=None if features is None else parse_object(features, option="--features"),
         k=k,
@@ -108,6 +115,10 @@ def explain(
     show: Annotated[
         str, typer.Option(help="Columns of the items' table to show, separated by commas.")
     ] = "",
+    rank: Annotated[
+        bool,
+        typer.Option("--rank", help="Instead: what the ranker's score of an item is the sum of."),
+    ] = False,
     fields: Annotated[
         bool,
         typer.Option("--fields", help="Instead: which fields carry the scores of many users."),
@@ -139,12 +150,34 @@ def explain(
     }
     chosen = find_direction(direction or _direction_of(ends))
     source, target = _two(ends, chosen)
+    if rank:
+        _explain_rank(retriever, source, target, limit=limit, as_json=as_json)
+        return
     found = retriever.explain(chosen.name, source=source, target=target)
     if as_json:
         _write_json(found.to_dict(limit=limit))
     else:
         titles = titles_of(retriever, found, columns=_split(show))
         show_explanation(Console(), found, limit=limit, titles=titles)
+
+
+def _explain_rank(
+    retriever: Retriever, source: Given, target: Given, *, limit: int, as_json: bool
+) -> None:
+    """Print the parts of a ranker's score.
+
+    Raises:
+        QueryError: the item is not given by its id.
+    """
+    from pipelines.cli.display import show_rank_explanation
+
+    if "id" not in target:
+        raise QueryError("explain --rank: expected an item by its id, received features")
+    found = retriever.explain_rank(source=source, item=target["id"])
+    if as_json:
+        _write_json(found.to_dict(limit=limit))
+    else:
+        show_rank_explanation(Console(), found, limit=limit)
 
 
 def _split(text: str) -> list[str]:

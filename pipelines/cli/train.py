@@ -77,7 +77,7 @@ def run(
             from_version=None if from_version is None else _parse_version(out, from_version),
             engine=engine,
             master=master,
-            release=Release(journals=journal, promote=_parse_rule(promote)),
+            release=Release(journals=journal, promote=parse_rule(promote)),
         )
         show_results(reporter.console, results)
         show_next(reporter.console, out, program=_program())
@@ -171,7 +171,7 @@ def _program() -> str:
     return "fm-recall" if shutil.which("fm-recall") else sys.argv[0]
 
 
-def _parse_rule(text: str) -> Rule:
+def parse_rule(text: str) -> Rule:
     """Read what makes a version current.
 
     Raises:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
@@ -10,10 +12,20 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from serving.retrieval.retriever import Retriever
 from serving.version.bundle import Bundle
-from serving.version.saved_models.names import EXCLUDE, FEATURES, K
+from serving.version.saved_models.names import (
+    EXCLUDE,
+    EXPLAIN,
+    FEATURES,
+    ITEM,
+    QUERY,
+    RANK,
+    RECALL,
+    K,
+    rank_input,
+)
 from towers.directions import DIRECTIONS, Direction
 from towers.errors import BundleError, RecallError
-from towers.features.schema import Side
+from towers.features.schema import SIDES, Side
 
 BROKEN = (
     RecallError,
@@ -50,7 +62,7 @@ def check_bundle(bundle: Bundle) -> Retriever:
         retriever.warm()
         for name in bundle.models:
             what = f"the SavedModel {name}"
-            _check_signatures(bundle, name)
+            _check_signatures(bundle, name, _expected(bundle, name))
     except BROKEN as error:
         raise BundleError(
             f"version {bundle.version}: expected a version that can be opened and answers, but "
@@ -81,17 +93,24 @@ def _ask(retriever: Retriever, direction: Direction) -> None:
         raise BundleError(f"expected finite scores, received {hits['score'].tolist()}")
 
 
-def _check_signatures(bundle: Bundle, name: str) -> None:
-    """Compare the inputs of a SavedModel's signatures with the schema's.
+def _expected(bundle: Bundle, name: str) -> dict[str, set[str]]:
+    """The inputs of each signature of a SavedModel, by the schema."""
+    schema, direction = bundle.manifest.schema, DIRECTIONS.get(name)
+    if name == RANK:
+        inputs = {rank_input(side, one) for side in SIDES for one in schema.input_names(side)}
+        return dict.fromkeys(("serving_default", EXPLAIN), inputs | {QUERY, ITEM, RECALL})
+    side: Side = "user" if name == "user_tower" else "item"
+    inputs = set(schema.input_names(direction.source if direction else side))
+    more = {"top_k": inputs | {K, EXCLUDE}} if direction else {FEATURES: inputs}
+    return {"serving_default": inputs} | more
+
+
+def _check_signatures(bundle: Bundle, name: str, expected: Mapping[str, set[str]]) -> None:
+    """Compare the inputs of a SavedModel's signatures with those expected.
 
     Raises:
         BundleError: they differ, or a signature is missing.
     """
-    direction = DIRECTIONS.get(name)
-    side: Side = "user" if name == "user_tower" else "item"
-    inputs = set(bundle.manifest.schema.input_names(direction.source if direction else side))
-    expected = {"serving_default": inputs}
-    expected |= {"top_k": inputs | {K, EXCLUDE}} if direction else {FEATURES: inputs}
     saved = SavedModel.FromString((bundle.model(name) / "saved_model.pb").read_bytes())
     received = {
         signature: set(definition.inputs)

@@ -82,7 +82,8 @@ def tune(
 def identify_search(config: RunConfig, dimensions: Sequence[Dimension]) -> Job:
     """What the figures of a search and the settings that it samples depend on."""
     searched = {dimension.name: dimension.among for dimension in dimensions}
-    return identify(config, without=("name", "index", "export", "tracking")) | {"search": searched}
+    apart = ("name", "index", "export", "tracking", "rank")
+    return identify(config, without=apart) | {"search": searched}
 
 
 def _check_request(config: RunConfig, *, trials: int, minutes: float | None) -> None:

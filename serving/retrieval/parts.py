@@ -16,7 +16,9 @@ from serving.version.bundle import Bundle
 from serving.version.embeddings import Embeddings
 from serving.version.index_record import IndexRecord
 from serving.version.manifest import MANIFEST
+from serving.version.ranker import RankerRecord, RankModel
 from serving.version.recent import Recent
+from serving.version.saved_models.names import RANK
 from serving.version.saved_models.tower import Tower
 from serving.version.seen import Seen
 from serving.version.tables_read import TablesRead
@@ -74,6 +76,26 @@ class Parts:
             BundleError: the version does not know.
         """
         return Recent.read(self.bundle.recent)
+
+    @cached_property
+    def ranker_record(self) -> RankerRecord | None:
+        """What the version says of its ranker; None if it has none."""
+        path = self.bundle.ranker
+        return RankerRecord.read(path) if path.exists() else None
+
+    @cached_property
+    def ranker(self) -> RankModel:
+        """What ranks the items that were found.
+
+        Raises:
+            QueryError: the version has none.
+        """
+        if self.ranker_record is None:
+            raise QueryError(
+                f"rank: version {self.bundle.version} has no ranker; run fm-recall rank, or ask "
+                "without it"
+            )
+        return RankModel(self.bundle.model(RANK), self.ranker_record)
 
     @cached_property
     def schema(self) -> Schema:

@@ -19,6 +19,12 @@ from serving.retrieval.explanation.explain import Explanation, Given, explain
 from serving.retrieval.explanation.importance import FieldImportance, draw_users, explain_fields
 from serving.retrieval.parts import OpenIndex, Parts, find_direction
 from serving.retrieval.questions import Hits, Options, Question, Wanted
+from serving.retrieval.ranking import (
+    RankExplanation,
+    candidates_for,
+    explain_rank,
+    rank_hits,
+)
 from serving.search.filters import parse_filter
 from serving.search.index import Rows, Vectors, check_k
 from serving.version.bundle import Bundle
@@ -106,12 +112,37 @@ class Retriever:
             features=None if features is None else {name: [x] for name, x in features.items()},
             **options,
         )
-        hits = self.answer([question])[0]
-        found = hits.rows[0] >= 0
-        side = question.direction.target
-        frame = self.catalogue(side).show(hits.rows[0][found]).add_prefix(f"{side}.")
-        frame = frame.rename(columns={frame.columns[0]: "id"})
-        frame.insert(1, "score", hits.scores[0][found])
+        return self._shown(question.direction.target, self.answer([question])[0])
+
+    def recommend(
+        self,
+        *,
+        id: int | str | None = None,
+        features: Mapping[str, Any] | None = None,
+        candidates: int | None = None,
+        **options: Unpack[Options],
+    ) -> pd.DataFrame:
+        """Find items for a user as `retrieve` does, and order them by the version's ranker.
+
+        Of `candidates` items that are found, by default as many as the ranker was trained to rank,
+        the best k are answered. Their `score` is the ranker's logit; `recall_score` and
+        `recall_rank` are those by which they were found.
+
+        Raises:
+            QueryError: as `retrieve`, or the version has no ranker.
+        """
+        k = Wanted(**options).k
+        question = self.ask(
+            "u2i",
+            ids=None if id is None else [id],
+            features=None if features is None else {name: [x] for name, x in features.items()},
+            **options | {"k": candidates_for(self.parts, k, asked=candidates)},
+        )
+        ranked = rank_hits(self.parts, question, self.answer([question])[0], k=k)
+        frame = self._shown("item", ranked.hits)
+        found = ranked.hits.rows[0] >= 0
+        frame.insert(2, "recall_score", ranked.recall_scores[0][found])
+        frame.insert(3, "recall_rank", ranked.recall_ranks[0][found])
         return frame
 
     def retrieve_batch(
@@ -238,6 +269,25 @@ class Retriever:
         """
         return explain(self.parts, direction, source=source, target=target)
 
+    def explain_rank(self, *, source: Given, item: int | str) -> RankExplanation:
+        """Say why the ranker gives an item its score for a user: the parts that sum to it.
+
+        Args:
+            source: `{"id": 1}`, a user of the version, or `{"features": {...}}`, any.
+            item: the id of an item of the version.
+
+        Raises:
+            QueryError: the version has no ranker, or an id or a feature is unknown or wrong.
+        """
+        ids, features = source.get("id"), source.get("features")
+        question = self.ask(
+            "u2i",
+            ids=None if ids is None else [ids],
+            features=None if features is None else {name: [x] for name, x in features.items()},
+        )
+        (row,) = self.parts.known_rows("item", [item])
+        return explain_rank(self.parts, question, int(row))
+
     def explain_fields(self, *, n_users: int = 1000, k: int = 10, seed: int = 0) -> FieldImportance:
         """Say which fields carry the scores of u2i, over what a sample of users would be shown.
 
@@ -291,10 +341,21 @@ class Retriever:
             if tower.explains:
                 tower.active_features(tower.pack({}, size=1))
         _ = self.parts.seen
+        if self.parts.ranker_record is not None:
+            question = self.ask("u2i", features={}, k=1)
+            rank_hits(self.parts, question, self.answer([question])[0], k=1)
 
     def index_sizes(self) -> dict[str, int]:
         """How many targets each direction finds, by its name."""
         return {name: self.parts.index(name).size for name in DIRECTIONS}
+
+    def _shown(self, side: Side, hits: Hits) -> pd.DataFrame:
+        """The targets of one source with the columns of their table."""
+        found = hits.rows[0] >= 0
+        frame = self.catalogue(side).show(hits.rows[0][found]).add_prefix(f"{side}.")
+        frame = frame.rename(columns={frame.columns[0]: "id"})
+        frame.insert(1, "score", hits.scores[0][found])
+        return frame
 
     def _sources(
         self,

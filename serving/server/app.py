@@ -7,7 +7,13 @@ from fastapi_offline import FastAPIOffline
 
 from serving.server.access.http import CheckAccess
 from serving.server.access.tokens import Tokens
-from serving.server.api import explain_routes, fresh_routes, operations, retrieve_routes
+from serving.server.api import (
+    explain_routes,
+    fresh_routes,
+    operations,
+    recommend_routes,
+    retrieve_routes,
+)
 from serving.server.api.body_limit import LimitBody
 from serving.server.api.error_answers import handle_errors
 from serving.server.api.gzip_body import ReadGzip
@@ -34,6 +40,7 @@ Every error has one shape: `{"error": {"code": "INVALID_ARGUMENT", "message": ".
 
 ROUTERS = (
     retrieve_routes.router,
+    recommend_routes.router,
     explain_routes.router,
     fresh_routes.items,
     fresh_routes.users,

@@ -10,6 +10,9 @@ from serving.version.tables_read import TABLES_READ
 from towers.errors import BundleError
 
 HELD_OUT = "held_out.parquet"
+RANKER = "ranker.json"
+"""The file of what the ranker is, in versions that have one."""
+
 RECENT = "recent.parquet"
 """The file of how often items were chosen of late, in versions that know."""
 
@@ -83,6 +86,11 @@ class Bundle:
     def recent(self) -> Path:
         """How often items were chosen of late, as Parquet; there only where times are known."""
         return self.path / RECENT
+
+    @property
+    def ranker(self) -> Path:
+        """What its ranker is, as JSON; there only where it has one."""
+        return self.path / RANKER
 
     @property
     def checkpoint(self) -> Path:

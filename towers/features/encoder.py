@@ -146,6 +146,20 @@ class Encoder(tf.Module):
         indices = tf.stack([unique // self.n_rows, unique % self.n_rows], axis=1)
         return tf.SparseTensor(indices, summed, tf.stack([batch, self.n_rows]))
 
+    def fields(self, features: Tensors) -> list[Entries]:
+        """Encode a batch feature by feature: the entries of each, in the schema's order.
+
+        The numbers of a vector are entries too; a history has no entries for past items' vectors.
+        """
+        found = []
+        for feature in self._features:
+            column = self._columns[feature.name]
+            entries: Entries = (
+                column.entries(features) if isinstance(column, _VectorColumn) else column(features)
+            )
+            found.append(entries)
+        return found
+
     def dense(self, features: Tensors) -> Dense | None:
         """Encode the vectors of a batch, and those of past items; None where there are none."""
         if not self.dense_rows:
@@ -291,6 +305,12 @@ class _VectorColumn(tf.Module):
     def __call__(self, features: Tensors) -> Entries:
         nothing = tf.zeros([0], tf.int64)
         return nothing, nothing, tf.zeros([0], tf.float32)
+
+    def entries(self, features: Tensors) -> Entries:
+        """The same numbers as sparse entries."""
+        x = self.dense(features)
+        where = tf.where(x != 0.0)
+        return where[:, 0], self.space.first_row + where[:, 1], tf.gather_nd(x, where)
 
     def dense(self, features: Tensors) -> tf.Tensor:
         """The values of the rows of the space, [batch, size]."""

@@ -18,12 +18,13 @@ from serving.retrieval.parts import OpenIndex
 from serving.retrieval.retriever import Retriever
 from serving.search.index import Rows, Vectors
 from serving.version.bundle import Bundle
+from serving.version.saved_models.names import RANK
 from serving.version.saved_models.tower import join_packed
 from towers.directions import DIRECTIONS
 from towers.errors import BundleError
 from towers.features.schema import Side
 
-MODELS = ("user_tower", "item_tower", *DIRECTIONS)
+MODELS = ("user_tower", "item_tower", *DIRECTIONS, RANK)
 """The models that a version can have."""
 
 Packed = Mapping[str, NDArray[Any]]

@@ -228,7 +228,8 @@ class ServerCore:
         _check_label(label)
         if label is not None and self._served is not None:
             version = self._served.version
-        found = self._statuses.all() if name in MODELS else []
+        known = MODELS if self._served is None else self._served.signatures
+        found = self._statuses.all() if name in known else []
         if version is None and not found:
             raise NotFoundError(f"Could not find any versions of model {name}")
         if version is not None:

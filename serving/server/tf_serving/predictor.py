@@ -15,7 +15,7 @@ from serving.server.errors import TooLargeError
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving.tensor_specs import Signature
-from serving.version.saved_models.names import EXCLUDE, FEATURES, K
+from serving.version.saved_models.names import EXCLUDE, FEATURES, ITEM, QUERY, RANK, RECALL, K
 from towers.errors import QueryError
 from towers.features.schema import Side
 
@@ -96,8 +96,8 @@ class Predictor:
             outputs: which to answer with; all, if none is named.
 
         Returns:
-            `vector` [b, 1 + d] float32 of a tower, or what it is made of; or `ids` [b, k] and
-            `scores` [b, k] float32.
+            `vector` [b, 1 + d] float32 of a tower, or what it is made of; `ids` [b, k] and
+            `scores` [b, k] float32; or of the ranker, `scores` [n] or what they are sums of.
 
         Raises:
             QueryError: an input is missing or unknown, the inputs have different numbers of rows
@@ -107,6 +107,9 @@ class Predictor:
         """
         wanted = _wanted(target.signature, outputs)
         check_inputs(target.signature, inputs.keys())
+        if target.model == RANK:
+            found = await self._rank(target, inputs)
+            return {name: found[name] for name in wanted}
         is_large = target.signature.name == FEATURES
         limit = self.core.settings.max_batch
         _check_batch(inputs, limit=min(limit, MOST_BAGS) if is_large else limit)
@@ -126,6 +129,28 @@ class Predictor:
             )
         vectors = await self.core.encode(target.served, side, inputs, model=target.model)
         return {"vector": vectors}
+
+    async def _rank(self, target: Target, inputs: Arrays) -> Arrays:
+        """Ask for the scores of pairs, or for their parts.
+
+        Raises:
+            QueryError: the inputs are not of as many queries, items or pairs as each other, or a
+                place is out of range.
+        """
+        for prefix, place in (("user_", QUERY), ("item_", ITEM)):
+            given = {name: values for name, values in inputs.items() if name.startswith(prefix)}
+            _check_batch(given, limit=self.core.settings.max_batch)
+            size, places = len(next(iter(given.values()))), inputs[place]
+            if places.size and not 0 <= places.min() <= places.max() < size:
+                raise QueryError(
+                    f"{place}: expected places from 0 to {size - 1}, of the rows of {prefix}*, "
+                    f"received {places.min()} to {places.max()}"
+                )
+        pairs = {name: inputs[name] for name in (QUERY, ITEM, RECALL)}
+        _check_batch(pairs, limit=self.core.settings.max_results)
+        ranker = target.served.retriever.parts.ranker
+        ask = partial(ranker.call, target.signature.name, inputs)
+        return await self.core.compute(target.served, ask, model=target.model)
 
     async def _retrieve(self, target: Target, inputs: Arrays) -> Arrays:
         """Ask for candidates."""

@@ -21,6 +21,26 @@ DENSE = "dense"
 FEATURES = "features"
 """The signature of a tower that answers what its vectors are sums of."""
 
+RANK = "rank"
+"""The SavedModel that ranks what was found, in versions that have one."""
+
+QUERY, ITEM = "query", "item"
+"""Its inputs that say which query and which item each pair has."""
+
+RECALL = "recall"
+"""Its input of the scores by which items were found."""
+
+SCORES = "scores"
+"""The output of scores."""
+
+EXPLAIN = "explain"
+"""Its signature that answers the parts of scores."""
+
+
+def rank_input(side: str, name: str) -> str:
+    """What the input of a feature of a side is called there, as both may have one of that name."""
+    return f"{side}_{name}"
+
 
 def past_function(how: Literal["put", "add"], history: str) -> str:
     """The function of a user tower that takes what items bring to a history.

@@ -1,0 +1,208 @@
+"""Fit a ranker: epochs of binary cross-entropy, with checkpoints and early stopping."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pipelines.progress import Reporter
+from pipelines.rank_config import RankConfig
+from pipelines.ranking.examples import Examples, Reader, Tables
+from pipelines.ranking.measure import auc, log_loss
+from serving.atomic import write_text_atomic
+from towers.errors import TrainingError
+from towers.layers import FIRST_ORDER
+from towers.optimizer import LazyAdam
+from towers.ranking.pairs import pool
+from towers.ranking.ranker import Ranker
+
+STATE = "state.json"
+"""The file in a fit's folder that records the finished epochs."""
+
+SCORED_TOGETHER = 8192
+"""How many examples are scored at a time."""
+
+
+@dataclass(kw_only=True)
+class State:
+    """The finished epochs of a fit, and the names of its latest and best checkpoint."""
+
+    records: list[dict[str, float]] = field(default_factory=list)
+    best: int = 0
+
+    @classmethod
+    def load(cls, path: Path) -> State:
+        """Read the state of an interrupted fit; a new one where there is none."""
+        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else cls()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FittedRanker:
+    """A ranker at its best epoch."""
+
+    ranker: Ranker
+    scores: Scorer
+    """Gives the logits of examples, [n]."""
+    records: list[dict[str, float]]
+    """The figures of each epoch: `epoch`, `loss`, `auc`, `log_loss`, `seconds`."""
+    best_epoch: int
+    checkpoint: Path
+    """The prefix of its checkpoint."""
+
+
+def fit_ranker(
+    tables: Tables,
+    train: Examples,
+    validation: Examples,
+    *,
+    config: RankConfig,
+    seed: int,
+    folder: Path,
+    reporter: Reporter | None = None,
+) -> FittedRanker:
+    """Train until the log loss of validation has not improved for `patience` epochs.
+
+    Interrupted, the same call goes on from the last finished epoch in `folder`.
+
+    Raises:
+        TrainingError: the loss is no longer a finite number.
+    """
+    reporter = reporter or Reporter()
+    folder.mkdir(parents=True, exist_ok=True)
+    reader = Reader(tables)
+    ranker = Ranker(tables.n_rows, len(tables.fields.names), config.model, seed=seed)
+    optimizer = LazyAdam(
+        config.learning_rate, rates={FIRST_ORDER: config.first_order_rate}, epsilon=1e-8
+    )
+    run_epoch = _epoch(ranker, reader, optimizer, batch_size=min(config.batch_size, len(train)))
+    scores = Scorer(ranker, reader)
+    _start(ranker, scores, optimizer, train)
+    checkpoint = tf.train.Checkpoint(ranker=ranker, optimizer=optimizer)
+    state = State.load(folder / STATE)
+    if state.records:
+        checkpoint.read(str(folder / f"epoch-{len(state.records)}")).assert_consumed()
+    columns = [tf.constant(values) for values in vars(train).values()]
+    while len(state.records) < config.epochs and not _is_over(state, config):
+        start, epoch = time.perf_counter(), len(state.records) + 1
+        order = np.random.default_rng([seed, epoch]).permutation(len(train))
+        loss = float(run_epoch(tf.constant(order), *columns))
+        if not np.isfinite(loss):
+            raise TrainingError(
+                f"epoch {epoch}: expected a finite loss, received {loss}; lower rank.learning_rate"
+            )
+        logits = scores(validation)
+        record = {
+            "epoch": float(epoch),
+            "loss": loss,
+            "auc": auc(validation.labels, logits),
+            "log_loss": log_loss(validation.labels, logits),
+            "seconds": time.perf_counter() - start,
+        }
+        _keep(checkpoint, state, record, folder=folder)
+        reporter.say(
+            f"  epoch {epoch}/{config.epochs}  loss {loss:.4f}  validation AUC "
+            f"{record['auc']:.4f}  log loss {record['log_loss']:.4f}  {record['seconds']:.1f} s"
+        )
+    best = folder / f"epoch-{state.best}"
+    checkpoint.read(str(best)).assert_consumed()
+    return FittedRanker(
+        ranker=ranker,
+        scores=scores,
+        records=state.records,
+        best_epoch=state.best,
+        checkpoint=best,
+    )
+
+
+def _epoch(
+    ranker: Ranker, reader: Reader, optimizer: LazyAdam, *, batch_size: int
+) -> tf.types.experimental.GenericFunction:
+    """An epoch as one graph: the order of the examples, and their columns, to the mean loss."""
+
+    @tf.function
+    def run(
+        order: tf.Tensor,
+        users: tf.Tensor,
+        items: tf.Tensor,
+        moments: tf.Tensor,
+        labels: tf.Tensor,
+        recall: tf.Tensor,
+        weights: tf.Tensor,
+    ) -> tf.Tensor:
+        n_batches = tf.size(order) // batch_size
+        total = tf.constant(0.0)
+        for number in tf.range(n_batches):
+            at = order[number * batch_size : (number + 1) * batch_size]
+            batch = reader.batch(
+                *(tf.gather(column, at) for column in (users, items, moments, recall))
+            )
+            with tf.GradientTape() as tape:
+                pooled = pool(ranker, batch, reader.fields)
+                loss = ranker.loss_of(pooled, tf.gather(labels, at), tf.gather(weights, at))
+            variables = ranker.trainable_variables
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+            total += loss
+        return total / tf.cast(n_batches, tf.float32)
+
+    return run
+
+
+def _start(ranker: Ranker, scores: Scorer, optimizer: LazyAdam, train: Examples) -> None:
+    """Make all variables, and let the bias be that of the labels."""
+    scores(train.take(slice(0, 2)))
+    rate = np.clip(np.average(train.labels, weights=train.weights), 1e-4, 1 - 1e-4)
+    ranker.bias.assign([np.log(rate / (1 - rate))])
+    optimizer.build(ranker.trainable_variables)
+
+
+class Scorer:
+    """Scores examples by one graph."""
+
+    def __init__(self, ranker: Ranker, reader: Reader) -> None:
+        """Make the graph."""
+        whole, real = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)
+
+        @tf.function(input_signature=[whole, whole, whole, real])
+        def score(
+            users: tf.Tensor, items: tf.Tensor, moments: tf.Tensor, recall: tf.Tensor
+        ) -> tf.Tensor:
+            batch = reader.batch(users, items, moments, recall)
+            return ranker(pool(ranker, batch, reader.fields)).logits
+
+        self._score = score
+
+    def __call__(self, examples: Examples) -> NDArray[np.float32]:
+        """The logits of examples, [n]."""
+        found = [np.empty(0, np.float32)]
+        for start in range(0, len(examples), SCORED_TOGETHER):
+            part = examples.take(slice(start, start + SCORED_TOGETHER))
+            logits = self._score(part.users, part.items, part.moments, part.recall)
+            found.append(logits.numpy())
+        return np.concatenate(found)
+
+
+def _is_over(state: State, config: RankConfig) -> bool:
+    """Whether validation has not improved for `patience` epochs."""
+    return len(state.records) - state.best >= config.patience
+
+
+def _keep(
+    checkpoint: tf.train.Checkpoint, state: State, record: dict[str, float], *, folder: Path
+) -> None:
+    """Write the checkpoint of the epoch and then the state; remove checkpoints not needed."""
+    best = min((one["log_loss"] for one in state.records), default=np.inf)
+    state.records.append(record)
+    latest = len(state.records)
+    if record["log_loss"] < best or not state.best:
+        state.best = latest
+    checkpoint.write(str(folder / f"epoch-{latest}"))
+    write_text_atomic(folder / STATE, json.dumps(vars(state), indent=2))
+    for path in folder.glob("epoch-*"):
+        if path.name.split(".")[0] not in {f"epoch-{latest}", f"epoch-{state.best}"}:
+            path.unlink()

@@ -1,0 +1,35 @@
+"""RankerSettings: which model ranks, and its sizes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from towers.typed import STRICT
+
+Kind = Literal["fm", "fwfm", "ffm", "afm", "deepfm"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RankerSettings:
+    """The model of the second stage, over fields of which each is pooled to one vector."""
+
+    kind: Kind = "fwfm"
+    """`fm`: all pairs of fields alike; `fwfm`: a weight for each pair; `ffm`: a vector of each
+    feature for each other field; `afm`: pairs by attention; `deepfm`: fm and a network over the
+    same vectors. docs/ranking.md says which is worth it when."""
+    embedding_dim: PositiveInt = 16
+    """k, the length of a feature's vector; of `ffm`, of each of its vectors."""
+    init_scale: Annotated[float, Field(gt=0.0)] = 0.01
+    """Standard deviation of the initial vectors."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """The share that is dropped in training: of the fields' vectors; of `afm`, of the products of
+    its pairs; of `deepfm`, behind each layer of the network."""
+    l2: NonNegativeFloat = 1e-5
+    """Weight of the squared length of an example's field vectors in the loss."""
+    attention_dim: PositiveInt = 16
+    """`afm`: the width of its attention network."""
+    hidden: tuple[PositiveInt, ...] = (256, 128)
+    """`deepfm`: the widths of the layers of its network."""
