@@ -32,7 +32,6 @@ from serving.version.saved_models.tower import Tower
 from serving.version.store import Store, open_bundle
 from towers.directions import DIRECTIONS
 from towers.errors import QueryError
-from towers.features.packer import keep_last
 from towers.features.schema import Side
 
 NOTHING: Rows = np.empty((0, 0), dtype=np.int64)
@@ -226,11 +225,6 @@ class Retriever:
         """
         chosen = find_direction(direction)
         check_k(int(k.min(initial=1)))
-        histories = {one.name for one in self.parts.schema.histories}
-        packed = {
-            name: keep_last(values) if name in histories else values
-            for name, values in packed.items()
-        }
         size = len(next(iter(packed.values())))
         unwanted: Rows = np.empty((size, 0), dtype=np.int64)
         if exclude is not None and exclude.size:

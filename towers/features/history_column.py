@@ -219,11 +219,13 @@ class HistoryColumn(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor, list[tuple[PastBags, tf.Tensor]]]:
         """Of each query's ids, the latest that are known: queries [n], scales and positions.
 
+        An item that comes several times counts once, at its last place, as in training.
         The squares of a query's scales add up to 1.
         """
         published = self.published.positions(ids)
         fresh = tf.where(published < 0, self.fresh.positions(ids), -1)
         known = tf.maximum(published, fresh) >= 0
+        known = _last_places(tf.where(published < 0, -2 - fresh, published), known)
         from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
         where = tf.where(known & (from_end <= self._latest))
         query, weights = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
@@ -236,3 +238,20 @@ class HistoryColumn(tf.Module):
             for bags, positions in ((self.published, published), (self.fresh, fresh))
         ]
         return query, weights * tf.math.rsqrt(tf.gather(total, query)), found
+
+
+def _last_places(items: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+    """Flag of each row's known items [batch, length] the last place of each."""
+    places = tf.where(known)
+    n = tf.size(places[:, 0], tf.int64)
+    span = 1 + tf.reduce_max(tf.abs(items))
+    keys = places[:, 0] * (2 * span) + tf.gather_nd(items, places)
+    unique, key = tf.unique(tf.reverse(keys, [0]), tf.int64)
+    n_unique = tf.size(unique, tf.int64)
+
+    def once() -> tf.Tensor:
+        from_end = tf.math.unsorted_segment_min(tf.range(n), key, n_unique)
+        last = tf.gather(places, n - 1 - from_end)
+        return tf.scatter_nd(last, tf.ones_like(from_end), tf.shape(known, tf.int64)) > 0
+
+    return tf.cond(n_unique < n, once, lambda: known)

@@ -164,38 +164,8 @@ def read_inputs(
         else:
             lists = cut_lists(columns[name], input.separator)
             packed[name], faulty[name] = lists.padded(input.read(lists.values))
-            if input.is_id:
-                packed[name] = keep_last(packed[name])
         packed[name] = packed[name].astype(input.dtype, copy=False)
     return packed, faulty
-
-
-def keep_last(ids: NDArray[Any]) -> NDArray[Any]:
-    """Leave of each id in a history its last place, as training has each item of a user once.
-
-    Args:
-        ids: [n, longest], padded by missing markers.
-
-    Returns:
-        The same array where nothing was repeated, else one as wide, padded at the end.
-    """
-    marker = missing_marker(ids.dtype)
-    changed: dict[int, list[Any]] = {}
-    for row, listed in enumerate(ids.tolist()):
-        last = list(dict.fromkeys(reversed(listed)))
-        if len(last) < len(listed) and len(last) - (marker in last) < _n_given(listed, marker):
-            changed[row] = [one for one in reversed(last) if one != marker]
-    if not changed:
-        return ids
-    kept = ids.copy()
-    for row, listed in changed.items():
-        kept[row] = marker
-        kept[row, : len(listed)] = listed
-    return kept
-
-
-def _n_given(listed: list[Any], marker: Any) -> int:
-    return len(listed) - listed.count(marker)
 
 
 def _unreadable(name: str, input: Input, column: Column, *, row: int) -> QueryError:

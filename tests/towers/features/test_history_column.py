@@ -108,3 +108,29 @@ def put(encoder: Encoder, history: History, items: PastItems) -> None:
         items.bags.data,
         items.dense.x if items.dense.x.shape[1] else None,
     )
+
+
+@pytest.mark.parametrize("latest", [2, 50])
+def test_an_item_that_comes_several_times_counts_once_at_its_last_place(latest: int) -> None:
+    history = History(latest=latest, half_life=3.0)
+    schema = Schema.of(
+        user_id="user_id", item_id="item_id", user=Features(features=(history,)), item=None
+    )
+    vocabulary = fit_vocabulary(schema, **counted(users=USERS, items=ITEMS, interactions=PAIRS))
+    encoder = Encoder(schema, vocabulary, side="user")
+    put(encoder, history, bring(vocabulary, history, np.array(["new 0", "new 1"], dtype=object)))
+    repeated = [
+        ["item 5"] * 4,
+        ["item 1", "new 1", "item 2", "item 1", "new 1", "item 3"],
+        ["item 4", "none", "none", "item 7"],
+        [],
+        ["new 0", "item 0", "new 0", "item 0"],
+    ]
+    once = [list(dict.fromkeys(listed[::-1]))[::-1] for listed in repeated]
+    inputs = input_dtypes(schema, vocabulary, side="user")
+    found, expected = (
+        tf.sparse.to_dense(encoder(pack({"history": given}, inputs=inputs, size=len(given))))
+        for given in (repeated, once)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.any(found, axis=1).tolist() == [True, True, True, False, True]

@@ -9,9 +9,9 @@ import pytest
 
 from tests.counted import counted
 from towers.errors import QueryError
-from towers.features.packer import Input, input_dtypes, keep_last, pack
+from towers.features.packer import Input, input_dtypes, pack
 from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
-from towers.features.values import MISSING_INTEGER, missing_marker
+from towers.features.values import MISSING_INTEGER
 from towers.features.vocabulary import fit_vocabulary
 
 INPUTS = {
@@ -213,21 +213,3 @@ def test_unknown_columns_are_refused_and_the_known_ones_named() -> None:
 def test_a_column_of_another_length_is_refused() -> None:
     with pytest.raises(QueryError, match="'name': expected 2 values, received 1"):
         pack({"name": ["a"]}, inputs=INPUTS, size=2)
-
-
-@pytest.mark.parametrize("kind", [int, str])
-def test_a_history_has_each_item_once_at_its_last_place(kind: type) -> None:
-    def ids(rows: list[list[int]]) -> Any:
-        dtype = np.int64 if kind is int else object
-        longest = max(map(len, rows))
-        padded = np.full((len(rows), longest), missing_marker(dtype), dtype=dtype)
-        for row, listed in enumerate(rows):
-            padded[row, : len(listed)] = [kind(one) for one in listed]
-        return padded
-
-    given = ids([[5, 5, 5, 5], [1, 2, 1, 3], [4, 7], [], [3, 3, 9]])
-    assert (
-        keep_last(given).tolist() == ids([[5], [2, 1, 3], [4, 7], [], [3, 9], [0] * 4])[:5].tolist()
-    )
-    apart = ids([[1, 2, 3], [4]])
-    assert keep_last(apart) is apart
