@@ -27,7 +27,7 @@ from pipelines.tracking import TrackingConfig
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
 from towers.features.schema import Features, Schema
-from towers.interactions.family import Member
+from towers.interactions.member import Member
 from towers.typed import STRICT, parse
 
 NULL_VALUES = (

@@ -25,7 +25,7 @@ from towers.directions import DIRECTIONS
 from towers.errors import ConfigError
 from towers.features.fields import Fields
 from towers.features.schema import Side
-from towers.interactions.family import Member
+from towers.interactions.member import Member
 
 pytestmark = pytest.mark.slow
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from towers.features.fields import Fields
 from towers.features.schema import Schema
 from towers.features.vocabulary import Vocabulary
@@ -11,8 +9,7 @@ from towers.interactions.ffm import FFM
 from towers.interactions.fm3 import FM3
 from towers.interactions.fwfm import FwFM
 from towers.interactions.interaction import FM, Interaction
-
-Member = Literal["fm", "fwfm", "ffm", "fm3"]
+from towers.interactions.member import Member
 
 
 def make_interaction(
