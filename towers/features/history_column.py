@@ -121,9 +121,9 @@ class PastBags(tf.Module):
     def pooled(self, positions: tf.Tensor) -> tf.Tensor:
         """What the items at `positions` [n], of known ones alone, add to a query's vector; [n, d].
 
-        Gathering from a variable itself would have every other reading of it make a copy of it.
+        From the variable itself: once it is written to in places, reading all of it makes a copy.
         """
-        return tf.gather(tf.convert_to_tensor(self._pooled), positions)
+        return tf.gather(self._pooled, positions)
 
     def _embedded(self, embed: Embed, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
         """Embed the items held from `first` to before `last`."""
@@ -132,7 +132,7 @@ class PastBags(tf.Module):
         bags = tf.SparseTensor(tf.stack([place, rows], axis=1), x, shape)
         dense = None
         if self.width:
-            dense = Dense(tf.convert_to_tensor(self._dense)[first:last], self._first)
+            dense = Dense(tf.gather(self._dense, tf.range(first, last)), self._first)
         return embed(bags, dense)
 
     def positions(self, ids: tf.Tensor) -> tf.Tensor:
@@ -141,18 +141,16 @@ class PastBags(tf.Module):
 
     def entries(self, positions: tf.Tensor) -> Entries:
         """List what the items at `positions` [n] bring: place in `positions`, row and value."""
-        starts = tf.convert_to_tensor(self._starts)
-        first = tf.gather(starts, tf.maximum(positions, 0))
-        last = tf.gather(starts, tf.maximum(positions + 1, 0))
+        first = tf.gather(self._starts, tf.maximum(positions, 0))
+        last = tf.gather(self._starts, tf.maximum(positions + 1, 0))
         spans = tf.ragged.range(first, tf.where(positions < 0, first, last))
         entry = spans.flat_values
         return spans.value_rowids(), tf.gather(self._rows, entry), tf.gather(self._x, entry)
 
     def dense(self, positions: tf.Tensor) -> tf.Tensor:
         """What the items at `positions` [n] bring of vectors, [n, m]; 0 for unknown ones."""
-        held = tf.convert_to_tensor(self._dense)
         known = tf.where(positions >= 0)
-        x = tf.gather(held, tf.gather_nd(positions, known))
+        x = tf.gather(self._dense, tf.gather_nd(positions, known))
         shape = tf.stack([tf.size(positions, tf.int64), self.width])
         return tf.scatter_nd(known, x, shape)
 
