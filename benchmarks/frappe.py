@@ -57,7 +57,9 @@ Codes = NDArray[np.int64]
 
 RECIPES: dict[Kind, RankConfig] = {
     kind: RankConfig(
-        model=RankerSettings(kind=kind, embedding_dim=10, init_scale=0.1), learning_rate=2e-3
+        model=RankerSettings(kind=kind, embedding_dim=10, dropout=0.2 if kind == "deepfm" else 0.0),
+        learning_rate=2e-3 if kind == "deepfm" else 5e-3,
+        epochs=60,
     )
     for kind in INTERACTIONS
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -48,7 +48,10 @@ class RankConfig:
     epochs: PositiveInt = 50
     """Passes over the examples at most."""
     patience: PositiveInt = 3
-    """Stop after this many epochs without a better log loss of validation."""
+    """Stop after this many epochs without a better `metric` of validation."""
+    metric: Literal["auc", "log_loss"] = "auc"
+    """What decides between epochs: `auc`, the order of examples, which is what a ranked list needs;
+    `log_loss`, which asks for probabilities, and is at its best some epochs sooner."""
     batch_size: PositiveInt = 4096
     """Examples of a step."""
     learning_rate: PositiveFloat = 1e-3

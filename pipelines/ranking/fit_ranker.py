@@ -66,7 +66,7 @@ def fit_ranker(
     folder: Path,
     reporter: Reporter | None = None,
 ) -> FittedRanker:
-    """Train until the log loss of validation has not improved for `patience` epochs.
+    """Train until the metric of validation has not improved for `patience` epochs.
 
     Interrupted, the same call goes on from the last finished epoch in `folder`.
 
@@ -104,7 +104,7 @@ def fit_ranker(
             "log_loss": log_loss(validation.labels, logits),
             "seconds": time.perf_counter() - start,
         }
-        _keep(checkpoint, state, record, folder=folder)
+        _keep(checkpoint, state, record, config=config, folder=folder)
         reporter.say(
             f"  epoch {epoch}/{config.epochs}  loss {loss:.4f}  validation AUC "
             f"{record['auc']:.4f}  log loss {record['log_loss']:.4f}  {record['seconds']:.1f} s"
@@ -193,14 +193,18 @@ def _is_over(state: State, config: RankConfig) -> bool:
 
 
 def _keep(
-    checkpoint: tf.train.Checkpoint, state: State, record: dict[str, float], *, folder: Path
+    checkpoint: tf.train.Checkpoint,
+    state: State,
+    record: dict[str, float],
+    *,
+    config: RankConfig,
+    folder: Path,
 ) -> None:
     """Write the checkpoint of the epoch and then the state; remove checkpoints not needed."""
-    best = min((one["log_loss"] for one in state.records), default=np.inf)
     state.records.append(record)
     latest = len(state.records)
-    if record["log_loss"] < best or not state.best:
-        state.best = latest
+    order = np.nan_to_num([one[config.metric] for one in state.records])
+    state.best = 1 + int(np.argmax(order if config.metric == "auc" else -order))
     checkpoint.write(str(folder / f"epoch-{latest}"))
     write_text_atomic(folder / STATE, json.dumps(vars(state), indent=2))
     for path in folder.glob("epoch-*"):

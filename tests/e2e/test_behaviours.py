@@ -176,7 +176,7 @@ def test_a_server_takes_the_context_beside_an_id_or_features(
         alone = api.post("/v1/retrieve/u2i", {"id": 3, "context": moment, "k": 5}).json()["results"]
     scores = [[result["score"] for result in answer] for answer in answers]
     np.testing.assert_allclose(scores[0], scores[2], rtol=1e-4, atol=1e-5)
-    assert not np.allclose(scores[0], scores[1], rtol=1e-3)
+    assert not np.allclose(scores[0], scores[1], rtol=1e-4)
     assert [result["id"] for result in alone] == [one["id"] for one in answers[0]]
 
 

@@ -22,8 +22,8 @@ class RankerSettings:
     same vectors. docs/ranking.md says which is worth it when."""
     embedding_dim: PositiveInt = 16
     """k, the length of a feature's vector; of `ffm`, of each of its vectors."""
-    init_scale: Annotated[float, Field(gt=0.0)] = 0.01
-    """Standard deviation of the initial vectors."""
+    init_scale: Annotated[float, Field(gt=0.0)] = 0.1
+    """Standard deviation of the initial vectors; with a tenth of it, pairs may never start."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     """The share that is dropped in training: of the fields' vectors; of `afm`, of the products of
     its pairs; of `deepfm`, behind each layer of the network."""

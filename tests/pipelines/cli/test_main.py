@@ -44,16 +44,18 @@ COMMANDS = {
     "query": [
         *("direction", "--models", "-m", "--id", "--features", "-k", "--exclude"),
         *("--exclude-seen", "--max-per", "--diversity", "--show", "--json", "--version"),
+        "--rank",
     ],
     "explain": [
         *("--models", "-m", "--user", "--item", "--user-features", "--item-features"),
         *("--direction", "--limit", "--show", "--fields", "--users", "-k", "--json", "--version"),
+        "--rank",
     ],
     "clean": ["models", "--yes"],
     "candidates": [
         *("models", "--users", "--out", "--items", "--config", "-k", "--channels", "--where"),
         *("--max-per", "--diversity", "--block", "--version", "--again", "--engine", "--master"),
-        *("--quiet", "--json"),
+        *("--quiet", "--json", "--rank"),
     ],
     "refresh": [
         "models",

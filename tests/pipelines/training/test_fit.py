@@ -87,7 +87,7 @@ class Interrupting(Reporter):
         def advance(steps: int) -> None:
             nonlocal done
             done += steps
-            if (name, done) == (f"epoch {self.epoch}", 2):
+            if (name.partition(" of ")[0], done) == (f"epoch {self.epoch}", 2):
                 raise KeyboardInterrupt
 
         yield advance
