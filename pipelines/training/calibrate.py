@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -73,9 +72,7 @@ def calibrate(
         return fitted
     reporter.say(f"  first-order weight of items with unknown ids: {weight:+.3g}")
     fitted.model.features.w.scatter_add(tf.IndexedSlices([weight], [row]))
-    checkpoint = str(Path(fitted.checkpoint).with_name("calibrated"))
-    tf.train.Checkpoint(model=fitted.model).write(checkpoint)
-    return dataclasses.replace(fitted, checkpoint=checkpoint, unknown_item_weight=weight)
+    return fitted.kept(unknown_item_weight=weight)
 
 
 def fair_weight(

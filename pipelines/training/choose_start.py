@@ -6,6 +6,7 @@ Nothing has to be trained to rank with the initial vectors, so that the choice t
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -137,12 +138,21 @@ def with_powers(config: RunConfig, *, start_power: float, popularity_power: floa
 
 def with_histories(config: RunConfig, **values: float) -> RunConfig:
     """The same settings with these values of users' histories where they set none."""
+    return fill_histories(config, lambda _: values)
+
+
+def fill_histories(
+    config: RunConfig, values_of: Callable[[History], Mapping[str, float]]
+) -> RunConfig:
+    """The same settings with what `values_of` says of each history where they set nothing."""
 
     def fill(feature: Feature) -> Feature:
         if not isinstance(feature, History):
             return feature
         missing: dict[str, Any] = {
-            name: value for name, value in values.items() if getattr(feature, name) is None
+            name: value
+            for name, value in values_of(feature).items()
+            if getattr(feature, name) is None
         }
         return dataclasses.replace(feature, **missing)
 

@@ -142,6 +142,12 @@ class Fitted:
     trend: ChosenTrend | None = None
     """None before, where items have none, or where nothing decides it."""
 
+    def kept(self, **changes: Any) -> Fitted:
+        """The same with `changes`, and the model as it is now in a checkpoint of its own."""
+        checkpoint = str(Path(self.checkpoint).with_name("calibrated"))
+        tf.train.Checkpoint(model=self.model).write(checkpoint)
+        return dataclasses.replace(self, checkpoint=checkpoint, **changes)
+
     def without_optimizer(self) -> Fitted:
         """The same without the state of the optimizer, which the checkpoint has."""
         return dataclasses.replace(self, model=self.model.without_optimizer())

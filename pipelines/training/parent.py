@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipelines.config import ModelConfig, RunConfig
 from pipelines.data.hold_out import TrainedOn
 from pipelines.evaluation.published import config_of
+from pipelines.training.choose_start import fill_histories
 from pipelines.training.initialize import interaction_of
 from serving.version.bundle import Bundle
 from serving.version.embeddings import read_ids
@@ -21,7 +22,7 @@ from serving.version.store import Store
 from serving.version.vocabulary_files import read_vocabulary
 from towers.errors import BundleError, ConfigError
 from towers.features.growth import inherited_rows
-from towers.features.schema import SIDES, Feature, Features, History, Schema, space_of
+from towers.features.schema import SIDES, Feature, History, Schema, space_of
 from towers.features.vocabulary import Vocabulary
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
@@ -121,21 +122,11 @@ def continued(config: RunConfig, parent: Parent) -> RunConfig:
 
 def _with_histories_of(config: RunConfig, histories: Sequence[History]) -> RunConfig:
     """The same settings with what a version chose for histories where these choose nothing."""
-    before = {history.name: history for history in histories}
-
-    def fill(feature: Feature) -> Feature:
-        if not isinstance(feature, History) or feature.name not in before:
-            return feature
-        power, scale = feature.popularity_power, feature.scale
-        old = before[feature.name]
-        return dataclasses.replace(
-            feature,
-            popularity_power=old.power if power is None else power,
-            scale=old.scale or 1.0 if scale is None else scale,
-        )
-
-    features = tuple(fill(feature) for feature in config.schema.user.features)
-    return dataclasses.replace(config, user=Features(features=features))
+    before = {
+        history.name: {"popularity_power": history.power, "scale": history.scale or 1.0}
+        for history in histories
+    }
+    return fill_histories(config, lambda history: before.get(history.name, {}))
 
 
 def model_of(manifest: Manifest) -> ModelConfig:

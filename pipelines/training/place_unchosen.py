@@ -10,9 +10,6 @@ random cannot show it: there, an item without an interaction has none by chance.
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -95,9 +92,7 @@ def place_unchosen(
     _set(features.v, np.zeros((len(rows), wanted.shape[1] - 1), dtype=np.float32), rows)
     _set(features.v, (wanted - embed_items(model, bags, dense=dense))[:, 1:], rows)
     _set(features.w, (wanted - embed_items(model, bags, dense=dense))[:, 0], rows)
-    checkpoint = str(Path(fitted.checkpoint).with_name("calibrated"))
-    tf.train.Checkpoint(model=model).write(checkpoint)
-    return dataclasses.replace(fitted, checkpoint=checkpoint, unchosen=placed)
+    return fitted.kept(unchosen=placed)
 
 
 def _set(table: tf.Variable, values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -119,9 +118,7 @@ def add_trend(
             f"  trend of items over {trend.window:g} (the unit of times): weight {trend.weight:.3g}"
         )
     set_weight(fitted.model.features, row, weight=0.0 if trend is None else trend.weight)
-    checkpoint = str(Path(fitted.checkpoint).with_name("calibrated"))
-    tf.train.Checkpoint(model=fitted.model).write(checkpoint)
-    return dataclasses.replace(fitted, checkpoint=checkpoint, trend=trend)
+    return fitted.kept(trend=trend)
 
 
 def set_weight(features: FeatureTable, row: int, *, weight: float) -> None:
