@@ -77,7 +77,8 @@ class Block:
     def turned_down(self) -> sparse.csr_array | None:
         """Weights of the explicit negatives, [n, n_items]; an item with a positive is none.
 
-        None where there are none.
+        A user's are ascending by item, whatever the order of the events; None where there are
+        none.
         """
         if self.events is None:
             return None
@@ -85,7 +86,10 @@ class Block:
         if not is_negative.any():
             return None
         found = self.events.matrix(is_negative, shape=self.matrix.shape)
-        return sparse.csr_array(found - found.multiply(self.matrix.astype(np.bool_)))
+        found.sum_duplicates()
+        chosen = self.matrix.astype(np.bool_)
+        chosen.sum_duplicates()
+        return sparse.csr_array(found - found.multiply(chosen))
 
     def moments(self) -> NDArray[np.int32]:
         """The row of the context of each entry of `matrix`, 0 where there is none."""

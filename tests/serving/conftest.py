@@ -69,6 +69,8 @@ class World:
     vocabulary: Vocabulary
     towers: dict[Side, TowerModel]
     seen: Seen
+    trees: Path
+    """Folders with ScaNN's index of each direction: no two builds of one are equal."""
 
     def features(self, side: Side, row: int) -> dict[str, Any]:
         """One batch of one: the raw values that the side's tower reads."""
@@ -92,7 +94,16 @@ class World:
     @cached_property
     def indexes(self) -> dict[str, ScannIndex]:
         """ScaNN's index of each direction, with a tree."""
-        return {name: ScannIndex.build(self.corpus(name), TREE) for name in DIRECTIONS}
+        widths = {name: self.corpus(name).shape[1] for name in DIRECTIONS}
+        return {
+            name: ScannIndex.load(self.trees / name, settings=TREE, width=width)
+            for name, width in widths.items()
+        }
+
+    def build_trees(self, root: Path) -> None:
+        """Build the index of each direction in a folder of its name under `root`."""
+        for name in DIRECTIONS:
+            ScannIndex.build(self.corpus(name), TREE).save(root / name)
 
     def corpus(self, direction: str) -> NDArray[np.float32]:
         chosen = DIRECTIONS[direction]
@@ -117,7 +128,7 @@ class World:
 
 
 @pytest.fixture(scope="session")
-def world() -> World:
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     random = np.random.default_rng(5)
     users = pd.DataFrame(
         {"user_id": np.arange(N_USERS) + 2**40, "city": random.choice(["a", "b", "c"], N_USERS)}
@@ -166,7 +177,7 @@ def world() -> World:
             }
         ),
     }
-    return World(
+    world = World(
         sides={
             "user": Embeddings.from_pandas(users, vectors["user"].numpy()),
             "item": Embeddings.from_pandas(items, vectors["item"].numpy()),
@@ -174,7 +185,10 @@ def world() -> World:
         vocabulary=vocabulary,
         towers=towers,
         seen=Seen(scipy.sparse.csr_array(pairs)),
+        trees=Path(),
     )
+    trees = made_once(tmp_path_factory, "trees", world.build_trees)
+    return dataclasses.replace(world, trees=trees)
 
 
 @pytest.fixture(scope="session")
