@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
@@ -134,6 +134,13 @@ def entries(matrix: sparse.csr_array) -> list[tuple[list[int], list[float]]]:
     asked=st.sets(st.integers(0, N_USERS - 1)),
     parts=st.sampled_from(CASES),
     judged=st.sampled_from([(), (0, 3)]),
+)
+@example(
+    triples=[(1, 0, 0), (1, 3, 0), (3, 3, 0), (3, 0, 0)],
+    block_of_user=[0, 0, 0, 1, 0, 0, 0],
+    asked=set(),
+    parts=("train",),
+    judged=(0, 3),
 )
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_stored_interactions_are_those_in_memory(
