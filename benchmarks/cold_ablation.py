@@ -26,7 +26,7 @@ from pipelines.config import RunConfig, load_config
 from pipelines.progress import Reporter
 from pipelines.training.choose_start import with_histories
 from pipelines.training.fit import Fitted
-from towers.features.schema import Features, History
+from towers.features.kinds import Features, History
 from towers.negatives import SharedSampler
 
 Variant = Any

@@ -26,7 +26,7 @@ from pipelines.progress import Reporter
 from pipelines.results import Results, served_round
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
-from towers.features.schema import Categorical, Features
+from towers.features.kinds import Categorical, Features
 
 CONFIG = Path(__file__).with_name("movielens-1m.toml")
 MEMBERS = ("fm", "fwfm", "ffm", "fm3")

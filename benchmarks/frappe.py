@@ -41,7 +41,8 @@ from pipelines.ranking.encode import encode_tables
 from pipelines.ranking.examples import Examples, Tables
 from pipelines.ranking.fit_ranker import fit_ranker
 from pipelines.ranking.measure import measure_scores
-from towers.features.schema import Categorical, Features, Schema
+from towers.features.kinds import Categorical, Features
+from towers.features.schema import Schema
 from towers.features.vocabulary import fit_vocabulary
 from towers.ranking.interactions import INTERACTIONS
 from towers.ranking.settings import Kind, RankerSettings

@@ -20,8 +20,9 @@ from pipelines.data.blocks import HeldInteractions
 from pipelines.data.dataset import Dataset
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
+from towers.features.kinds import Categorical, Features, History
 from towers.features.past_items import PastItems
-from towers.features.schema import Categorical, Features, History, Schema
+from towers.features.schema import Schema
 from towers.features.vocabulary import Vocabulary
 from towers.two_tower import BATCH_SPEC, TwoTower
 

@@ -13,7 +13,7 @@ import typer
 
 from pipelines import behaviours, config, rank_config, tracking
 from pipelines.cli.main import app
-from towers.features import schema
+from towers.features import kinds
 from towers.ranking.settings import RankerSettings
 
 SECTIONS: dict[str, type[Any]] = {
@@ -33,13 +33,13 @@ SECTIONS: dict[str, type[Any]] = {
     "[rank]": rank_config.RankConfig,
     "[rank.model]": RankerSettings,
     "[[rank.crosses]]": rank_config.RankCross,
-    "[[user.features]], [[item.features]]: kind = 'categorical'": schema.Categorical,
-    "[[user.features]], [[item.features]]: kind = 'cross'": schema.Cross,
-    "[[user.features]], [[item.features]]: kind = 'multi_valued'": schema.MultiValued,
-    "[[user.features]], [[item.features]]: kind = 'numeric'": schema.Numeric,
-    "[[user.features]], [[item.features]]: kind = 'vector'": schema.Vector,
-    "[[user.features]]: kind = 'history'": schema.History,
-    "[[item.features]]: kind = 'trend'": schema.Trend,
+    "[[user.features]], [[item.features]]: kind = 'categorical'": kinds.Categorical,
+    "[[user.features]], [[item.features]]: kind = 'cross'": kinds.Cross,
+    "[[user.features]], [[item.features]]: kind = 'multi_valued'": kinds.MultiValued,
+    "[[user.features]], [[item.features]]: kind = 'numeric'": kinds.Numeric,
+    "[[user.features]], [[item.features]]: kind = 'vector'": kinds.Vector,
+    "[[user.features]]: kind = 'history'": kinds.History,
+    "[[item.features]]: kind = 'trend'": kinds.Trend,
 }
 """The tables of a TOML file, and the dataclass that each is read into."""
 

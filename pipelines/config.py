@@ -26,7 +26,8 @@ from pipelines.results import metric_names
 from pipelines.tracking import TrackingConfig
 from serving.version.saved_models.names import check_input_names
 from towers.errors import ConfigError
-from towers.features.schema import Features, Schema
+from towers.features.kinds import Features
+from towers.features.schema import Schema
 from towers.interactions.member import Member
 from towers.typed import STRICT, parse
 

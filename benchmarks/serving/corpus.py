@@ -38,7 +38,8 @@ from serving.search.scann_index import Storage
 from serving.version.bundle import Bundle
 from serving.version.manifest import Provenance
 from serving.version.store import Store
-from towers.features.schema import Categorical, Features, History, Numeric, Side
+from towers.features.kinds import Categorical, Features, History, Numeric
+from towers.features.schema import Side
 
 N_CATEGORIES, N_BRANDS, N_CITIES, N_AGES = 1000, 10_000, 500, 7
 HISTORY = 20

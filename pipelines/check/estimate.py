@@ -13,9 +13,10 @@ import numpy as np
 from pipelines.config import RunConfig
 from pipelines.data.blocks import PARTS
 from pipelines.data.prepare import Prepared
+from towers.features.kinds import Categorical, MultiValued, Numeric, Vector
 from towers.features.lists import cut_lists
 from towers.features.reading import read_tokens, token_kind
-from towers.features.schema import SIDES, Categorical, MultiValued, Numeric, Schema, Side, Vector
+from towers.features.schema import SIDES, Schema, Side
 
 BASE_MB = 1_100.0
 """Python, TensorFlow and what it holds, without any table."""

@@ -14,9 +14,10 @@ from scipy import stats
 from pipelines.config import RunConfig
 from pipelines.data.blocks import PARTS
 from pipelines.data.prepare import Prepared
+from towers.features.kinds import Categorical, MultiValued, Numeric
 from towers.features.lists import cut_lists
 from towers.features.reading import read_numbers
-from towers.features.schema import SIDES, Categorical, MultiValued, Numeric, Schema, Side
+from towers.features.schema import SIDES, Schema, Side
 
 ALMOST_ALWAYS = 0.95
 """Warn of a column that is missing, or the same, in so large a share of the rows."""

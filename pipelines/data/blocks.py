@@ -23,7 +23,7 @@ from scipy import sparse
 
 from pipelines.behaviours import Behaviour, Behaviours
 from pipelines.data.events import Block, Events, Rows, past_of
-from towers.features.schema import History
+from towers.features.kinds import History
 
 Part = Literal["train", "validation", "test"]
 

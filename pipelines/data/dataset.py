@@ -18,9 +18,10 @@ from pipelines.data.events import Block, past_of
 from towers.dense import Dense
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
+from towers.features.kinds import History, Vector
 from towers.features.packer import Packed, input_dtypes, pack
 from towers.features.past_items import PastItems
-from towers.features.schema import History, Schema, Side, Vector, space_of
+from towers.features.schema import Schema, Side, space_of
 from towers.features.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 ENCODE_BATCH = 8192

@@ -19,19 +19,10 @@ from pipelines.data.faults.rejects import Faults, Rejects
 from pipelines.data.faults.unread import report_merged, report_unread
 from pipelines.data.sources.source import Rows, Source
 from towers.errors import ConfigError
+from towers.features.kinds import Categorical, Cross, History, MultiValued, Numeric, Trend, Vector
 from towers.features.lists import vector_length
 from towers.features.reading import Mask
-from towers.features.schema import (
-    Categorical,
-    Cross,
-    History,
-    MultiValued,
-    Numeric,
-    Schema,
-    Side,
-    Trend,
-    Vector,
-)
+from towers.features.schema import Schema, Side
 
 ColumnFeature = Categorical | MultiValued | Numeric | Vector
 """A feature that reads a column of its own."""

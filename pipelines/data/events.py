@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.behaviours import Behaviours, count_as_seen, with_role
-from towers.features.schema import History
+from towers.features.kinds import History
 
 Rows = NDArray[np.int64]
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from pipelines.data.dataset import Dataset
 from serving.version.saved_models.first_requests import BATCH_SIZES
 from serving.version.saved_models.names import EXCLUDE, K
+from towers.features.kinds import History
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import History, Side
+from towers.features.schema import Side
 
 N_EXCLUDED = 2
 """How many ids a query of `top_k` excludes."""

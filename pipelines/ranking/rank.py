@@ -38,7 +38,8 @@ from serving.version.saved_models.first_requests import write_warmup
 from serving.version.saved_models.names import EXPLAIN, RANK
 from serving.version.store import Store
 from towers.features.encoder import Encoder
-from towers.features.schema import SIDES, Features, Side
+from towers.features.kinds import Features
+from towers.features.schema import SIDES, Side
 from towers.features.vocabulary import Vocabulary
 from towers.ranking.bags import FieldBags
 from towers.ranking.pairs import Fields

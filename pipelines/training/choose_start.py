@@ -20,7 +20,7 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.initialize import START_POWER, initialize, new_table
-from towers.features.schema import POPULARITY_POWER, Feature, Features, History, Trend
+from towers.features.kinds import POPULARITY_POWER, Feature, Features, History, Trend
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
 

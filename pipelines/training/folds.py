@@ -22,7 +22,8 @@ from pipelines.data.events import Block
 from pipelines.training.past_events import PastEvents, expand, past_events
 from pipelines.training.queries import Queries, asked_at, filled, positions_in, times_of
 from serving.search.index import Pairs, contains
-from towers.features.schema import History, Side
+from towers.features.kinds import History
+from towers.features.schema import Side
 from towers.negatives import MinedNegatives, SharedSampler, keep_probability
 
 SMALLEST_EPOCH = 100

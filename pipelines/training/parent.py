@@ -22,7 +22,8 @@ from serving.version.store import Store
 from serving.version.vocabulary_files import read_vocabulary
 from towers.errors import BundleError, ConfigError
 from towers.features.growth import inherited_rows
-from towers.features.schema import SIDES, Feature, History, Schema, space_of
+from towers.features.kinds import Feature, History
+from towers.features.schema import SIDES, Schema, space_of
 from towers.features.vocabulary import Vocabulary
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower

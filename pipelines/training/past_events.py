@@ -11,7 +11,7 @@ from scipy import sparse
 
 from pipelines.data.events import Block, past_of
 from serving.search.index import Pairs
-from towers.features.schema import History
+from towers.features.kinds import History
 
 
 @dataclass(frozen=True, eq=False)

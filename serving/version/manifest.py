@@ -16,7 +16,8 @@ from pydantic.dataclasses import dataclass
 
 from serving.version.signature import SIGNATURE, check_signature
 from towers.errors import BundleError, ConfigError
-from towers.features.schema import Features, Schema, Side
+from towers.features.kinds import Features
+from towers.features.schema import Schema, Side
 from towers.typed import STRICT, parse
 
 FORMAT = 3

@@ -35,16 +35,9 @@ from serving.retrieval.retriever import Retriever
 from serving.version.vocabulary_files import read_vocabulary
 from tests.made_once import made_once
 from towers.directions import DIRECTIONS
+from towers.features.kinds import Categorical, Features, History, MultiValued, Numeric, Vector
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import (
-    Categorical,
-    Features,
-    History,
-    MultiValued,
-    Numeric,
-    Side,
-    Vector,
-)
+from towers.features.schema import Side
 
 TEST_FRACTION = 0.2
 USER_FEATURES = Features(

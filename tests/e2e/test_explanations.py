@@ -17,7 +17,8 @@ from serving.retrieval.retriever import Retriever
 from serving.version.vocabulary_files import read_vocabulary
 from tests.e2e.test_identity import encode
 from towers.directions import DIRECTIONS
-from towers.features.schema import History, Side
+from towers.features.kinds import History
+from towers.features.schema import Side
 from towers.features.vocabulary import (
     Buckets,
     Coordinates,

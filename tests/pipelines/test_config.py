@@ -14,7 +14,7 @@ from pipelines.config import (
     load_config,
 )
 from towers.errors import ConfigError
-from towers.features.schema import Categorical, Features, History, MultiValued
+from towers.features.kinds import Categorical, Features, History, MultiValued
 from towers.typed import parse
 
 MINIMAL = """

@@ -30,15 +30,8 @@ from tests.counted import counted
 from tests.made_once import made_once
 from towers.directions import DIRECTIONS
 from towers.features.encoder import Encoder
-from towers.features.schema import (
-    Categorical,
-    Features,
-    History,
-    MultiValued,
-    Numeric,
-    Schema,
-    Side,
-)
+from towers.features.kinds import Categorical, Features, History, MultiValued, Numeric
+from towers.features.schema import Schema, Side
 from towers.features.vocabulary import Vocabulary, fit_vocabulary
 
 Kind = Literal["scann", "exact"]

@@ -7,17 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from towers.features.schema import (
-    Categorical,
-    Cross,
-    Feature,
-    History,
-    Numeric,
-    Schema,
-    Trend,
-    Vector,
-    space_of,
-)
+from towers.features.kinds import Categorical, Cross, Feature, History, Numeric, Trend, Vector
+from towers.features.schema import Schema, space_of
 from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 Query = dict[str, Any]

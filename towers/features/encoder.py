@@ -9,21 +9,19 @@ import tensorflow as tf
 
 from towers.dense import Dense
 from towers.features.history_column import Embed, Entries, HistoryColumn, PastBags, Tensors
-from towers.features.packer import input_dtypes
-from towers.features.past_items import PastItems
-from towers.features.schema import (
+from towers.features.kinds import (
     Categorical,
     Cross,
     Feature,
     History,
     MultiValued,
     Numeric,
-    Schema,
-    Side,
     Trend,
     Vector,
-    space_of,
 )
+from towers.features.packer import input_dtypes
+from towers.features.past_items import PastItems
+from towers.features.schema import Schema, Side, space_of
 from towers.features.values import MISSING_INTEGER, MISSING_STRING
 from towers.features.vocabulary import (
     CROSSED,

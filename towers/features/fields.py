@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from towers.features.kinds import Trend
 from towers.features.past_items import brought_rows
-from towers.features.schema import Schema, Side, Trend, space_of
+from towers.features.schema import Schema, Side, space_of
 from towers.features.vocabulary import Vocabulary, rows_of
 
 NO_FIELD = 0

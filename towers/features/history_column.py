@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from towers.dense import Dense
+from towers.features.kinds import History
 from towers.features.past_items import PastItems
-from towers.features.schema import History
 
 Tensors = Mapping[str, tf.Tensor]
 

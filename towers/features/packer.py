@@ -10,20 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from towers.errors import QueryError
+from towers.features.kinds import Cross, History, MultiValued, Numeric, Trend, Vector
 from towers.features.lists import NUMBERS, Separator, cut_lists, read_vectors
 from towers.features.number_form import NumberForm
 from towers.features.reading import Column, Kind, Mask, Read, read_ids, read_numbers, read_tokens
-from towers.features.schema import (
-    Cross,
-    History,
-    MultiValued,
-    Numeric,
-    Schema,
-    Side,
-    Trend,
-    Vector,
-    space_of,
-)
+from towers.features.schema import Schema, Side, space_of
 from towers.features.values import missing_marker
 from towers.features.vocabulary import Coordinates, Tokens, Vocabulary
 

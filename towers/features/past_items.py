@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from towers.dense import Dense
-from towers.features.schema import History, Schema, Trend, space_of
+from towers.features.kinds import History, Trend
+from towers.features.schema import Schema, space_of
 from towers.features.vocabulary import Tokens, Vocabulary, history_weights, rows_of
 
 

@@ -13,6 +13,16 @@ from numpy.typing import NDArray
 from pandas.api.types import is_integer_dtype
 
 from towers.errors import DataError
+from towers.features.kinds import (
+    Categorical,
+    Cross,
+    Feature,
+    History,
+    MultiValued,
+    Numeric,
+    Trend,
+    Vector,
+)
 from towers.features.lists import cut_lists, read_vectors, vector_length
 from towers.features.reading import (
     Column,
@@ -22,19 +32,7 @@ from towers.features.reading import (
     read_tokens,
     token_kind,
 )
-from towers.features.schema import (
-    Categorical,
-    Cross,
-    Feature,
-    History,
-    MultiValued,
-    Numeric,
-    Schema,
-    Side,
-    Trend,
-    Vector,
-    space_of,
-)
+from towers.features.schema import Schema, Side, space_of
 
 CROSSED = " & "
 """What stands between the tokens of a cross."""

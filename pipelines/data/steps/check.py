@@ -20,7 +20,8 @@ from pipelines.data.steps.files import ROW, checked_file, write_by_block, write_
 from pipelines.data.steps.hashing import blocks_of, draws, hash_ids
 from pipelines.data.steps.parse import context_column, parse_interactions
 from pipelines.spark.tasks import Outcome
-from towers.features.schema import SIDES, Numeric, Side
+from towers.features.kinds import Numeric
+from towers.features.schema import SIDES, Side
 
 MOST_NAMES = 20
 """How many names of other behaviours a chunk gives, those that come most often."""

@@ -16,7 +16,7 @@ from pipelines.data.faults.rejects import Rejects
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.source import Rows, Source
 from pipelines.data.steps.parse import parse_values, table_columns
-from towers.features.schema import Categorical, Numeric
+from towers.features.kinds import Categorical, Numeric
 
 INTERACTIONS, TEST = "interactions", "test"
 """What tables of interactions are called."""

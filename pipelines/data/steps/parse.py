@@ -16,8 +16,9 @@ from pipelines.data.columns.parsed import Parsed, parse_numbers
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.faults.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
+from towers.features.kinds import Categorical, Numeric
 from towers.features.reading import read_numbers, read_tokens
-from towers.features.schema import Categorical, Numeric, Side
+from towers.features.schema import Side
 from towers.features.values import MISSING_STRING
 
 

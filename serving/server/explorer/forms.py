@@ -18,7 +18,8 @@ from serving.retrieval.retriever import Retriever
 from serving.server.api.retrieve_models import DirectionName
 from serving.version.embeddings import Embeddings
 from towers.directions import DIRECTIONS
-from towers.features.schema import MultiValued, Side
+from towers.features.kinds import MultiValued
+from towers.features.schema import Side
 
 SAMPLED = 100_000
 """The most rows that examples are taken from. They are at even distances in the table."""

@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
-from towers.features.schema import Categorical, Feature, History, MultiValued, Side, space_of
+from towers.features.kinds import Categorical, Feature, History, MultiValued
+from towers.features.schema import Side, space_of
 from towers.features.values import missing_marker
 from towers.features.vocabulary import Tokens
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from serving.search.index import Vectors
 from serving.version.saved_models.names import FEATURES, past_function
 from towers.errors import BundleError
+from towers.features.kinds import Vector
 from towers.features.packer import describe_inputs, pack
 from towers.features.past_items import PastItems
 from towers.features.reading import Column
-from towers.features.schema import Schema, Side, Vector
+from towers.features.schema import Schema, Side
 from towers.features.values import missing_marker
 
 

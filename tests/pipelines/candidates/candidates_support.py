@@ -21,8 +21,9 @@ from serving.version.embeddings import Embeddings
 from serving.version.recent import Recent
 from serving.version.seen import Seen
 from towers.directions import DIRECTIONS
+from towers.features.kinds import Features, History, Numeric
 from towers.features.packer import Input
-from towers.features.schema import Features, History, Numeric, Schema, Side
+from towers.features.schema import Schema, Side
 
 Ranked = tuple[NDArray[Any], NDArray[Any]]
 

@@ -25,8 +25,8 @@ from pipelines.data.dataset import (
 from pipelines.data.prepare import Prepared, prepare
 from tests.examples import examples
 from towers.features.encoder import Encoder
+from towers.features.kinds import Features, History
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import Features, History
 from towers.features.vocabulary import history_weights
 from towers.typed import parse
 

@@ -13,16 +13,16 @@ from pipelines.data.entities import check_entities, entities_from_ids, require_c
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from towers.errors import ConfigError
-from towers.features.schema import (
+from towers.features.kinds import (
     Categorical,
     Features,
     History,
     MultiValued,
     Numeric,
-    Schema,
     Trend,
     Vector,
 )
+from towers.features.schema import Schema
 
 SCHEMA = Schema(
     user_id="user",

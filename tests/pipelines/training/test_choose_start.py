@@ -26,7 +26,7 @@ from pipelines.training.embed import embed, match_scorer
 from pipelines.training.folds import FoldBatches
 from pipelines.training.initialize import start_vectors
 from pipelines.training.model import build_model
-from towers.features.schema import Features, History
+from towers.features.kinds import Features, History
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny

@@ -11,8 +11,9 @@ from pipelines.data.blocks import HeldInteractions
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.training.folds import FoldBatches
 from towers.features.encoder import Encoder
+from towers.features.kinds import Categorical, Features, History, Vector
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import Categorical, Features, History, Schema, Vector
+from towers.features.schema import Schema
 from towers.typed import parse
 
 N_USERS, N_ITEMS = 9, 14

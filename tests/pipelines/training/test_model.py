@@ -14,7 +14,7 @@ from pipelines.training.choose_start import with_histories
 from pipelines.training.embed import embed
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
-from towers.features.schema import Features
+from towers.features.kinds import Features
 from towers.start import PENALTY, spectral_vectors
 from towers.two_tower import TwoTower
 

@@ -19,7 +19,8 @@ from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
 from towers.errors import ConfigError
-from towers.features.schema import Categorical, Features, Schema
+from towers.features.kinds import Categorical, Features
+from towers.features.schema import Schema
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny

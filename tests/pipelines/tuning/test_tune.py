@@ -22,7 +22,7 @@ from pipelines.tuning.search_space import choose_dimensions
 from pipelines.tuning.trials import Searched, Trial, best_of
 from tests.pipelines.tuning.tune_support import Listening, kill_when
 from towers.errors import ConfigError, DataError, TrainingError
-from towers.features.schema import Features, History
+from towers.features.kinds import Features, History
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny

@@ -11,7 +11,7 @@ import pytest
 from serving.retrieval.retriever import Retriever
 from serving.version.saved_models.tower import Tower
 from towers.errors import QueryError
-from towers.features.schema import History
+from towers.features.kinds import History
 from towers.features.vocabulary import history_weights
 
 USER, ITEM = 2**40 + 3, "item 3"

@@ -22,7 +22,7 @@ from serving.version.manifest import (
 )
 from tests.examples import examples
 from towers.errors import BundleError
-from towers.features.schema import Categorical, History
+from towers.features.kinds import Categorical, History
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 finite = scalars.filter(lambda value: value not in (float("inf"), float("-inf")))

@@ -20,16 +20,9 @@ from tests.examples import examples
 from tests.towers.encoder_graphs import Graph, eager_graph, save, saved_graph, session_graph
 from tests.towers.reference_encoder import HASHED, Bag, Query, reference
 from towers.features.encoder import Encoder
+from towers.features.kinds import Categorical, Cross, Features, History, MultiValued, Numeric
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import (
-    Categorical,
-    Cross,
-    Features,
-    History,
-    MultiValued,
-    Numeric,
-    Schema,
-)
+from towers.features.schema import Schema
 from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary, fit_vocabulary
 
 CITIES = ["Rome", "\u00e9", "e\u0301", "日本 🎈", " ", "a|b", "nul\0"]

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from towers.features.fields import Fields
-from towers.features.schema import Categorical, Features, History, MultiValued, Schema, Trend
+from towers.features.kinds import Categorical, Features, History, MultiValued, Trend
+from towers.features.schema import Schema
 from towers.features.vocabulary import Vocabulary, fit_vocabulary, rows_of
 
 USERS = pd.DataFrame({"user_id": [1, 2], "city": ["a", "b"]})

@@ -13,16 +13,9 @@ from tests.examples import examples
 from towers.errors import DataError
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary, inherited_rows
+from towers.features.kinds import Categorical, Features, History, MultiValued, Numeric
 from towers.features.packer import input_dtypes, pack
-from towers.features.schema import (
-    Categorical,
-    Features,
-    History,
-    MultiValued,
-    Numeric,
-    Schema,
-    Side,
-)
+from towers.features.schema import Schema, Side
 from towers.features.vocabulary import Tokens, Vocabulary, fit_vocabulary
 
 SCHEMA = Schema(

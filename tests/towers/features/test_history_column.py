@@ -11,17 +11,10 @@ from tests.counted import counted
 from towers import fm
 from towers.dense import Dense
 from towers.features.encoder import Encoder
+from towers.features.kinds import Categorical, Feature, Features, History, MultiValued, Vector
 from towers.features.packer import input_dtypes, pack
 from towers.features.past_items import PastItems
-from towers.features.schema import (
-    Categorical,
-    Feature,
-    Features,
-    History,
-    MultiValued,
-    Schema,
-    Vector,
-)
+from towers.features.schema import Schema
 from towers.features.vocabulary import Vocabulary, fit_vocabulary
 
 RANDOM = np.random.default_rng(4)

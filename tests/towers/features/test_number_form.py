@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from towers.errors import ConfigError
+from towers.features.kinds import Numeric
 from towers.features.number_form import NumberForm
 from towers.features.reading import read_numbers
-from towers.features.schema import Numeric
 
 FEET = NumberForm("([0-9]+)' *(?:([0-9.]+)\")?", (12.0, 1.0))
 POUNDS = NumberForm("([0-9.]+) ?lbs|([0-9.]+) ?kg", (1.0, 2.0))

@@ -9,8 +9,9 @@ import pytest
 
 from tests.counted import counted
 from towers.errors import QueryError
+from towers.features.kinds import Categorical, Features, History, MultiValued, Numeric
 from towers.features.packer import Input, input_dtypes, pack
-from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
+from towers.features.schema import Schema
 from towers.features.values import MISSING_INTEGER
 from towers.features.vocabulary import fit_vocabulary
 

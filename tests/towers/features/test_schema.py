@@ -6,17 +6,8 @@ from typing import Any
 import pytest
 
 from towers.errors import ConfigError
-from towers.features.schema import (
-    Categorical,
-    Cross,
-    Features,
-    History,
-    MultiValued,
-    Numeric,
-    Schema,
-    Trend,
-    space_of,
-)
+from towers.features.kinds import Categorical, Cross, Features, History, MultiValued, Numeric, Trend
+from towers.features.schema import Schema, space_of
 from towers.typed import parse
 
 TOML = """

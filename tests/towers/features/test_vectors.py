@@ -20,10 +20,11 @@ from towers.dense import Dense
 from towers.errors import DataError, QueryError
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
+from towers.features.kinds import Categorical, Features, History, Vector
 from towers.features.lists import read_vectors, vector_length
 from towers.features.packer import input_dtypes, pack
 from towers.features.past_items import PastItems
-from towers.features.schema import Categorical, Features, History, Schema, Side, Vector
+from towers.features.schema import Schema, Side
 from towers.features.vocabulary import Vocabulary, fit_vocabulary
 
 Floats = NDArray[np.float32]

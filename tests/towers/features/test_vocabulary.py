@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.counted import counted
 from tests.examples import examples
-from towers.features.schema import Categorical, Features, History, MultiValued, Numeric, Schema
+from towers.features.kinds import Categorical, Features, History, MultiValued, Numeric
+from towers.features.schema import Schema
 from towers.features.values import MISSING_INTEGER
 from towers.features.vocabulary import (
     Buckets,

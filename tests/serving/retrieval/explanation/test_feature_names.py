@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from serving.retrieval.explanation.feature_names import FeatureName, FeatureNames
-from towers.features.schema import Categorical, Features, History, Numeric, Schema, Side
+from towers.features.kinds import Categorical, Features, History, Numeric
+from towers.features.schema import Schema, Side
 from towers.features.vocabulary import Buckets, Hashed, Scalar, Tokens, Vocabulary
 
 VOCABULARY = Vocabulary(
