@@ -70,7 +70,7 @@ def candidates(
     from pipelines.candidates.on_spark import open_engine
     from pipelines.candidates.settings import load_settings, parse_channels
     from pipelines.candidates.write_candidates import CandidateJob, write_candidates
-    from pipelines.cli.display import show_candidates
+    from pipelines.cli.show_next import show_candidates
 
     given = {
         "k": k,

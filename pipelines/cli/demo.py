@@ -11,9 +11,11 @@ from typing import Any
 
 from rich.console import Console
 
-from pipelines.cli.display import show_explanation, show_hits, show_results
 from pipelines.cli.movielens import fetch_movielens_100k
 from pipelines.cli.query import titles_of
+from pipelines.cli.show_explanations import show_explanation
+from pipelines.cli.show_figures import show_results
+from pipelines.cli.show_hits import show_hits
 from pipelines.config import load_config
 from pipelines.progress import Reporter
 from pipelines.run import run

@@ -61,7 +61,7 @@ def evaluate(
     Every item is ranked for each user of the table, by the published vectors. Of two versions,
     each difference has its 95% interval, by a paired bootstrap over users.
     """
-    from pipelines.cli.display import show_measured
+    from pipelines.cli.show_figures import show_measured
     from pipelines.progress import Reporter
     from pipelines.versions.measure_version import measure_version
     from serving.atomic import write_text_atomic

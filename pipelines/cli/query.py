@@ -65,7 +65,7 @@ def query(
     version: Version = None,
 ) -> None:
     """Retrieve items for a user, items like an item, users like a user, or users for an item."""
-    from pipelines.cli.display import hits_as_json, show_hits
+    from pipelines.cli.show_hits import hits_as_json, show_hits
     from serving.retrieval.parts import find_direction
     from serving.retrieval.retriever import Retriever
 
@@ -132,7 +132,7 @@ def explain(
 
     Of two items or two users the first is the source; ids come before features.
     """
-    from pipelines.cli.display import show_explanation, show_fields
+    from pipelines.cli.show_explanations import show_explanation, show_fields
     from serving.retrieval.parts import find_direction
     from serving.retrieval.retriever import Retriever
 
@@ -169,7 +169,7 @@ def _explain_rank(
     Raises:
         QueryError: the item is not given by its id.
     """
-    from pipelines.cli.display import show_rank_explanation
+    from pipelines.cli.show_explanations import show_rank_explanation
 
     if "id" not in target:
         raise QueryError("explain --rank: expected an item by its id, received features")

@@ -34,7 +34,7 @@ def rank(
     Where its order is not better than recall's own on validation, the new version is published and
     not current; the exit code is 3 then. Interrupted, the same command goes on from the last epoch.
     """
-    from pipelines.cli.display import show_ranking
+    from pipelines.cli.show_figures import show_ranking
     from pipelines.cli.train import parse_rule
     from pipelines.config import load_config
     from pipelines.ranking.rank import rank as rank_version

@@ -64,7 +64,8 @@ def run(
     held-out interactions; the exit code is 3 then. Interrupted, the same command goes on from the
     last finished epoch or stage.
     """
-    from pipelines.cli.display import show_next, show_results, summary
+    from pipelines.cli.show_figures import show_results, summary
+    from pipelines.cli.show_next import show_next
     from pipelines.config import load_config
     from pipelines.run import Release
     from pipelines.run import run as run_job
@@ -118,7 +119,8 @@ def tune(
     Interrupted, the same command goes on from the last finished epoch. The test split is not
     looked at.
     """
-    from pipelines.cli.display import show_next_of_search, show_search
+    from pipelines.cli.show_figures import show_search
+    from pipelines.cli.show_next import show_next_of_search
     from pipelines.tuning.tune import tune as tune_run
 
     with job_output(quiet=quiet, as_json=as_json, folder=out) as reporter:
@@ -157,7 +159,7 @@ def demo(
 ) -> None:
     """Run the whole job on MovieLens 100k and show an answer in each direction."""
     from pipelines.cli.demo import run_demo, serve_demo
-    from pipelines.cli.display import show_next
+    from pipelines.cli.show_next import show_next
 
     with job_output(quiet=quiet, as_json=as_json, folder=out / "models") as reporter:
         models = run_demo(out, reporter)

@@ -23,7 +23,7 @@ MIB = 2**20
 
 def versions(models: Models = Path("models")) -> None:
     """List the published versions, with their figures."""
-    from pipelines.cli.display import show_versions
+    from pipelines.cli.show_versions import show_versions
     from pipelines.leftovers import find_leftovers
     from serving.version.store import Store
 
@@ -86,7 +86,7 @@ def compare(
     The figures are those that each was published with; to measure both by the same interactions,
     use `evaluate --against`.
     """
-    from pipelines.cli.display import show_compared
+    from pipelines.cli.show_versions import show_compared
     from pipelines.versions.compare_versions import compare_versions
 
     found = compare_versions(models, first, second, k=k, n_users=users)

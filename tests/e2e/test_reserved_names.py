@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.candidates.write_candidates import CandidateJob, write_candidates
-from pipelines.cli.display import hits_as_json, show_hits
+from pipelines.cli.show_hits import hits_as_json, show_hits
 from pipelines.publishing.publish_milvus import publish_milvus
 from serving.milvus.connection import MilvusConnection
 from serving.milvus.fields import column_fields

@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from pipelines.cli.display import hits_as_json, show_hits, show_next, show_results, show_versions
+from pipelines.cli.show_figures import show_results
+from pipelines.cli.show_hits import hits_as_json, show_hits
+from pipelines.cli.show_next import show_next
+from pipelines.cli.show_versions import show_versions
 from pipelines.results import Results
 from serving.version.store import Store
 from towers.errors import QueryError
