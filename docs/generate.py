@@ -25,6 +25,7 @@ SECTIONS: dict[str, type[Any]] = {
     "[split]": config.SplitConfig,
     "[model]": config.ModelConfig,
     "[training]": config.TrainingConfig,
+    "[training.als]": config.LeastSquaresConfig,
     "[training.negatives]": config.NegativesConfig,
     "[evaluation]": config.EvaluationConfig,
     "[index]": config.IndexConfig,

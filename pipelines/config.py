@@ -271,9 +271,30 @@ class NegativesConfig:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class LeastSquaresConfig:
+    """The solver `als`: implicit least squares over all items; see docs/family.md."""
+
+    unobserved: PositiveFloat | None = None
+    """a: what each pair of a user and an item counts, where a positive counts 1. Default: 5 times
+    the share of pairs that are positives, so that all pairs count 5 times as much as these."""
+    penalty: PositiveFloat = 0.01
+    """l: what a squared entry of a user's or an item's vector pays, for each positive that it has
+    and `unobserved` times for each that it might have."""
+    sweeps: PositiveInt = 12
+    """How often users and items are solved at most; fewer where a sweep takes less than a
+    thousandth off."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class TrainingConfig:
     """How a round is fitted."""
 
+    solver: Literal["sgd", "als"] = "sgd"
+    """What fits the vectors. `sgd`: the epochs, by gradients of the hinge; `als`: before them, from
+    `model.init` on, implicit least squares over all items, solved in closed form for users and
+    items in turn. With `epochs = 0` it is all that fits them."""
+    als: LeastSquaresConfig = dataclasses.field(default_factory=LeastSquaresConfig)
+    """What `als` minimizes."""
     epochs: NonNegativeInt = 8
     """Passes over the training interactions at most. 0: publish the initial vectors, which take
     seconds. The initial vectors are validated too, and published where no epoch is better."""

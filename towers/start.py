@@ -151,7 +151,7 @@ def fit_features(
         dense = np.zeros((bags.shape[0], 0), dtype=np.float32)
     squares = np.bincount(bags.indices, weights=np.square(bags.data), minlength=bags.shape[1])
     squares = np.concatenate([squares, np.einsum("nl,nl->l", dense, dense)])
-    scale = (1.0 / np.sqrt(squares + penalty))[:, np.newaxis].astype(np.float32)
+    scale = (1.0 / np.sqrt(squares + penalty))[:, np.newaxis].astype(moments.dtype)
     transposed = bags.T.tocsr()
 
     def apply(x: NDArray[np.float32]) -> NDArray[np.float32]:

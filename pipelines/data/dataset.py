@@ -104,6 +104,16 @@ class Dataset:
             known &= self.interactions.item_counts > 0
         return known
 
+    def id_rows(self, side: Side) -> NDArray[np.int64]:
+        """The row of each user's or item's id in the feature table, [n]; -1 without a row."""
+        bags, space = self.user_bags if side == "user" else self.item_bags, self._id_space(side)
+        found = np.full(bags.shape[0], -1, dtype=np.int64)
+        if space is not None:
+            is_id = np.isin(bags.indices, space.rows)
+            owners = np.repeat(np.arange(len(found)), np.diff(bags.indptr))
+            found[owners[is_id]] = bags.indices[is_id]
+        return found
+
     @property
     def unchosen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The items that nobody has chosen and whose ids have rows, and these rows, [n] each."""

@@ -79,8 +79,9 @@ def choose_start(
     if len(found) > 1 and n_users > USERS[0]:
         best = measured([powers for _, powers in found[:FINALISTS]], USERS[1])
     figure, chosen = best[0]
+    vectors = "solved vectors" if config.training.solver == "als" else "singular vectors"
     reporter.say(
-        f"  items start at count^{chosen['start_power']:g} times their singular vectors, histories "
+        f"  items start at count^{chosen['start_power']:g} times their {vectors}, histories "
         f"weigh them by count^-{chosen['popularity_power']:g}: untrained "
         f"{config.evaluation.metric} {figure:.4f}, the best of {len(found)}"
     )

@@ -16,6 +16,7 @@ from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.progress import Reporter
+from pipelines.training.solve import solve_both, solve_for_histories
 from towers.features.schema import space_of
 from towers.features.vocabulary import Vocabulary, rows_of
 from towers.interactions.family import make_interaction
@@ -29,6 +30,12 @@ ENOUGH = 2**26
 
 START_POWER = 0.2
 """The degree power of the initial vectors where no validation has decided it."""
+
+
+def is_placed(config: RunConfig) -> bool:
+    """Whether items, and all that follows from them, start at vectors in closed form."""
+    is_asked = config.model.init == "spectral" or config.training.solver == "als"
+    return is_asked and config.schema.history is not None
 
 
 def history_scale(config: RunConfig) -> float:
@@ -70,6 +77,7 @@ def initialize(
     *,
     config: RunConfig,
     spectral: NDArray[np.float32] | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
     """Set the parameters that do not start at random.
 
@@ -79,10 +87,13 @@ def initialize(
     item, so that scores are those of the spectral vectors. Features of users start at the
     regression of their histories. Where a feature has several vectors, each starts so: every member
     of the family starts as the plain machine.
+
+    With the solver `als`, the vectors that it finds stand in place of the spectral ones. Users
+    without a history and items then have the solution itself.
     """
     if features.interaction.blocks > 1:
         plain = new_table(dataset, config)
-        initialize(plain, dataset, config=config, spectral=spectral)
+        initialize(plain, dataset, config=config, spectral=spectral, reporter=reporter)
         features.w.assign(plain.w)
         features.v.assign(tf.tile(plain.v, [1, features.interaction.blocks]))
         return
@@ -92,10 +103,15 @@ def initialize(
     silent = [*dataset.vocabulary.oov_rows, *context_rows(dataset), *dataset.unchosen[1]]
     rows = np.unique(silent).astype(np.int64)
     set_columns(features.v, np.zeros((len(rows), k), dtype=np.float32), rows=rows)
-    if config.model.init != "spectral" or dataset.past is None:
+    if dataset.past is None and config.training.solver == "als":
+        start = _first_vectors(dataset, config, reporter=reporter)
+        for one in solve_both(dataset, config, start=start, reporter=reporter):
+            set_columns(features.v, one.vectors, rows=one.rows)
+        _cancel_pairs(features, dataset)
+    if dataset.past is None or not is_placed(config):
         return
     if spectral is None:
-        spectral = start_vectors(dataset, config)
+        spectral = start_vectors(dataset, config, reporter=reporter)
     vectors = _raised(spectral, dataset.interactions.item_counts, config=config)
     vectors *= np.float32(_length(config) / math.sqrt(k))
     for rows, placed in _split_items(dataset, vectors):
@@ -103,8 +119,7 @@ def initialize(
     known = dataset.history_rows >= 0
     for rows in own_rows(dataset):
         set_columns(features.v, vectors[known], rows=rows[known])
-    for rows, placed in _split_items(dataset, -_pairs_within(dataset, features.v.numpy())):
-        features.w.scatter_update(tf.IndexedSlices(placed[:, 0], rows))
+    _cancel_pairs(features, dataset)
     rows, placed = _place_users(dataset, features.v.numpy()[:, : vectors.shape[1]])
     set_columns(features.v, placed, rows=rows)
 
@@ -112,11 +127,25 @@ def initialize(
 def start_vectors(
     dataset: Dataset, config: RunConfig, *, reporter: Reporter | None = None
 ) -> NDArray[np.float32]:
-    """The interactions' singular vectors of the items, [n_items, at most k].
+    """The vectors that items start at where users have a history, [n_items, at most k].
 
-    Of many interactions, those of some blocks are taken: their users are a random sample.
+    The singular vectors of the interactions or, with the solver `als`, what that finds. Of many
+    interactions, those of some blocks are taken: their users are a random sample.
     """
-    interactions = dataset.interactions
+    start = _first_vectors(dataset, config, reporter=reporter)
+    if config.training.solver == "als":
+        return solve_for_histories(dataset, config, start=start, reporter=reporter)
+    return start
+
+
+def _first_vectors(
+    dataset: Dataset, config: RunConfig, *, reporter: Reporter | None
+) -> NDArray[np.float32]:
+    """What `model.init` says of the items, root mean square 1; [n_items, at most k]."""
+    interactions, k = dataset.interactions, config.model.embedding_dim
+    if config.model.init == "normal":
+        rng = np.random.default_rng(config.seed)
+        return rng.standard_normal((len(dataset.item_ids), k), dtype=np.float32)
     total = max(int(interactions.item_counts.sum()), 1)
     n_blocks = max(1, interactions.n_blocks * ENOUGH // total)
     with (reporter or Reporter()).bar("decomposition", N_READS * n_blocks) as advance:
@@ -128,7 +157,7 @@ def start_vectors(
 
         return spectral_vectors(
             read,
-            config.model.embedding_dim,
+            k,
             user_counts=interactions.user_counts,
             item_counts=interactions.item_counts,
             seed=config.seed,
@@ -191,10 +220,17 @@ def _split_items(
     chosen = np.flatnonzero(dataset.interactions.item_counts)
     x, dense, target = content[chosen], vectors.x[chosen], wanted[chosen]
     learned = fit_features(x, np.concatenate([x.T @ target, dense.T @ target]), dense=dense)
-    known = np.flatnonzero((dataset.history_rows >= 0) & (dataset.interactions.item_counts > 0))
+    ids = dataset.id_rows("item")
+    known = np.flatnonzero((ids >= 0) & (dataset.interactions.item_counts > 0))
     said = content[known] @ learned[: len(columns)] + vectors.x[known] @ learned[len(columns) :]
     rows = np.concatenate([columns, np.r_[vectors.rows]])
-    return [(rows, learned), (dataset.history_rows[known], wanted[known] - said)]
+    return [(rows, learned), (ids[known], wanted[known] - said)]
+
+
+def _cancel_pairs(features: FeatureTable, dataset: Dataset) -> None:
+    """Set the first-order weights that cancel the pairs within items."""
+    for rows, placed in _split_items(dataset, -_pairs_within(dataset, features.v.numpy())):
+        features.w.scatter_update(tf.IndexedSlices(placed[:, 0], rows))
 
 
 def _pairs_within(dataset: Dataset, v: NDArray[np.float32]) -> NDArray[np.float32]:

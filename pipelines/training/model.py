@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from pipelines.behaviours import with_role
 from pipelines.config import RunConfig
 from pipelines.data.dataset import Dataset
+from pipelines.progress import Reporter
 from pipelines.training.folds import FoldBatches
 from pipelines.training.initialize import (
     history_scale,
     initialize,
     interaction_of,
+    is_placed,
     new_table,
     set_columns,
     start_vectors,
@@ -36,18 +38,20 @@ def build_model(
     *,
     parent: Parent | None = None,
     spectral: NDArray[np.float32] | None = None,
+    reporter: Reporter | None = None,
 ) -> TwoTower:
     """Make a model whose learning rate falls to zero over all epochs' batches.
 
     Its parameters start at initial values or, with a `parent`, at what the parent has learned; the
     dataset's vocabulary then extends the parent's. The optimizer has no state in either case.
-    `spectral` is what `start_vectors` found, where it is known already.
+    `spectral` is what `start_vectors` found, where it is known already; `reporter` is told of what
+    is solved.
     """
     training = config.training
     interaction = interaction_of(config, batches.dataset.vocabulary)
     features = new_table(batches.dataset, config, interaction=interaction)
     if parent is None:
-        initialize(features, batches.dataset, config=config, spectral=spectral)
+        initialize(features, batches.dataset, config=config, spectral=spectral, reporter=reporter)
     else:
         _inherit(features, batches.dataset, config=config, parent=parent)
     has_explicit = with_role(config.data.kinds, "negative").any()
@@ -80,7 +84,7 @@ def _inherit(
     parent.teach(features, dataset.vocabulary)
     rows, n_old = dataset.history_rows, parent.vocabulary.n_rows
     is_old, is_new = (rows >= 0) & (rows < n_old), rows >= n_old
-    if config.model.init == "spectral" and is_old.any() and is_new.any():
+    if is_placed(config) and is_old.any() and is_new.any():
         vectors = start_vectors(dataset, config)
         learned = fit_map(vectors[is_old], parent.vectors[rows[is_old]])
         set_columns(features.v, vectors[is_new] @ learned, rows=rows[is_new])

@@ -16,7 +16,7 @@ from pipelines.progress import Reporter
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
 from pipelines.training.fit import STATE, Fit, FitState, Record, fit
 from pipelines.training.folds import FoldBatches
-from pipelines.training.initialize import start_vectors
+from pipelines.training.initialize import is_placed, start_vectors
 
 OnEpoch = Callable[[Record], None]
 
@@ -40,7 +40,7 @@ class TrialFits:
             seed=config.seed,
         )
         self._powers = powers_of(config)
-        if config.model.init == "spectral" and config.schema.history is not None:
+        if is_placed(config):
             self._powers = choose_start(
                 settled(config),
                 self._data,
