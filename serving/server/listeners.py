@@ -160,7 +160,7 @@ class GrpcListener:
         await self._server.stop(self._settings.shutdown_s)
 
     async def _tell(self, core: ServerCore) -> None:
-        await core.ready()
+        await core.versions.ready()
         for service in ("", SERVICE_NAME, "tensorflow.serving.PredictionService"):
             await self._health.set(service, SERVING)
 

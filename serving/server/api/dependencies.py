@@ -22,7 +22,7 @@ async def _current(request: Request) -> Served:
     Raises:
         UnavailableError: none is loaded yet.
     """
-    return (await _core(request)).current()
+    return (await _core(request)).versions.current()
 
 
 TheCore = Annotated[ServerCore, Depends(_core)]

@@ -21,9 +21,9 @@ async def health() -> Response:
 @router.api_route("/readyz", methods=GET)
 async def ready(core: TheCore) -> Response:
     """Answer 200 once a version is loaded."""
-    if not core.is_ready:
+    if not core.versions.is_ready:
         return JSONResponse({"status": "no version is loaded"}, status_code=503)
-    return JSONResponse({"status": "ok", "version": core.current().version})
+    return JSONResponse({"status": "ok", "version": core.versions.current().version})
 
 
 @router.api_route("/metrics", methods=GET)

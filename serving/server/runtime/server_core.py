@@ -1,21 +1,15 @@
-"""ServerCore: holds the version that answers, and takes all that is asked of it."""
+"""ServerCore: takes all that is asked of the versions of a models directory."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import math
 import time
-import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import datetime
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import pandas as pd
 
@@ -25,25 +19,19 @@ from serving.retrieval.parts import OpenIndex
 from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
 from serving.search.index import Rows, Vectors
-from serving.server.access.tokens import WHO
-from serving.server.errors import DeadlineError, NotFoundError, UnavailableError
+from serving.server.errors import DeadlineError
+from serving.server.runtime.audit import audit
 from serving.server.runtime.batcher import Batcher
 from serving.server.runtime.change_queue import Changed, ChangeQueue
-from serving.server.runtime.loader import Loader
 from serving.server.runtime.metrics import Metrics
-from serving.server.runtime.served_version import MODELS, Encode, Packed, Served, Show
+from serving.server.runtime.served_version import Encode, Packed, Served, Show
 from serving.server.runtime.settings import ServerSettings
-from serving.server.runtime.statuses import Statuses, VersionStatus
-from towers.errors import QueryError
+from serving.server.runtime.versions import Versions
 from towers.features.schema import Side
 
 A = TypeVar("A")
-B = TypeVar("B")
 
 LOG = logging.getLogger(__name__)
-AUDIT = logging.getLogger("fm_recall.audit")
-"""Told of every change and every swap, whatever level the log has."""
-AUDIT.setLevel(logging.INFO)
 
 SHOWN_IDS = 20
 """Ids of one change that the audit log names."""
@@ -72,16 +60,12 @@ class Team(Protocol):
         ...
 
 
-CURRENT = "current"
-"""The label of the version that answers."""
-
-
 class ServerCore:
     """One models directory, and the version of it that is loaded.
 
         async with ServerCore(Path("models"), settings=ServerSettings()) as core:
-            await core.settled()
-            served = core.current()
+            await core.versions.settled()
+            served = core.versions.current()
             question = served.retriever.ask("u2i", ids=[7], k=10)
             hits = await core.answer(served, question, model="u2i")
 
@@ -110,17 +94,11 @@ class ServerCore:
         self._team = team
         self.metrics = Metrics()
         self._journal, self._index = journal, index
-        self._statuses = Statuses()
-        self._served: Served | None = None
-        self._closed = False
-        self._settled = asyncio.Event()
-        self._ready = asyncio.Event()
+        self.versions = Versions(models, metrics=self.metrics)
 
     async def __aenter__(self) -> ServerCore:
         """Start to watch the models directory."""
         settings = self.settings
-        self._loop = asyncio.get_running_loop()
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="loader")
         self._batcher = Batcher(
             max_batch=settings.max_batch,
             max_queue=settings.max_queue,
@@ -130,22 +108,17 @@ class ServerCore:
         self._changes = ChangeQueue(
             self._journal,
             batcher=self._batcher,
-            current=self.current,
+            current=self.versions.current,
             read_only=settings.read_only,
             max_unknown=settings.max_unknown,
         )
-        self._loader = Loader(
-            self.models,
-            replay=self._changes.replay,
-            statuses=self._statuses,
-            metrics=self.metrics,
+        self.versions.start(
+            batcher=self._batcher,
+            changes=self._changes,
             index=self._index,
             memory_bytes=settings.memory_bytes,
         )
         self.metrics.watch_queue(lambda: self._batcher.waiting)
-        self.metrics.watch_index(self._index_size)
-        created = "When the version that answers was made; seconds since 1970."
-        self.metrics.watch("version_created_seconds", created, self._created)
         if self._journal is not None:
             journal = self._journal
             size, last = "Entries of the journal.", "When its last was written; seconds since 1970."
@@ -163,7 +136,6 @@ class ServerCore:
         trace: TracebackType | None,
     ) -> None:
         """Finish what has been asked, and free what is loaded."""
-        self._closed = True
         self._watching.cancel()
         with suppress(asyncio.CancelledError):
             await self._watching
@@ -171,72 +143,7 @@ class ServerCore:
             await self._team.close()
         await self._changes.close()
         await self._batcher.close()
-        # What is being loaded is not waited for; see `serving.server.process.run`.
-        self._background.shutdown(wait=False, cancel_futures=True)
-        self._served = None
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether a version is loaded."""
-        return self._served is not None
-
-    async def ready(self) -> None:
-        """Wait until a version is loaded."""
-        await self._ready.wait()
-
-    async def settled(self) -> None:
-        """Wait until the version that was current at the start is loaded or refused."""
-        await self._settled.wait()
-
-    def current(self) -> Served:
-        """The version that answers. Any thread may ask.
-
-        Raises:
-            UnavailableError: none is loaded yet.
-        """
-        served = self._served
-        if served is None:
-            raise UnavailableError(
-                "version: expected one to be loaded, but none is yet; ask again later, and see the "
-                "server's log if that does not help"
-            )
-        return served
-
-    def find(self, name: str, *, version: int | None = None, label: str | None = None) -> Served:
-        """The loaded version of a model; refusals are in TF Serving's words.
-
-        Raises:
-            NotFoundError: no such model, or that version of it is not loaded.
-            QueryError: no such label.
-        """
-        _check_label(label)
-        served = self._served
-        if served is None or name not in served.signatures or version not in {None, served.version}:
-            wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise NotFoundError(f"Servable not found for request: {wanted}")
-        return served
-
-    def statuses(
-        self, name: str, *, version: int | None = None, label: str | None = None
-    ) -> list[VersionStatus]:
-        """What has become of the versions of a model, newest first.
-
-        Raises:
-            NotFoundError: no such model, or no such version of it.
-            QueryError: no such label.
-        """
-        _check_label(label)
-        if label is not None and self._served is not None:
-            version = self._served.version
-        known = MODELS if self._served is None else self._served.signatures
-        found = self._statuses.all() if name in known else []
-        if version is None and not found:
-            raise NotFoundError(f"Could not find any versions of model {name}")
-        if version is not None:
-            found = [status for status in found if status.version == version]
-        if not found:
-            raise NotFoundError(f"Could not find version {version} of model {name}")
-        return found
+        self.versions.close()
 
     async def prepare(self, function: Callable[[], A], *, size: int = 0, n_bytes: int = 0) -> A:
         """Call a function that reads or writes what a request of `size` sources brings.
@@ -347,8 +254,11 @@ class ServerCore:
         """
         make = self._changes.make if self._team is None else self._team.make
         changed = await make(side, upsert=upsert, delete=delete)
-        ids = [record.get(self.current().retriever.catalogue(side).id_column) for record in upsert]
-        self._audit(
+        ids = [
+            record.get(self.versions.current().retriever.catalogue(side).id_column)
+            for record in upsert
+        ]
+        audit(
             "changed",
             side=side,
             put=ids[:SHOWN_IDS],
@@ -366,10 +276,6 @@ class ServerCore:
         """What is counted, by all processes of the server, in Prometheus' text format."""
         return self.metrics.text() if self._team is None else await self._team.figures()
 
-    def _audit(self, event: str, **facts: Any) -> None:
-        """Log who has changed what."""
-        AUDIT.info(event, extra={"who": WHO.get()} | facts)
-
     def _note(self, began: float, served: Served, *, model: str, direction: str) -> None:
         seconds = time.perf_counter() - began
         self.metrics.answered(seconds, model=model, direction=direction)
@@ -380,67 +286,8 @@ class ServerCore:
     async def _watch(self) -> None:
         """Load each version that becomes current."""
         while True:
-            await self._look()
-            self._settled.set()
-            if self.is_ready:
+            await self.versions.look()
+            if self.versions.is_ready:
                 await self._changes.follow()
                 await asyncio.to_thread(self.metrics.drift.count)
             await asyncio.sleep(self.settings.poll_s)
-
-    async def _look(self) -> None:
-        """Swap in the current version, if it is another and can be used."""
-        loaded = None if self._served is None else self._served.retriever.bundle.manifest
-        served = await self._in_background(self._loader.prepare, loaded)
-        if served is None:
-            return
-        try:
-            await self._in_background(self._changes.catch_up, served.retriever)
-            await self._batcher.alone(partial(self._swap, served))
-        except Exception as error:  # noqa: BLE001 - the version that answers goes on
-            self._loader.refuse(served.version, error)
-        else:
-            self._ready.set()
-
-    async def _in_background(self, function: Callable[[A], B], argument: A) -> B:
-        return await self._loop.run_in_executor(self._background, function, argument)
-
-    def _swap(self, served: Served) -> None:
-        """Let another version answer; on the batcher's thread, where no change can come between."""
-        self._changes.catch_up(served.retriever)
-        before, self._served = self._served, served
-        if before is not None:
-            unloading = VersionStatus(before.version, "UNLOADING")
-            self._statuses.replace(unloading, where="AVAILABLE")
-        self._statuses.set(VersionStatus(served.version, "AVAILABLE"))
-        self.metrics.loaded(served.version)
-        self.metrics.in_memory.inc()
-        weakref.finalize(served, self._unloaded, served.version).atexit = False
-        LOG.info("version swapped in", extra={"version": served.version})
-        was = None if before is None else before.version
-        self._audit("version changed", who="server", version=served.version, before=was)
-
-    def _unloaded(self, version: int) -> None:
-        """Note that nothing refers to a version any more. Any thread may call it."""
-        if not self._closed:
-            self._loop.call_soon_threadsafe(self._free, version)
-
-    def _free(self, version: int) -> None:
-        """Give the memory of a version back: its parts refer to each other."""
-        self._background.submit(gc.collect)
-        self.metrics.in_memory.dec()
-        self._statuses.replace(VersionStatus(version, "END"), where="UNLOADING")
-        LOG.info("version unloaded", extra={"version": version})
-
-    def _created(self) -> float:
-        served = self._served
-        if served is None:
-            return math.nan
-        return datetime.fromisoformat(served.retriever.bundle.manifest.created).timestamp()
-
-    def _index_size(self, direction: str) -> int:
-        return 0 if self._served is None else self._served.retriever.index_sizes()[direction]
-
-
-def _check_label(label: str | None) -> None:
-    if label not in {None, CURRENT}:
-        raise QueryError(f"Unrecognized servable version label: {label}")

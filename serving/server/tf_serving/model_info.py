@@ -24,7 +24,7 @@ def model_statuses(
         QueryError: no such label.
     """
     response = GetModelStatusResponse()
-    for found in core.statuses(model, version=version, label=label):
+    for found in core.versions.statuses(model, version=version, label=label):
         status = response.model_version_status.add(
             version=found.version, state=ModelVersionStatus.State.Value(found.state)
         )
@@ -42,7 +42,7 @@ def model_metadata(
         NotFoundError: no such model, or no such version of it.
         QueryError: no such label.
     """
-    served = core.find(model, version=version, label=label)
+    served = core.versions.find(model, version=version, label=label)
     spec = ModelSpec(name=model)
     spec.version.value = served.version
     signatures = SignatureDefMap()

@@ -74,7 +74,7 @@ class Predictor:
             UnknownSignatureError: the model has no such signature.
             QueryError: no such label.
         """
-        served = self.core.find(model, version=version, label=label)
+        served = self.core.versions.find(model, version=version, label=label)
         name = signature or DEFAULT_SIGNATURE
         known = self._signatures.setdefault(served, {})
         found = known.get((model, name))

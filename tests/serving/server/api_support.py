@@ -59,7 +59,7 @@ def running_api(
                 ServerCore(models, settings=chosen, journal=kept)
             )
             if wait:
-                await core.ready()
+                await core.versions.ready()
             app = build_app(core, tokens=tokens)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
             client = httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30)

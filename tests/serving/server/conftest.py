@@ -51,7 +51,7 @@ def running(published: Path) -> Running:
     ) -> AsyncIterator[ServerCore]:
         quick: dict[str, Any] = {"poll_s": 0.05, "port": 0, "grpc_port": 0, **settings}
         async with ServerCore(models, settings=ServerSettings(**quick), journal=journal) as core:
-            await core.settled()
+            await core.versions.settled()
             yield core
 
     return running

@@ -54,7 +54,7 @@ def test_what_is_logged_meanwhile_has_the_name(
     def fail(*_: Any, **__: Any) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr(type(api.core.current().retriever), "ask", fail)
+    monkeypatch.setattr(type(api.core.versions.current().retriever), "ask", fail)
     caplog.handler.addFilter(named := AddRequest())
     answer = api.request(
         "POST", "/v1/retrieve/u2i", json={"id": USER}, headers={"X-Request-Id": GIVEN}

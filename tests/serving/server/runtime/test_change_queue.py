@@ -79,7 +79,7 @@ def during(
                 monkeypatch.setattr(journal, "append", disk.append)
                 async with running(journal=journal) as core:
                     answers = await change_while_it_writes(core, disk, changes)
-                    catalogue = core.current().retriever.catalogue("item")
+                    catalogue = core.versions.current().retriever.catalogue("item")
                     put = [entry.id for entry in journal.entries() if entry.record is not None]
                     found = catalogue.ids(catalogue.rows(put)).tolist()
             return answers, disk.asked, [put, found]
@@ -148,7 +148,7 @@ def test_what_is_on_disk_is_never_answered_as_refused(
                 monkeypatch.setattr(Served, "open", opening())
                 shifted(tmp_path / "models", 1)
                 async with asyncio.timeout(20):
-                    while core.current().version != 2:
+                    while core.versions.current().version != 2:
                         await asyncio.sleep(0.01)
                 disk.go.set()
                 answer = await change
@@ -178,7 +178,7 @@ def test_a_server_that_only_reads_follows_the_journal(
                 running(journal=reader, read_only=True) as other,
             ):
                 await core.change("item", upsert=[fresh("a")])
-                catalogue = other.current().retriever.catalogue("item")
+                catalogue = other.versions.current().retriever.catalogue("item")
                 async with asyncio.timeout(20):
                     while catalogue.rows(["a"])[0] < 0:
                         await asyncio.sleep(0.01)

@@ -35,7 +35,7 @@ Spoil = Callable[[Path, int], None]
 
 async def ask(core: ServerCore, served: Served | None = None, *, k: int = 10) -> Hits:
     """The items for the user, by the current version or another."""
-    served = served or core.current()
+    served = served or core.versions.current()
     return await core.answer(served, served.retriever.ask("u2i", ids=[USER], k=k), model="u2i")
 
 
@@ -47,7 +47,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def is_current(core: ServerCore, version: int) -> Callable[[], bool]:
-    return lambda: core.is_ready and core.current().version == version
+    return lambda: core.versions.is_ready and core.versions.current().version == version
 
 
 def has_state(core: ServerCore, version: int, state: str) -> bool:
@@ -55,7 +55,7 @@ def has_state(core: ServerCore, version: int, state: str) -> bool:
 
 
 def states(core: ServerCore) -> dict[int, str]:
-    return {status.version: status.state for status in core.statuses("u2i")}
+    return {status.version: status.state for status in core.versions.statuses("u2i")}
 
 
 def test_answers_are_those_of_the_version(running: Running, best: Best, world: World) -> None:
@@ -63,9 +63,13 @@ def test_answers_are_those_of_the_version(running: Running, best: Best, world: W
         async with running() as core:
             hits = await ask(core)
             assert hits.ids.tolist() == [best(ROW)]
-            packed = core.current().retriever.tower("user").pack({"city": ["a", "b"]}, size=2)
-            vectors = await core.encode(core.current(), "user", packed, model="user_tower")
-            np.testing.assert_array_equal(vectors, core.current().retriever.encode("user", packed))
+            packed = (
+                core.versions.current().retriever.tower("user").pack({"city": ["a", "b"]}, size=2)
+            )
+            vectors = await core.encode(core.versions.current(), "user", packed, model="user_tower")
+            np.testing.assert_array_equal(
+                vectors, core.versions.current().retriever.encode("user", packed)
+            )
             sample = core.metrics.registry.get_sample_value
             told = {"model": "u2i", "direction": "u2i"}
             assert sample("fm_recall_answer_seconds_count", told) == 1
@@ -82,7 +86,7 @@ def test_answers_are_those_of_the_version(running: Running, best: Best, world: W
 def test_encoding_is_batched_and_each_client_gets_its_own_vectors(running: Running) -> None:
     async def test() -> None:
         async with running() as core:
-            served = core.current()
+            served = core.versions.current()
             tower = served.retriever.tower("user")
             histories: list[list[list[str]]] = [
                 [["item 1"], ["item 2", "item 3"]],
@@ -108,13 +112,13 @@ def test_a_directory_without_a_version_is_waited_for(
 ) -> None:
     async def test() -> None:
         async with running(tmp_path) as core:
-            assert not core.is_ready
+            assert not core.versions.is_ready
             with pytest.raises(UnavailableError, match="none is yet"):
-                core.current()
+                core.versions.current()
             with pytest.raises(NotFoundError, match="Could not find any versions of model u2i"):
-                core.statuses("u2i")
+                core.versions.statuses("u2i")
             shifted(tmp_path, 5)
-            await asyncio.wait_for(core.ready(), 20)
+            await asyncio.wait_for(core.versions.ready(), 20)
             assert (await ask(core)).ids.tolist() == [best(ROW, shift=5)]
 
     asyncio.run(test())
@@ -127,7 +131,7 @@ def test_a_damaged_version_at_the_start_leaves_the_host_unready_until_there_is_a
         shifted(tmp_path, 0)
         damage(tmp_path, shifted(tmp_path, 1, activate=False))
         async with running(tmp_path) as core:
-            assert not core.is_ready
+            assert not core.versions.is_ready
             assert states(core) == {2: "END"}
             Store(tmp_path).rollback()
             await until(is_current(core, 1))
@@ -142,24 +146,24 @@ def test_models_are_found_by_version_and_label_and_else_not_in_the_words_of_tf_s
     async def test() -> None:
         async with running() as core:
             for named in ({}, {"version": 1}, {"label": "current"}):
-                assert core.find("u2i", **named) is core.current()
-                assert [status.version for status in core.statuses("u2i", **named)] == [1]
+                assert core.versions.find("u2i", **named) is core.versions.current()
+                assert [status.version for status in core.versions.statuses("u2i", **named)] == [1]
             calls: list[tuple[Callable[[], object], str]] = [
-                (lambda: core.find("x"), r"^Servable not found for request: Latest\(x\)$"),
+                (lambda: core.versions.find("x"), r"^Servable not found for request: Latest\(x\)$"),
                 (
-                    lambda: core.find("u2i", version=7),
+                    lambda: core.versions.find("u2i", version=7),
                     r"^Servable not found for request: Specific\(u2i, 7\)$",
                 ),
-                (lambda: core.statuses("x"), "^Could not find any versions of model x$"),
+                (lambda: core.versions.statuses("x"), "^Could not find any versions of model x$"),
                 (
-                    lambda: core.statuses("u2i", version=7),
+                    lambda: core.versions.statuses("u2i", version=7),
                     "^Could not find version 7 of model u2i$",
                 ),
             ]
             for call, words in calls:
                 with pytest.raises(NotFoundError, match=words):
                     call()
-            for method in (core.find, core.statuses):
+            for method in (core.versions.find, core.versions.statuses):
                 with pytest.raises(QueryError, match=r"^Unrecognized servable version label: new$"):
                     method("u2i", label="new")
 
@@ -172,7 +176,7 @@ def test_a_new_version_is_swapped_in_and_the_old_one_answers_who_asked_it_and_is
     async def test() -> None:
         shifted(tmp_path, 0)
         async with running(tmp_path) as core:
-            old = core.current()
+            old = core.versions.current()
             retriever = weakref.ref(old.retriever)
             shifted(tmp_path, 7)
             await until(is_current(core, 2))
@@ -180,7 +184,7 @@ def test_a_new_version_is_swapped_in_and_the_old_one_answers_who_asked_it_and_is
             assert (await ask(core)).ids.tolist() == [best(ROW, shift=7)]
             assert (await ask(core, old)).ids.tolist() == [best(ROW)]
             with pytest.raises(NotFoundError):
-                core.find("u2i", version=1)
+                core.versions.find("u2i", version=1)
             assert core.metrics.registry.get_sample_value("fm_recall_versions_in_memory") == 2
             del old
             await until(lambda: retriever() is None)
@@ -200,7 +204,7 @@ def test_a_refused_version_leaves_the_one_that_answers(
                 version = shifted(tmp_path, 1, activate=False)
                 spoil(tmp_path, version)
                 await until(partial(has_state, core, version, "END"))
-                assert core.current().version == 1
+                assert core.versions.current().version == 1
                 assert (await ask(core)).ids.tolist() == [best(ROW)]
             sample = core.metrics.registry.get_sample_value
             assert sample("fm_recall_refused_versions_total") == 2
@@ -215,7 +219,7 @@ def test_a_slow_answer_is_given_up_and_the_host_answers_the_next(
 ) -> None:
     async def test() -> None:
         async with running(timeout_s=0.1) as core:
-            retriever, go = core.current().retriever, threading.Event()
+            retriever, go = core.versions.current().retriever, threading.Event()
             answer = retriever.answer
             with monkeypatch.context() as patch:
                 patch.setattr(retriever, "answer", lambda q: go.wait(10) and answer(q))
@@ -269,13 +273,13 @@ def test_no_change_is_lost_while_versions_are_swapped(
                 added: list[str] = []
                 for shift in range(1, 4):
                     version = shifted(models, shift)
-                    while core.current().version != version:
+                    while core.versions.current().version != version:
                         name = f"fresh {len(added)}"
                         changed = await core.change("item", upsert=[{**FRESH, "item_id": name}])
                         added.append(name)
                         assert changed.version in {version - 1, version}
                         await asyncio.sleep(0.005)
-                        rows = core.current().retriever.catalogue("item").rows(added)
+                        rows = core.versions.current().retriever.catalogue("item").rows(added)
                         assert (rows >= 0).all()
                 assert len(added) > 3
 
@@ -290,7 +294,7 @@ def test_a_change_is_made_though_its_client_goes_away(running: Running, tmp_path
                 await asyncio.sleep(0)
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
-                catalogue = core.current().retriever.catalogue("item")
+                catalogue = core.versions.current().retriever.catalogue("item")
                 await until(lambda: bool((catalogue.rows(["fresh"]) >= 0).all()))
             assert [entry.id for entry in journal.entries()] == ["fresh"]
 
@@ -341,7 +345,7 @@ def test_a_closed_host_keeps_nothing_and_refuses(running: Running) -> None:
         async with running() as core:
             pass
         with pytest.raises(UnavailableError):
-            core.current()
+            core.versions.current()
         return weakref.ref(core)
 
     closed = asyncio.run(test())
@@ -353,7 +357,7 @@ def test_what_waits_together_is_answered_in_one_batch_each_client_its_own(
     running: Running, best: Best
 ) -> None:
     async def client(core: ServerCore, row: int) -> None:
-        served = core.current()
+        served = core.versions.current()
         question = served.retriever.ask("u2i", ids=[2**40 + row], k=10)
         hits = await core.answer(served, question, model="u2i")
         assert hits.ids.tolist() == [best(row)]
@@ -364,7 +368,7 @@ def test_what_waits_together_is_answered_in_one_batch_each_client_its_own(
             for _ in range(20):
                 go = threading.Event()
                 async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
-                    tasks.create_task(core.compute(core.current(), go.wait, model="u2i"))
+                    tasks.create_task(core.compute(core.versions.current(), go.wait, model="u2i"))
                     await asyncio.sleep(0)
                     for row in range(40):
                         tasks.create_task(client(core, row))

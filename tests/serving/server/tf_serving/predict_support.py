@@ -116,7 +116,7 @@ def hosted(models: Path, **limits: Any) -> Iterator[tuple[ServerCore, asyncio.Ab
     try:
         core = ServerCore(models, settings=_settings(**limits))
         run(core.__aenter__())
-        run(core.settled())
+        run(core.versions.settled())
         yield core, loop
         run(core.__aexit__(None, None, None))
     finally:

@@ -103,7 +103,7 @@ def test_metadata(rest: RestClient, where: str) -> None:
         "tensor_shape": {"dim": [{"size": "-1", "name": ""}], "unknown_rank": False},
     }
     described = json_format.ParseDict(found["metadata"]["signature_def"], SignatureDefMap())
-    served = rest.core.current().signatures["u2i"]
+    served = rest.core.versions.current().signatures["u2i"]
     assert dict(described.signature_def) == dict(served)
 
 

@@ -22,7 +22,7 @@ FRESH = {"item_id": "fresh", "genres": ["x"], "price": 1.0, "title": "Fresh"}
 
 
 def has(core: ServerCore, id: str) -> bool:
-    (row,) = core.current().retriever.catalogue("item").rows([id]).tolist()
+    (row,) = core.versions.current().retriever.catalogue("item").rows([id]).tolist()
     return bool(row >= 0)
 
 
@@ -39,7 +39,7 @@ async def team(models: Path, journal: Path, *, n: int = 3) -> AsyncIterator[list
                 core = ServerCore(models, settings=settings, journal=kept, team=its)
                 cores.append(await stack.enter_async_context(core))
             for core in cores:
-                await core.ready()
+                await core.versions.ready()
             async with asyncio.timeout(20):
                 while len(cores[0]._team._peers) < n - 1:  # type: ignore[union-attr]
                     await asyncio.sleep(0.01)
@@ -104,7 +104,7 @@ def test_without_the_writing_process_questions_are_answered_and_changes_wait(
                     await cores[1].change("item", upsert=[FRESH])
                 except UnavailableError:
                     break
-        served = cores[1].current()
+        served = cores[1].versions.current()
         question = served.retriever.ask("u2i", ids=[2**40 + 3], k=3)
         assert (await cores[1].answer(served, question, model="u2i")).rows.shape == (1, 3)
 
