@@ -14,7 +14,6 @@ from serving.retrieval.answers import answer
 from serving.retrieval.catalogue import Catalogue
 from serving.retrieval.changes import Asked, Change, apply_change, check_changes
 from serving.retrieval.diversity import Diversity
-from serving.retrieval.explanation.active_features import raw_features
 from serving.retrieval.explanation.explain import Explanation, Given, explain
 from serving.retrieval.explanation.importance import FieldImportance, draw_users, explain_fields
 from serving.retrieval.parts import OpenIndex, Parts, find_direction
@@ -25,6 +24,7 @@ from serving.retrieval.ranking import (
     explain_rank,
     rank_hits,
 )
+from serving.retrieval.sources import NOTHING, find_sources, own_rows, past_items
 from serving.search.filters import parse_filter
 from serving.search.index import Rows, Vectors, check_k
 from serving.version.bundle import Bundle
@@ -33,8 +33,6 @@ from serving.version.store import Store, open_bundle
 from towers.directions import DIRECTIONS
 from towers.errors import QueryError
 from towers.features.schema import Side
-
-NOTHING: Rows = np.empty((0, 0), dtype=np.int64)
 
 
 class Retriever:
@@ -188,13 +186,15 @@ class Retriever:
             targets.show(NOTHING.ravel(), list(diversity.max_per))  # there are such columns
         if isinstance(features, pd.DataFrame):
             features = {str(name): column.tolist() for name, column in features.items()}
-        packed, rows = self._sources(chosen.source, ids, features)
+        packed, rows = find_sources(self.parts, chosen.source, ids=ids, features=features)
         seen = wanted.exclude_seen
         return Question(
             direction=chosen,
             rows=rows,
             packed=packed,
-            histories=self._histories(chosen.source, rows, packed) if seen else NOTHING,
+            histories=past_items(self.parts, chosen.source, rows, packed=packed)
+            if seen
+            else NOTHING,
             k=np.full(len(rows), wanted.k, dtype=np.int64),
             width=wanted.k,
             exclude=targets.rows(list(wanted.exclude))[np.newaxis].repeat(len(rows), 0),
@@ -232,7 +232,7 @@ class Retriever:
             unwanted = found.reshape(exclude.shape)
         return Question(
             direction=chosen,
-            rows=self._own_rows(chosen.source, packed, size=size),
+            rows=own_rows(self.parts, chosen.source, packed, size=size),
             packed=packed,
             histories=NOTHING,
             k=k.astype(np.int64),
@@ -350,66 +350,3 @@ class Retriever:
         frame = frame.rename(columns={frame.columns[0]: "id"})
         frame.insert(1, "score", hits.scores[0][found])
         return frame
-
-    def _sources(
-        self,
-        side: Side,
-        ids: Sequence[int | str] | None,
-        features: Mapping[str, Sequence[Any]] | None,
-    ) -> tuple[Mapping[str, NDArray[Any]] | None, Rows]:
-        """Find sources by id, and pack their features where those stored do not do.
-
-        Raises:
-            QueryError: there is neither an id nor features, or both, and not of the context alone.
-        """
-        context = [one.name for one in self.parts.schema.context_features if side == "user"]
-        both = ids is not None and features is not None
-        if (both and not (features and set(features) <= set(context))) or (
-            ids is None and features is None
-        ):
-            beside = f"; beside an id, only features of the context {context}" if context else ""
-            raise QueryError(
-                f"query: expected either the id or the features of the {side}, received "
-                f"{'both' if both else 'neither'}{beside}"
-            )
-        if ids is None:
-            return self._described(side, features or {})
-        rows = self.parts.known_rows(side, ids)
-        if not features:
-            return None, rows
-        known = raw_features(self.parts, side, rows)
-        return self.tower(side).pack({**known, **features}, size=len(rows)), rows
-
-    def _described(
-        self, side: Side, columns: Mapping[str, Sequence[Any]]
-    ) -> tuple[Mapping[str, NDArray[Any]], Rows]:
-        """Pack raw features, among which may be the id, and find the rows of those that are known.
-
-        Without any feature there is one source, about which nothing is known.
-        """
-        size = next((len(values) for values in columns.values()), 1)
-        packed = self.tower(side).pack(columns, size=size)
-        return packed, self._own_rows(side, packed, size=size)
-
-    def _own_rows(self, side: Side, packed: Mapping[str, NDArray[Any]], *, size: int) -> Rows:
-        """The rows of sources whose features include their id; -1 where it is unknown."""
-        catalogue = self.catalogue(side)
-        id_input = self.parts.schema.id_input(side)
-        if id_input is not None:
-            return catalogue.find(packed[id_input])
-        return np.full(size, -1, dtype=np.int64)
-
-    def _histories(self, side: Side, rows: Rows, packed: Mapping[str, NDArray[Any]] | None) -> Rows:
-        """The items in the histories given, now or when a user was added, [n, m]."""
-        names = self.parts.seen_histories
-        if side == "item" or not names:
-            return NOTHING
-        if packed is None:
-            records = [self.catalogue(side).record(int(row)) for row in rows]
-            if not any(records):
-                return NOTHING
-            columns = self.parts.history_columns
-            given = {n: [record.get(columns[n] or "") for record in records] for n in names}
-            packed = self.tower(side).pack(given, size=len(rows))
-        items = np.concatenate([packed[name] for name in names], axis=1)
-        return self.catalogue("item").find(items.ravel()).reshape(items.shape)
