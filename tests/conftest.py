@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import settings
 
-from tests.examples import INNER_LOOP, INNER_LOOP_SHARE
+from tests.examples import INNER_LOOP, INNER_LOOP_SHARE, WHOLE
 from towers.environment import prepare
 
 prepare()  # before a test module imports TensorFlow
 
 # An example's time depends on what else the machine does; a deadline would fail at random.
-settings.register_profile("whole", deadline=None)
-settings.register_profile(
-    INNER_LOOP, deadline=None, max_examples=settings().max_examples // INNER_LOOP_SHARE
-)
+settings.register_profile("whole", deadline=None, max_examples=WHOLE)
+settings.register_profile(INNER_LOOP, deadline=None, max_examples=WHOLE // INNER_LOOP_SHARE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,3 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have slow tests, so that processes side by side end together."""
     with_slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in with_slow)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector from what stays: modules and tests, a million objects."""
+    gc.collect()
+    gc.freeze()

@@ -44,6 +44,9 @@ from towers.directions import DIRECTIONS, Direction
 from towers.features.encoder import Encoder
 from towers.features.schema import Side
 
+LARGE = 2**26
+"""Bytes of the vectors of an index whose memory is worth looking for, for a third of a second."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
@@ -119,7 +122,8 @@ def export_bundle(
             )
             _save(model, folder / "models" / name / str(version), queries=queries)
             del search, model
-            gc.collect()  # graphs refer to themselves, and hold their index
+            if vectors[direction.target].nbytes >= LARGE:
+                gc.collect()  # graphs refer to themselves, and hold their index
             advance(1)
     records = {name: indexed.record for name, indexed in directions.items()}
     return Exported(

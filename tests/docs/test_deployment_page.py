@@ -22,6 +22,7 @@ import pytest
 
 from pipelines.config import RunConfig
 from pipelines.run import run
+from tests.without_graphs import TOWERS, without_graphs
 from towers.typed import parse
 
 pytestmark = pytest.mark.slow
@@ -59,7 +60,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     pairs = [(user, item) for user in range(60) for item in rng.choice(30, 8, replace=False) + 1]
     clicks = pd.DataFrame(pairs, columns=["user_id", "item_id"])
     models = tmp_path_factory.mktemp("page") / "models"
-    run(parse(RunConfig, SETTINGS, where="page"), models, frames={"interactions": clicks})
+    with without_graphs(but=(*TOWERS, "u2i")):
+        run(parse(RunConfig, SETTINGS, where="page"), models, frames={"interactions": clicks})
     with socket.socket() as one, socket.socket() as other:
         for free in (one, other):
             free.bind(("127.0.0.1", 0))

@@ -18,6 +18,7 @@ from pipelines.run import run
 from serving.retrieval.retriever import Retriever
 from tests.made_once import made_once
 from tests.serving.server.api_support import running_api
+from tests.without_graphs import TOWERS, without_graphs
 from towers.errors import QueryError
 from towers.typed import parse
 
@@ -95,7 +96,8 @@ def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
     config = parse(RunConfig, CONFIG, where="test")
 
     def make(folder: Path) -> None:
-        run(config, folder / "models", frames={"interactions": EVENTS, "items": items})
+        with without_graphs(but=TOWERS):
+            run(config, folder / "models", frames={"interactions": EVENTS, "items": items})
 
     folder = made_once(tmp_path_factory, "behaviours", make)
     return Retriever.open(folder / "models")

@@ -21,6 +21,7 @@ from serving.version.store import Store
 from serving.version.vocabulary_files import read_vocabulary
 from tests.e2e.conftest import Published, make_config, publish_once
 from tests.e2e.test_identity import encode
+from tests.without_graphs import TOWERS, without_graphs
 from towers.directions import DIRECTIONS
 from towers.errors import ConfigError
 from towers.features.fields import Fields
@@ -45,7 +46,8 @@ def published(
     frames: dict[str, pd.DataFrame],
 ) -> Published:
     config = member_config(request.param)
-    return publish_once(tmp_path_factory, f"family-{request.param}", config, frames)
+    with without_graphs(but=(*TOWERS, "u2i")):
+        return publish_once(tmp_path_factory, f"family-{request.param}", config, frames)
 
 
 def member_config(member: Member) -> RunConfig:
@@ -195,5 +197,6 @@ def test_a_run_continues_from_what_was_learned(
     config = published.config
     soon = dataclasses.replace(config.training, continued_epochs=1)
     config = dataclasses.replace(config, training=soon)
-    results = run(config, tmp_path / "models", frames=frames, from_version=1)
+    with without_graphs(but=TOWERS):
+        results = run(config, tmp_path / "models", frames=frames, from_version=1)
     assert results["promotion"]["compared_with"] == 1

@@ -23,6 +23,7 @@ from serving.retrieval.retriever import Retriever
 from tests.made_once import made_once
 from tests.pipelines.conftest import N_ITEMS, N_USERS, Tiny
 from tests.serving.server.api_support import Api, running_api
+from tests.without_graphs import TOWERS, without_graphs
 from towers.directions import DIRECTIONS
 from towers.features.schema import Side
 
@@ -63,7 +64,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         added = [{"kind": "categorical", **feature} for feature in given]
         features = {side: settings[side]["features"] + added for side in ("user", "item")}
         changes = {side: {"features": features[side]} for side in features}
-        tiny.run(root, training={"epochs": 1, "rounds": 0}, **changes)
+        with without_graphs(but=TOWERS):
+            tiny.run(root, training={"epochs": 1, "rounds": 0}, **changes)
 
     return made_once(tmp_path_factory, "reserved-names", make)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.results import Results
 from pipelines.run import run
-from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from tests.made_once import made_once
+from tests.without_graphs import TOWERS, without_graphs
 from towers.typed import parse
 
 N_USERS, N_ITEMS, N_GROUPS = 60, 40, 4
@@ -215,14 +215,17 @@ def _toml(value: Any) -> str:
 
 
 @pytest.fixture
-def no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write and check no SavedModels, which takes longer than all else that a small run does."""
+def no_graphs() -> Iterator[None]:
+    """Write and check no SavedModels."""
+    with without_graphs():
+        yield
 
-    def write_nothing(*_: object) -> None: ...
 
-    monkeypatch.setattr(TowerModel, "save", write_nothing)
-    monkeypatch.setattr(RetrievalModel, "save", write_nothing)
-    monkeypatch.setattr("pipelines.publishing.publish_rounds.Rounds._describe", write_nothing)
+@pytest.fixture
+def towers_alone() -> Iterator[None]:
+    """Write the SavedModels of the towers alone, with which a version can be opened."""
+    with without_graphs(but=TOWERS):
+        yield
 
 
 class Answer(NamedTuple):

@@ -63,6 +63,7 @@ def prepare_only(config: RunConfig, out: Path, **frames: Any) -> list[str]:
     return reporter.lines
 
 
+@pytest.mark.usefixtures("towers_alone")
 def test_what_is_put_in_while_a_run_trains_counts_in_its_versions(
     tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -99,6 +100,7 @@ def test_what_is_put_in_while_a_run_trains_counts_in_its_versions(
         prepare_only(config, tmp_path / "new", release=Release(journals=[tmp_path / "none"]))
 
 
+@pytest.mark.usefixtures("towers_alone")
 def test_ids_alone_are_enough(tiny: Tiny, tmp_path: Path) -> None:
     """Without features, validation and test, with weights, and with a ScaNN index."""
     settings: dict[str, Any] = {

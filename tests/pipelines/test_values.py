@@ -21,6 +21,7 @@ from serving.server.api.table_json import plain_records
 from tests.made_once import made_once
 from tests.pipelines.candidates.job_support import read, settings
 from tests.pipelines.conftest import Tiny
+from tests.without_graphs import TOWERS, without_graphs
 from towers.errors import QueryError
 from towers.features.schema import Schema
 from towers.features.vocabulary import Tokens, fit_vocabulary
@@ -95,7 +96,8 @@ def models(
     """Trained on the tables as DataFrames."""
 
     def make(folder: Path) -> None:
-        run(config, folder / "models", frames=tables)
+        with without_graphs(but=TOWERS):
+            run(config, folder / "models", frames=tables)
 
     return made_once(tmp_path_factory, "values", make) / "models"
 

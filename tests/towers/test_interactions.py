@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
+from tests.examples import examples
 from towers import fm, fm_numpy
 from towers.dense import Dense
 from towers.features.fields import Fields
@@ -138,7 +139,7 @@ def vectors(case: Case, interaction: Interaction | None = None) -> tuple[Array, 
 
 
 @given(cases())
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 def test_the_product_of_the_vectors_is_the_naive_sum(case: Case) -> None:
     users, items = vectors(case)
     width = case.interaction.width(case.k)
@@ -150,7 +151,7 @@ def test_the_product_of_the_vectors_is_the_naive_sum(case: Case) -> None:
 
 
 @given(cases(), st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_dense_numbers_and_the_rows_of_a_batch_make_no_difference(
     case: Case, data: st.DataObject
 ) -> None:
@@ -174,7 +175,7 @@ def test_dense_numbers_and_the_rows_of_a_batch_make_no_difference(
 
 
 @given(cases(), st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_effective_vectors_and_their_terms_sum_to_the_vectors(
     case: Case, data: st.DataObject
 ) -> None:
@@ -219,7 +220,7 @@ def test_effective_vectors_and_their_terms_sum_to_the_vectors(
 
 @pytest.mark.parametrize("member", MEMBERS)
 @given(data=st.data())
-@settings(max_examples=8)
+@settings(max_examples=examples(8))
 def test_every_member_starts_as_the_factorization_machine(member: str, data: st.DataObject) -> None:
     case = data.draw(cases([member]))
     made = make(member, case.fields, case.k)
@@ -234,7 +235,7 @@ def test_every_member_starts_as_the_factorization_machine(member: str, data: st.
 
 
 @given(cases(), st.data())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_what_two_bags_hold_together_is_joined(case: Case, data: st.DataObject) -> None:
     is_first = np.array(
         data.draw(st.lists(st.booleans(), min_size=len(case.w), max_size=len(case.w)))

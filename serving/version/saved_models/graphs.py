@@ -259,19 +259,25 @@ class RetrievalModel(tf.Module):
 
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
-        default = _graph_of(self._default).get_concrete_function(self._inputs)
         given = {
             K: tf.TensorSpec([None], tf.int32, name=K),
             EXCLUDE: tf.TensorSpec([None, None], self._ids.dtype, name=EXCLUDE),
         }
         top_k = _graph_of(self._top_k).get_concrete_function(self._inputs | given)
-        signatures = {"serving_default": default, "top_k": top_k}
-        tf.saved_model.save(self, str(path), signatures=signatures)
 
-    def _default(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        batch = tf.shape(next(iter(inputs.values())))[0]
-        nothing = tf.zeros([batch, 0], self._ids.dtype)
-        return self(inputs, k=tf.fill([batch], self._k), exclude=nothing)
+        def default(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            batch = tf.shape(next(iter(inputs.values())))[0]
+            nothing = tf.zeros([batch, 0], self._ids.dtype)
+            answer: dict[str, tf.Tensor] = top_k(
+                dict(inputs) | {K: tf.fill([batch], self._k), EXCLUDE: nothing}
+            )
+            return answer
+
+        signatures = {
+            "serving_default": _graph_of(default).get_concrete_function(self._inputs),
+            "top_k": top_k,
+        }
+        tf.saved_model.save(self, str(path), signatures=signatures)
 
     def _top_k(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         features = {name: inputs[name] for name in self._inputs}

@@ -2,16 +2,11 @@ from __future__ import annotations
 
 import errno
 import json
-import re
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import typer
 
 from pipelines import run as run_module
 from pipelines.cli import demo
@@ -25,60 +20,6 @@ if TYPE_CHECKING:
     from tests.pipelines.conftest import Call, Tiny
 
 USER, ITEM = str(2**40), "item 3 é"
-COMMANDS = {
-    "init": ["files", "--out", "--again", "--quiet"],
-    "check": ["config", "--json", "--engine", "--master", "--quiet"],
-    "run": [
-        "config",
-        "--out",
-        "--from",
-        "--engine",
-        "--master",
-        "--promote",
-        "--journal",
-        "--quiet",
-        "--json",
-    ],
-    "tune": ["config", "--out", "--trials", "--minutes", "--only", "--dims", "--quiet", "--json"],
-    "demo": ["--out", "--serve", "--port", "--quiet", "--json"],
-    "query": [
-        *("direction", "--models", "-m", "--id", "--features", "-k", "--exclude"),
-        *("--exclude-seen", "--max-per", "--diversity", "--show", "--json", "--version"),
-        "--rank",
-    ],
-    "explain": [
-        *("--models", "-m", "--user", "--item", "--user-features", "--item-features"),
-        *("--direction", "--limit", "--show", "--fields", "--users", "-k", "--json", "--version"),
-        "--rank",
-    ],
-    "clean": ["models", "--yes"],
-    "candidates": [
-        *("models", "--users", "--out", "--items", "--config", "-k", "--channels", "--where"),
-        *("--max-per", "--diversity", "--block", "--version", "--again", "--engine", "--master"),
-        *("--quiet", "--json", "--rank"),
-    ],
-    "refresh": [
-        "models",
-        "--interactions",
-        "--version",
-        "--engine",
-        "--master",
-        "--quiet",
-        "--json",
-    ],
-    "versions": ["--models", "-m"],
-    "rollback": ["models", "--to"],
-    "serve": [
-        *("models", "--host", "--port", "--grpc-port", "--max-k", "--max-batch", "--max-body-mb"),
-        *("--max-queue", "--timeout", "--poll", "--log-level", "--log-format", "--journal"),
-        *("--index", "--uri", "--prefix", "--allow-host", "--allow-origin", "--header-timeout"),
-        *("--idle", "--max-cells", "--max-connections", "--max-header-kb", "--max-list"),
-        *("--max-results", "--memory-limit", "--read-only", "--shutdown", "--tls-certificate"),
-        *("--tls-key", "--tokens", "--without-tokens", "--workers", "--write-port"),
-        *("--access-log", "--max-unknown"),
-    ],
-}
-"""The arguments and options of every command."""
 
 
 @pytest.mark.slow
@@ -105,95 +46,6 @@ def test_run_publishes_and_says_what_to_do_next(tiny: Tiny, tmp_path: Path, call
     hits = call("query", "u2i", "-m", out, "--id", USER, "--json")
     assert hits.code == 0
     assert len(json.loads(hits.out)) == 10
-
-
-@pytest.mark.parametrize(
-    ("direction", "id"), [("u2i", USER), ("i2i", ITEM), ("u2u", USER), ("i2u", ITEM)]
-)
-def test_query_answers_as_the_retriever_does(
-    call: Call, models: Path, direction: str, id: str
-) -> None:
-    answer = call("query", direction, "-m", models, "--id", id, "-k", 3, "--json")
-    assert (answer.code, answer.err) == (0, "")
-    own = int(id) if direction[0] == "u" else id
-    expected = Retriever.open(models).retrieve(direction, id=own, k=3)
-    hits = json.loads(answer.out)
-    assert [hit["rank"] for hit in hits] == [1, 2, 3]
-    assert [hit["id"] for hit in hits] == expected["id"].tolist()
-    assert [hit["score"] for hit in hits] == pytest.approx(expected["score"].tolist(), abs=1e-6)
-    table = call("query", direction, "-m", models, "--id", id, "-k", 3).out
-    assert f"{direction}, version {Store(models).current()}" in table
-    assert all(str(hit["id"]) in table for hit in hits)
-
-
-@pytest.mark.parametrize(
-    ("direction", "features"),
-    [
-        ("u2i", {"history": [ITEM, "item 7 é"], "city": "Łódź", "age": 30}),
-        ("u2u", {"history": [ITEM]}),
-        ("i2i", {"tags": ["group 2"]}),
-        ("i2u", {"item_id": "new", "tags": ["group 2"]}),
-        ("u2i", {}),
-    ],
-)
-def test_query_answers_for_someone_new(
-    call: Call, models: Path, direction: str, features: dict[str, Any]
-) -> None:
-    text = json.dumps(features, ensure_ascii=False)
-    answer = call("query", direction, "--models", models, "--features", text, "--json")
-    assert (answer.code, answer.err) == (0, "")
-    expected = Retriever.open(models).retrieve(direction, features=features)
-    assert [hit["id"] for hit in json.loads(answer.out)] == expected["id"].tolist()
-
-
-def test_query_leaves_out_what_is_not_wanted(call: Call, models: Path) -> None:
-    def found(*args: object) -> list[str]:
-        answer = call("query", "u2i", "-m", models, "--id", USER, "-k", 40, "--json", *args)
-        assert answer.code == 0
-        return [hit["id"] for hit in json.loads(answer.out)]
-
-    every = found()
-    assert len(every) == 40
-    assert found("--exclude", f"{every[0]}, {every[2]},nobody") == [every[1], *every[3:]]
-    retriever = Retriever.open(models)
-    seen = set(retriever.catalogue("item").ids(retriever.parts.seen.of("user", 0)))
-    assert seen
-    assert found("--exclude-seen") == [item for item in every if item not in seen]
-
-
-def test_query_answers_with_what_differs_in_kind(call: Call, models: Path) -> None:
-    args = ("query", "u2u", "-m", models, "--id", USER, "-k", 10, "--json")
-    capped = json.loads(call(*args, "--max-per", "city=1", "--show", "city").out)
-    assert sorted(hit["columns"]["city"] for hit in capped) == ["Lima", "Oslo", "Rome", "Łódź"]
-    unlike = json.loads(call(*args, "--diversity", 0.9).out)
-    expected = Retriever.open(models).retrieve("u2u", id=int(USER), k=10, diversity=0.9)
-    assert [hit["id"] for hit in unlike] == expected["id"].tolist()
-    assert [hit["id"] for hit in unlike] != [hit["id"] for hit in json.loads(call(*args).out)]
-    refused = call(*args, "--max-per", "city")
-    assert refused.code == 2
-    assert "--max-per: expected columns with a number each" in refused.err
-
-
-def test_query_shows_columns_that_are_asked_for(call: Call, models: Path) -> None:
-    args = ("query", "u2i", "-m", models, "--id", USER, "-k", 2)
-    assert "Title" not in call(*args).out
-    table = call(*args, "--show", "title, tags").out
-    hits = json.loads(call(*args, "--show", "title,tags", "--json").out)
-    assert list(hits[0]) == ["rank", "id", "score", "columns"]
-    for shown in (hit["columns"] for hit in hits):
-        assert list(shown) == ["title", "tags"]
-        assert shown["tags"] == [f"group {int(shown['title'].split()[1]) % 4}", "any"]
-        assert shown["title"] in table
-        assert ", ".join(shown["tags"]) in table
-
-
-def test_query_asks_an_earlier_version(call: Call, models: Path) -> None:
-    for version in (1, 2):
-        args = ("query", "u2i", "-m", models, "--id", USER, "--version", version)
-        hits = json.loads(call(*args, "--json").out)
-        expected = Retriever.open(models, version=version).retrieve("u2i", id=int(USER))
-        assert [hit["id"] for hit in hits] == expected["id"].tolist()
-        assert f"u2i, version {version}" in call(*args).out
 
 
 def test_versions_are_listed_and_rolled_back(call: Call, models: Path, tmp_path: Path) -> None:
@@ -321,81 +173,6 @@ def test_the_demo_is_served_only_when_asked(
     assert served == []
     call("demo", "--out", tmp_path, "--serve", "--port", "0")
     assert served == [0]
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_names_every_argument_and_option(call: Call, command: str) -> None:
-    answer = call(command, "--help")
-    assert answer.code == 0
-    for name in COMMANDS[command]:
-        assert name in answer.out.lower()
-    declared = typer.main.get_command(cli.app).commands[command].params  # type: ignore[attr-defined]
-    spelled = {
-        name for param in declared for name in (*param.opts, *param.secondary_opts) if "-" in name
-    }
-    assert spelled <= {*COMMANDS[command], "--help", "--no-exclude-seen"}
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (["--port", "70000"], "port: .*less than or equal to 65535"),
-        (["--max-k", "0"], "max_k: .*greater than"),
-        (["--timeout", "0"], "timeout_s: .*greater than 0"),
-        (["--log-level", "loud"], r"log level: expected one of \['debug', .*'loud'"),
-        (["--log-format", "xml"], "log format: expected one of .*'xml'"),
-    ],
-)
-def test_serve_refuses_settings_that_make_no_sense(
-    call: Call, tmp_path: Path, options: list[str], expected: str
-) -> None:
-    answer = call("serve", tmp_path, *options)
-    assert answer.code == 2
-    assert re.search(expected, answer.err)
-
-
-def test_serve_refuses_a_path_that_is_no_directory(call: Call, tmp_path: Path) -> None:
-    answer = call("serve", tmp_path / "none")
-    assert answer.code == 2
-    assert f"{tmp_path / 'none'}: expected a models directory" in answer.err
-
-
-@pytest.mark.parametrize("option", ["--port", "--grpc-port"])
-def test_serve_says_that_a_port_is_taken_and_leaves_no_more_than_a_journal(
-    call: Call, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("serving.server.runtime.logs.configure", lambda level, *, format: None)
-    monkeypatch.setattr("gc.freeze", lambda: None)  # what a process does, not a test
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        answer = call("serve", tmp_path, "--port", 0, "--grpc-port", 0, option, port)
-    assert answer.code == 2
-    assert answer.err.startswith(f"error: {option.strip('-').replace('-', '_')}: ")
-    assert len(answer.err.splitlines()) == 1
-    assert {path.name for path in tmp_path.iterdir()} <= {"journal"}
-
-
-def test_help_lists_the_commands(call: Call) -> None:
-    answer = call("--help")
-    assert answer.code == 0
-    assert all(f" {name} " in answer.out for name in COMMANDS)
-
-
-def test_help_does_not_wait_for_tensorflow() -> None:
-    script = """
-import sys
-from pipelines.cli.main import main
-try:
-    main()
-finally:
-    print([name for name in ("tensorflow", "scann", "pandas") if name in sys.modules])
-"""
-    for args in (["--help"], ["query", "--help"], ["serve", "--help"]):
-        ended = subprocess.run(
-            [sys.executable, "-c", script, *args], capture_output=True, text=True, check=False
-        )
-        assert ended.returncode == 0
-        assert ended.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("given", ["1", "current"])

@@ -1,4 +1,4 @@
-"""`explain`; for `query` see test_cli.py."""
+"""`query`: what it answers."""
 
 from __future__ import annotations
 
@@ -9,115 +9,98 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from serving.retrieval.retriever import Retriever
-
-pytestmark = pytest.mark.slow
+from serving.version.store import Store
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Call
 
 USER, ITEM = str(2**40), "item 3 é"
-OTHER_USER, OTHER_ITEM = str(2**40 + 4), "item 7 é"
-NEW_USER: dict[str, Any] = {"city": "Rome", "history": [ITEM, OTHER_ITEM]}
-NEW_ITEM: dict[str, Any] = {"tags": ["group 1", "new"]}
 
 
 @pytest.mark.parametrize(
-    ("given", "direction", "source", "target"),
-    [
-        (["--user", USER, "--item", ITEM], "u2i", {"id": int(USER)}, {"id": ITEM}),
-        (["--item", ITEM, "--item", OTHER_ITEM], "i2i", {"id": ITEM}, {"id": OTHER_ITEM}),
-        (
-            ["--user", USER, "--user", OTHER_USER],
-            "u2u",
-            {"id": int(USER)},
-            {"id": int(OTHER_USER)},
-        ),
-        (
-            ["--user", USER, "--item", ITEM, "--direction", "i2u"],
-            "i2u",
-            {"id": ITEM},
-            {"id": int(USER)},
-        ),
-        (
-            ["--user-features", json.dumps(NEW_USER), "--item-features", json.dumps(NEW_ITEM)],
-            "u2i",
-            {"features": NEW_USER},
-            {"features": NEW_ITEM},
-        ),
-        (
-            ["--item-features", json.dumps(NEW_ITEM), "--item", ITEM],
-            "i2i",
-            {"id": ITEM},
-            {"features": NEW_ITEM},
-        ),
-    ],
+    ("direction", "id"), [("u2i", USER), ("i2i", ITEM), ("u2u", USER), ("i2u", ITEM)]
 )
-def test_explain_answers_as_the_retriever_does(
-    call: Call, models: Path, given: list[str], direction: str, source: Any, target: Any
+def test_query_answers_as_the_retriever_does(
+    call: Call, models: Path, direction: str, id: str
 ) -> None:
-    answer = call("explain", "-m", models, *given, "--json", "--limit", 5)
+    answer = call("query", direction, "-m", models, "--id", id, "-k", 3, "--json")
     assert (answer.code, answer.err) == (0, "")
-    found = Retriever.open(models).explain(direction, source=source, target=target)
-    assert json.loads(answer.out) == json.loads(json.dumps(found.to_dict(limit=5)))
-    assert len(json.loads(answer.out)["parts"]) == 5
-
-
-def test_explain_shows_parts_and_fields(call: Call, models: Path) -> None:
-    answer = call("explain", "-m", models, "--user", USER, "--item-features", json.dumps(NEW_ITEM))
-    assert (answer.code, answer.err) == (0, "")
-    found = Retriever.open(models).explain(
-        "u2i", source={"id": int(USER)}, target={"features": NEW_ITEM}
-    )
-    assert f"the score, {found.score:.4f}, is the sum of" in answer.out
-    first = found.parts(1)[0]
-    for text in ("history: item", "tags: group 1", "tags: new (unknown)", f"{first.value:+.4f}"):
-        assert text in answer.out
-    assert f"{len(found) - 20} more" in answer.out
-    assert "By field" in answer.out
-
-
-def test_explain_shows_columns_of_items(call: Call, models: Path) -> None:
-    new = json.dumps(NEW_USER | {"history": ["item 5 é"]})
-    given = ["--user-features", new, "--item", ITEM, "--show", "title"]
-    answer = call("explain", "-m", models, *given)
-    assert (answer.code, answer.err) == (0, "")
-    assert "history: item 5 é Title 5" in answer.out
-    assert f"item_id: {ITEM} Title 3" in answer.out
-
-
-def test_explain_shows_which_fields_carry_the_scores(call: Call, models: Path) -> None:
-    answer = call("explain", "-m", models, "--fields", "--users", 9, "-k", 3, "--json")
-    assert answer.code == 0
-    found = json.loads(answer.out)
-    assert (found["users"], found["samples"]) == (9, 27)
-    assert sum(row["share"] for row in found["fields"]) == pytest.approx(1)
-    pairs = {(row["source"], row["target"]) for row in found["fields"]}
-    assert {("history", "item_id"), ("city", "tags"), (None, "item_id")} <= pairs
-    shown = call("explain", "-m", models, "--fields", "--users", 9, "-k", 3)
-    assert "what carries 27 scores, of 9 users" in shown.out
-    assert f"{found['fields'][0]['share']:.1%}" in shown.out
+    own = int(id) if direction[0] == "u" else id
+    expected = Retriever.open(models).retrieve(direction, id=own, k=3)
+    hits = json.loads(answer.out)
+    assert [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert [hit["id"] for hit in hits] == expected["id"].tolist()
+    assert [hit["score"] for hit in hits] == pytest.approx(expected["score"].tolist(), abs=1e-6)
+    table = call("query", direction, "-m", models, "--id", id, "-k", 3).out
+    assert f"{direction}, version {Store(models).current()}" in table
+    assert all(str(hit["id"]) in table for hit in hits)
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("direction", "features"),
     [
-        ([], "explain u2i: expected one user and one item"),
-        (["--user", USER], "received 1 user(s) and 0 item(s)"),
-        (["--user", USER, "--user", OTHER_USER, "--item", ITEM], "explain u2u: expected two users"),
-        (["--user", USER, "--item", "none"], "has no item 'none'"),
-        (["--user", "x", "--item", ITEM], "user_id: expected an integer"),
-        (["--user", USER, "--item-features", "{"], "--item-features: expected a JSON object"),
-        (["--user", USER, "--item", ITEM, "--direction", "x"], "direction: expected one of"),
-        (
-            ["--user", USER, "--item", ITEM, "--show", "colour"],
-            "received 'colour', which the table of item_id does not have",
-        ),
-        (["--fields", "--users", 0], "users: expected at least 1, received 0"),
+        ("u2i", {"history": [ITEM, "item 7 é"], "city": "Łódź", "age": 30}),
+        ("u2u", {"history": [ITEM]}),
+        ("i2i", {"tags": ["group 2"]}),
+        ("i2u", {"item_id": "new", "tags": ["group 2"]}),
+        ("u2i", {}),
     ],
 )
-def test_explain_names_bad_input(
-    call: Call, models: Path, args: list[object], message: str
+def test_query_answers_for_someone_new(
+    call: Call, models: Path, direction: str, features: dict[str, Any]
 ) -> None:
-    answer = call("explain", "-m", models, *args)
-    assert (answer.code, answer.out) == (2, "")
-    assert message in answer.err
+    text = json.dumps(features, ensure_ascii=False)
+    answer = call("query", direction, "--models", models, "--features", text, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    expected = Retriever.open(models).retrieve(direction, features=features)
+    assert [hit["id"] for hit in json.loads(answer.out)] == expected["id"].tolist()
+
+
+def test_query_leaves_out_what_is_not_wanted(call: Call, models: Path) -> None:
+    def found(*args: object) -> list[str]:
+        answer = call("query", "u2i", "-m", models, "--id", USER, "-k", 40, "--json", *args)
+        assert answer.code == 0
+        return [hit["id"] for hit in json.loads(answer.out)]
+
+    every = found()
+    assert len(every) == 40
+    assert found("--exclude", f"{every[0]}, {every[2]},nobody") == [every[1], *every[3:]]
+    retriever = Retriever.open(models)
+    seen = set(retriever.catalogue("item").ids(retriever.parts.seen.of("user", 0)))
+    assert seen
+    assert found("--exclude-seen") == [item for item in every if item not in seen]
+
+
+def test_query_answers_with_what_differs_in_kind(call: Call, models: Path) -> None:
+    args = ("query", "u2u", "-m", models, "--id", USER, "-k", 10, "--json")
+    capped = json.loads(call(*args, "--max-per", "city=1", "--show", "city").out)
+    assert sorted(hit["columns"]["city"] for hit in capped) == ["Lima", "Oslo", "Rome", "Łódź"]
+    unlike = json.loads(call(*args, "--diversity", 0.9).out)
+    expected = Retriever.open(models).retrieve("u2u", id=int(USER), k=10, diversity=0.9)
+    assert [hit["id"] for hit in unlike] == expected["id"].tolist()
+    assert [hit["id"] for hit in unlike] != [hit["id"] for hit in json.loads(call(*args).out)]
+    refused = call(*args, "--max-per", "city")
+    assert refused.code == 2
+    assert "--max-per: expected columns with a number each" in refused.err
+
+
+def test_query_shows_columns_that_are_asked_for(call: Call, models: Path) -> None:
+    args = ("query", "u2i", "-m", models, "--id", USER, "-k", 2)
+    assert "Title" not in call(*args).out
+    table = call(*args, "--show", "title, tags").out
+    hits = json.loads(call(*args, "--show", "title,tags", "--json").out)
+    assert list(hits[0]) == ["rank", "id", "score", "columns"]
+    for shown in (hit["columns"] for hit in hits):
+        assert list(shown) == ["title", "tags"]
+        assert shown["tags"] == [f"group {int(shown['title'].split()[1]) % 4}", "any"]
+        assert shown["title"] in table
+        assert ", ".join(shown["tags"]) in table
+
+
+def test_query_asks_an_earlier_version(call: Call, models: Path) -> None:
+    for version in (1, 2):
+        args = ("query", "u2i", "-m", models, "--id", USER, "--version", version)
+        hits = json.loads(call(*args, "--json").out)
+        expected = Retriever.open(models, version=version).retrieve("u2i", id=int(USER))
+        assert [hit["id"] for hit in hits] == expected["id"].tolist()
+        assert f"u2i, version {version}" in call(*args).out

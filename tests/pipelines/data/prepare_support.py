@@ -96,13 +96,18 @@ def write_shards(folder: Path, rows: pd.DataFrame, *, cuts: list[int], schema: p
         pq.write_table(shard, folder / f"{number}.parquet", row_group_size=3)
 
 
-def message_of(attempt: Any) -> str:
-    """The error that an attempt ends with; empty without one."""
+def outcome_of(attempt: Callable[[], Prepared]) -> Prepared | str:
+    """What is prepared, or the error that the attempt ends with."""
     try:
-        attempt()
+        return attempt()
     except RecallError as error:
         return f"{type(error).__name__}: {error}"
-    return ""
+
+
+def message_of(attempt: Callable[[], Prepared]) -> str:
+    """The error that an attempt ends with; empty without one."""
+    outcome = outcome_of(attempt)
+    return outcome if isinstance(outcome, str) else ""
 
 
 def times(block: Block) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,7 @@ def test_an_engine_that_is_none_or_cannot_is_refused(tiny: Tiny, tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_graphs")
 def test_a_run_on_disk_publishes_the_version_of_a_run_in_memory(tiny: Tiny, tmp_path: Path) -> None:
     config = written(tiny, tmp_path, training={"refit_on_all": True})
     results = {
@@ -84,6 +86,7 @@ def test_a_run_on_disk_publishes_the_version_of_a_run_in_memory(tiny: Tiny, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_graphs")
 def test_a_continuation_on_disk_publishes_the_version_of_one_in_memory(
     tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -92,8 +95,9 @@ def test_a_continuation_on_disk_publishes_the_version_of_one_in_memory(
     random = dataclasses.replace(other.split, by="random")
     other = dataclasses.replace(other, split=random)
     results = {}
+    run(config, tmp_path / "memory")
+    shutil.copytree(tmp_path / "memory", tmp_path / "disk", symlinks=True)
     for engine in ("memory", "disk"):
-        run(config, tmp_path / engine)
         results[engine] = run(other, tmp_path / engine, engine=engine, from_version=1)
         assert "would have been held out" in str(results[engine]["data"])
     assert_same_version(results, tmp_path)
@@ -115,6 +119,7 @@ def assert_same_version(results: dict[str, Any], folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_graphs")
 def test_an_interrupted_run_on_disk_goes_on_with_what_is_prepared(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

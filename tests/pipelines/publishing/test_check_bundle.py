@@ -99,6 +99,7 @@ def test_a_file_that_changes_after_it_was_recorded_is_noticed(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("towers_alone")
 def test_a_run_whose_version_cannot_be_opened_leaves_nothing_and_can_go_on(
     tiny: Tiny, tmp_path: Path
 ) -> None:

@@ -20,12 +20,12 @@ from pipelines.run import run
 from pipelines.training.parent import Parent, read_parent
 from serving.version.embeddings import Embeddings
 from serving.version.manifest import MANIFEST, Provenance
-from serving.version.saved_models.graphs import RetrievalModel, TowerModel
 from serving.version.store import Store
+from tests.without_graphs import without_graphs
 from towers.errors import BundleError, ConfigError, DataError
 from towers.features.schema import SIDES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_graphs")]
 
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
@@ -35,19 +35,6 @@ Frames = Mapping[str, pd.DataFrame]
 N_OLD_ITEMS, N_OLD_USERS = 34, 50
 """Of forty and sixty; the others are new to the run that continues."""
 SOON = {"epochs": 2, "rounds": 0, "continued_epochs": 2}
-
-
-def without_graphs(patch: pytest.MonkeyPatch) -> None:
-    def write_nothing(*_: object) -> None: ...
-
-    patch.setattr(TowerModel, "save", write_nothing)
-    patch.setattr(RetrievalModel, "save", write_nothing)
-    patch.setattr("pipelines.publishing.publish_rounds.Rounds._describe", write_nothing)
-
-
-@pytest.fixture(autouse=True)
-def _no_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_graphs(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +51,7 @@ def before(tiny: Tiny) -> Frames:
 def models(tiny: Tiny, before: Frames, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models directory with the version to continue from. For reading only."""
     out = tmp_path_factory.mktemp("parent") / "models"
-    with pytest.MonkeyPatch.context() as patch:
-        without_graphs(patch)
+    with without_graphs():
         run(tiny.config(training=SOON, split={"test_fraction": 0.0}), out, frames=before)
     return out
 

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -97,10 +98,11 @@ def test_a_signal_stops_the_server_once_what_is_in_flight_is_answered(
 ) -> None:
     answers: list[httpx.Response] = []
     tasks: list[asyncio.Task[None]] = []
-    answer = Retriever.answer
+    answer, is_asked = Retriever.answer, threading.Event()
 
     def slowly(self: Retriever, questions: Sequence[Any]) -> Any:
-        time.sleep(0.5)
+        is_asked.set()
+        time.sleep(1)
         return answer(self, questions)
 
     async def client(rest: httpx.AsyncClient, health: HealthStub) -> None:
@@ -109,8 +111,9 @@ def test_a_signal_stops_the_server_once_what_is_in_flight_is_answered(
         async def ask() -> None:
             answers.append(await rest.post("/v1/retrieve/u2i", json={"id": USER, "k": 3}))
 
+        is_asked.clear()
         tasks.append(asyncio.create_task(ask()))
-        await asyncio.sleep(0.2)  # it is being answered now
+        assert await asyncio.to_thread(is_asked.wait, 20)
         assert not answers
 
     monkeypatch.setattr(Retriever, "answer", slowly)
