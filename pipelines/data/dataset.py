@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,17 +14,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.data.blocks import Interactions, all_blocks, ids_of
+from pipelines.data.encode_table import encode_contexts, encode_table, encode_vectors
 from pipelines.data.events import Block, past_of
 from towers.dense import Dense
-from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
-from towers.features.kinds import History, Vector
-from towers.features.packer import Packed, input_dtypes, pack
+from towers.features.kinds import History
 from towers.features.past_items import PastItems
 from towers.features.schema import Schema, Side, space_of
 from towers.features.vocabulary import Tokens, Vocabulary, fit_vocabulary
-
-ENCODE_BATCH = 8192
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -308,7 +305,7 @@ def encode_dataset(
         interactions=interactions,
         history_rows=_history_rows(schema, vocabulary, item_ids),
         pasts=_pasts(schema, vocabulary, ids=item_ids, item_bags=item_bags, dense=dense),
-        context_bags=None if contexts is None else _encode_contexts(schema, vocabulary, contexts),
+        context_bags=None if contexts is None else encode_contexts(schema, vocabulary, contexts),
         vectors=vectors,
     )
 
@@ -330,88 +327,12 @@ def _pasts(
     }
 
 
-def encode_table(
-    schema: Schema, vocabulary: Vocabulary, *, side: Side, table: pd.DataFrame
-) -> sparse.csr_array:
-    """Encode a table through the encoder's graph; bags [n, n_rows] float32, histories empty.
-
-    A trend is no column of it.
-    """
-    vectors = _vector_columns(schema, side)
-    columns = {name: column for name, column in schema.columns(side).items() if name not in vectors}
-    return _encode(schema, vocabulary, side=side, table=table, columns=columns)
-
-
-def encode_vectors(
-    schema: Schema, vocabulary: Vocabulary, *, side: Side, table: pd.DataFrame
-) -> NDArray[np.float32]:
-    """Encode the vectors of a table through the encoder's graph; [n, m], histories empty."""
-    rows, columns = vocabulary.dense_rows(side), _vector_columns(schema, side)
-    found = np.zeros((len(table), len(rows)), dtype=np.float32)
-    if not rows:
-        return found
-    encoder, start = Encoder(schema, vocabulary, side=side), 0
-    for packed in _packed(schema, vocabulary, side=side, table=table, columns=columns):
-        dense = encoder.dense(packed)
-        if dense is not None:  # of users, past items' come behind their own
-            found[start : start + ENCODE_BATCH] = dense.x.numpy()[:, : len(rows)]
-        start += ENCODE_BATCH
-    return found
-
-
-def _vector_columns(schema: Schema, side: Side) -> dict[str, str]:
-    """The columns of vectors by their names."""
-    return {f.name: f.column for f in schema.features(side) if isinstance(f, Vector)}
-
-
-def _encode_contexts(
-    schema: Schema, vocabulary: Vocabulary, contexts: pd.DataFrame
-) -> sparse.csr_array:
-    """Encode the contexts of moments as a user of whom nothing else is known."""
-    columns = {feature.name: feature.column for feature in schema.context_features}
-    return _encode(schema, vocabulary, side="user", table=contexts, columns=columns)
-
-
 def _count_moments(interactions: Interactions, contexts: pd.DataFrame) -> NDArray[np.int64]:
     """The number of positives of each moment, [n_moments]."""
     counts = np.zeros(len(contexts), dtype=np.int64)
     for block in all_blocks(interactions):
         counts += np.bincount(block.moments(), minlength=len(counts))
     return counts
-
-
-def _encode(
-    schema: Schema,
-    vocabulary: Vocabulary,
-    *,
-    side: Side,
-    table: pd.DataFrame,
-    columns: Mapping[str, str],
-) -> sparse.csr_array:
-    """Encode some columns of a table."""
-    encoder = Encoder(schema, vocabulary, side=side)
-    parts = []
-    for packed in _packed(schema, vocabulary, side=side, table=table, columns=columns):
-        x = encoder(packed)
-        query, row = x.indices.numpy().T
-        parts.append(sparse.csr_array((x.values.numpy(), (query, row)), shape=x.shape))
-    return sparse.vstack(parts, format="csr")
-
-
-def _packed(
-    schema: Schema,
-    vocabulary: Vocabulary,
-    *,
-    side: Side,
-    table: pd.DataFrame,
-    columns: Mapping[str, str],
-) -> Iterator[Packed]:
-    """Pack some columns of a table, by their names, a batch at a time."""
-    inputs = input_dtypes(schema, vocabulary, side=side)
-    for start in range(0, len(table), ENCODE_BATCH):
-        chunk = table.iloc[start : start + ENCODE_BATCH]
-        raw = {name: chunk[column] for name, column in columns.items() if column in chunk}
-        yield pack(raw, inputs=inputs, size=len(chunk))
 
 
 def _history_rows(

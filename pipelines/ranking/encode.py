@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from pipelines.data.dataset import ENCODE_BATCH
+from pipelines.data.encode_table import ENCODE_BATCH
 from pipelines.rank_config import RankCross
 from pipelines.ranking.examples import Tables
 from towers.errors import ConfigError

@@ -15,13 +15,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from pipelines.config import RunConfig, SplitConfig
-from pipelines.data import dataset as dataset_module
+from pipelines.data import encode_table as encode_table_module
 from pipelines.data.blocks import HeldInteractions, every_positive
-from pipelines.data.dataset import (
-    Dataset,
-    assemble_dataset,
-    encode_table,
-)
+from pipelines.data.dataset import Dataset, assemble_dataset
+from pipelines.data.encode_table import encode_table
 from pipelines.data.prepare import Prepared, prepare
 from tests.examples import examples
 from towers.features.encoder import Encoder
@@ -170,7 +167,7 @@ def test_a_table_is_encoded_alike_in_one_batch_and_in_several(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     whole, _ = make_dataset()
-    monkeypatch.setattr(dataset_module, "ENCODE_BATCH", 2)
+    monkeypatch.setattr(encode_table_module, "ENCODE_BATCH", 2)
     parts, _ = make_dataset()
     np.testing.assert_array_equal(whole.user_bags.toarray(), parts.user_bags.toarray())
     np.testing.assert_array_equal(whole.item_bags.toarray(), parts.item_bags.toarray())
