@@ -275,9 +275,9 @@ class LeastSquaresConfig:
     """The solver `als`: implicit least squares over all items; see docs/family.md."""
 
     unobserved: PositiveFloat | None = None
-    """a: what each pair of a user and an item counts, where a positive counts 1. Default: 5 times
-    the share of pairs that are positives, so that all pairs count 5 times as much as these."""
-    penalty: PositiveFloat = 0.01
+    """a: what each pair of a user and an item counts, where a positive counts 1. Default: 20 times
+    the share of pairs that are positives, so that all pairs count 20 times as much as these."""
+    penalty: PositiveFloat = 0.003
     """l: what a squared entry of a user's or an item's vector pays, for each positive that it has
     and `unobserved` times for each that it might have."""
     sweeps: PositiveInt = 12

@@ -18,7 +18,7 @@ from towers.least_squares import Content, Half, Solved, Weights, sweeps
 
 MOST = 2**24
 """Interactions that are solved at most; of more, those of a random part of the users."""
-TIMES = 5.0
+TIMES = 20.0
 """What all pairs count together, in multiples of the positives, where nothing is set."""
 
 Floats = NDArray[np.float32]
