@@ -153,6 +153,7 @@ def test_half_of_the_interactions_are_with_items_of_a_lower_or_the_median_share(
     assert shares[shares < median - 1e-9].sum() <= 0.5 + 1e-9
 
 
+@pytest.mark.slow
 def test_cells_are_kept_with_their_figures(bench: Bench, measured: tuple[Path, list[str]]) -> None:
     base, mined = (
         Cell.read(Cell.path(measured[0], data="gowalla", variant=name, seed=0)) for name in ONLY
@@ -168,6 +169,7 @@ def test_cells_are_kept_with_their_figures(bench: Bench, measured: tuple[Path, l
     assert bench.config.seed != base.settings["seed"] == 0
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_measured_again(
     bench: Bench, measured: tuple[Path, list[str]]
 ) -> None:
@@ -182,6 +184,7 @@ def test_what_is_there_is_not_measured_again(
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_cells_of_other_seeds_and_settings_are_measured(
     bench: Bench, measured: tuple[Path, list[str]]
 ) -> None:
@@ -197,6 +200,7 @@ def test_cells_of_other_seeds_and_settings_are_measured(
         ]
 
 
+@pytest.mark.slow
 def test_windows_are_what_mining_those_ranks_gives(bench: Bench) -> None:
     fits = SeedFits(bench=bench, seed=0)
     model = fits.fit(VARIANTS["base"]).fitted.model

@@ -49,6 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
     home = (site / "index.html").read_text(encoding="utf-8")
     pages = [page.relative_to(ROOT / "docs") for page in (ROOT / "docs").rglob("*.md")]
@@ -61,6 +62,7 @@ def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
         assert page == Path("index.md") or f'href="{built.as_posix()}"' in home, f"{page}: no link"
 
 
+@pytest.mark.slow
 def test_the_python_page_says_what_the_code_says(site: Path) -> None:
     text = (site / "api.html").read_text(encoding="utf-8")
     for name in ("pipelines.run.run", "serving.retrieval.retriever.Retriever.retrieve"):
@@ -68,6 +70,7 @@ def test_the_python_page_says_what_the_code_says(site: Path) -> None:
     assert "Read, split, fit, mine, refit, evaluate, export and publish" in text
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_other_hosts(site: Path) -> None:
     found: dict[str, list[str]] = {}
     for path in site.rglob("*.html"):

@@ -176,6 +176,7 @@ def test_queries_read_values_as_training_did(
     assert other["score"].tolist()[:5] != expected["score"].tolist()
 
 
+@pytest.mark.slow
 def test_the_parquet_file_that_trained_is_a_candidates_input_as_it_is(
     retriever: Retriever, models: Path, tables: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:

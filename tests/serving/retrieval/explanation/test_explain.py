@@ -239,6 +239,7 @@ def test_columns_that_do_not_give_the_stored_vector_are_refused(
     assert retriever.explain("u2i", source={"id": USER + 1}, target={"id": ITEM}).score
 
 
+@pytest.mark.slow
 def test_versions_without_the_signature_answer_and_do_not_explain(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

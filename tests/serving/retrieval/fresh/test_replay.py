@@ -57,6 +57,7 @@ def note(journal: Journal) -> TablesRead:
     return note_changes([journal.path.parent])
 
 
+@pytest.mark.slow
 def test_what_the_version_lacks_is_put_in_whenever_it_came(journal: Journal, version: Open) -> None:
     put(journal, {"item_id": "new", "genres": ["x"], "price": 2.0})
     journal.append([list_drafts("user", id_column="user_id", upsert=[{"user_id": 5, "city": "a"}])])
@@ -68,6 +69,7 @@ def test_what_the_version_lacks_is_put_in_whenever_it_came(journal: Journal, ver
         assert 5 in frame["id"].tolist()
 
 
+@pytest.mark.slow
 def test_what_came_before_the_tables_were_read_is_superseded_and_nothing_else(
     journal: Journal, version: Open
 ) -> None:
@@ -100,6 +102,7 @@ def test_no_clock_decides_what_is_superseded(
     assert journal.replay(retriever) == Replayed(seq=1, upserted=1)
 
 
+@pytest.mark.slow
 def test_a_journal_that_begins_anew_or_was_restored_supersedes_nothing_later(
     journal: Journal, version: Open, tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def test_models_are_found_by_version_and_label_and_else_not_in_the_words_of_tf_s
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_a_new_version_is_swapped_in_and_the_old_one_answers_who_asked_it_and_is_freed(
     running: Running, shifted: Shifted, tmp_path: Path, best: Best
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_new_version_is_swapped_in_and_the_old_one_answers_who_asked_it_and_is
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_a_refused_version_leaves_the_one_that_answers(
     running: Running, shifted: Shifted, damage: Spoil, outdate: Spoil, tmp_path: Path, best: Best
 ) -> None:
@@ -231,6 +233,7 @@ def test_a_slow_answer_is_given_up_and_the_host_answers_the_next(
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_a_change_is_visible_at_once_and_kept_across_a_restart_and_by_the_next_version(
     running: Running, shifted: Shifted, tmp_path: Path, best: Best
 ) -> None:
@@ -301,6 +304,7 @@ def test_a_change_is_made_though_its_client_goes_away(running: Running, tmp_path
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_a_change_that_does_not_fit_changes_nothing(running: Running, tmp_path: Path) -> None:
     async def test() -> None:
         with Journal(tmp_path) as journal:
@@ -315,6 +319,7 @@ def test_a_change_that_does_not_fit_changes_nothing(running: Running, tmp_path: 
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_changes_that_the_disk_cannot_keep_up_with_are_refused(
     running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
