@@ -16,7 +16,7 @@ LOCAL := not spark and not browser and not milvus
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage test-browser test-spark test-milvus check format docs docs-site constraints clean
+.PHONY: help setup demo test test-fast coverage test-browser test-spark test-milvus check format docs docs-site constraints hashes clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -94,6 +94,9 @@ constraints: $(BIN)/pip ## Pin the newest versions that pyproject.toml allows
 	} > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 	@rm -rf build/constraints
+
+hashes: $(READY) ## Write which wheels the server's image takes, by constraints.txt
+	@$(BIN)/python deploy/serve/pin_hashes.py
 
 clean: ## Remove .venv and everything else that can be made again
 	@rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache \

@@ -49,6 +49,7 @@ from pipelines.training.choose_start import choose_start, settled, with_powers
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fit, fit
 from pipelines.training.initialize import start_vectors
+from pipelines.training.mix_with_start import mix_with_start
 
 CONFIG = Path(__file__).with_name("citeulike-a.toml")
 DATA = Path("data/citeulike-a")
@@ -149,7 +150,8 @@ def fit_and_measure(split: Split, config: RunConfig, reporter: Reporter) -> Figu
             directory=Path(folder, "fit"),
             logs=Path(folder, "logs"),
         )
-        model = calibrate(fit(job, reporter), job, reporter).model
+        fitted = mix_with_start(fit(job, reporter), job, reporter)
+        model = calibrate(fitted, job, reporter).model
     return split.measure(match_scorer(embed(model, dataset)), config)
 
 

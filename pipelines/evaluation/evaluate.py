@@ -160,12 +160,14 @@ def user_figures(
         scorer: gives the scores.
         test: [n_users, n_items]; as `evaluate` takes it.
         seen: likewise.
-        metric: such as `recall@20`, one that is a mean over users.
+        metric: such as `recall@20`; in place of coverage, which is no mean over users, recall.
 
     Raises:
         TrainingError: as `evaluate`.
     """
-    test, seen, k = _positives(test), _positives(seen), int(metric.partition("@")[2])
+    name, _, cutoff = metric.partition("@")
+    metric, k = f"recall@{cutoff}" if name == "coverage" else metric, int(cutoff)
+    test, seen = _positives(test), _positives(seen)
     n_users, n_items = test.shape
     tally = SegmentTally(
         test,

@@ -34,6 +34,9 @@ from towers.two_tower import BATCH_SPEC, TwoTower
 STATE = "state.json"
 """The file in a fit's directory that records the finished epochs."""
 
+START = "epoch-0"
+"""The checkpoint there of the model as it starts."""
+
 Record = dict[str, float]
 """The figures of one epoch: `epoch` (from 1), `loss`, `seconds`, the metrics, and validation.
 
@@ -135,6 +138,8 @@ class Fitted:
     """The path prefix of the best epoch's checkpoint."""
     mined: MinedNegatives | None
     """The mined negatives that it was trained with."""
+    start_share: float = 0.0
+    """How far the weights were moved back to the start, from 0 to 1."""
     unknown_item_weight: float | None = None
     """What was added to w of unknown item ids; None before, or where nothing decides it."""
     unchosen: Unchosen | None = None
@@ -275,7 +280,7 @@ def _keep(checkpoint: tf.train.Checkpoint, state: FitState, record: Record, *, j
         state.best, state.best_epoch = state.latest, state.epochs
     state.save(job.directory / STATE)
     for path in job.directory.glob("epoch-*"):
-        if path.name.split(".")[0] not in {state.latest, state.best}:
+        if path.name.split(".")[0] not in {START, state.latest, state.best}:
             path.unlink()
 
 

@@ -23,6 +23,7 @@ from pipelines.training.choose_start import choose_start, powers_of, settled, wi
 from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, Unchosen, fit
 from pipelines.training.initialize import start_vectors
 from pipelines.training.mine import mine_fitted, mine_published
+from pipelines.training.mix_with_start import mix_with_start
 from pipelines.training.parent import Parent
 from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
 from pipelines.training.trend import add_trend, choose_trend, choose_window, with_trend
@@ -184,12 +185,18 @@ class RoundFits:
         if not training.refit_on_all:
             return searched, searched.records
         epochs, records = searched.best_epoch, searched.records
-        weight, trend = searched.unknown_item_weight, searched.trend
-        unchosen = searched.unchosen
+        share, weight = searched.start_share, searched.unknown_item_weight
+        trend, unchosen = searched.trend, searched.unchosen
         del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
         fitted = self._fit_final(
-            number, epochs=epochs, versions=versions, weight=weight, trend=trend, unchosen=unchosen
+            number,
+            epochs=epochs,
+            versions=versions,
+            share=share,
+            weight=weight,
+            trend=trend,
+            unchosen=unchosen,
         )
         return fitted, records
 
@@ -209,7 +216,8 @@ class RoundFits:
             parent=self._parent,
             spectral=spectral if spectral.exists() else None,
         )
-        fitted = calibrate(fit(job, self._reporter), job, self._reporter)
+        fitted = mix_with_start(fit(job, self._reporter), job, self._reporter)
+        fitted = calibrate(fitted, job, self._reporter)
         if not self._is_by_time:
             return self._place(fitted, job)
         trend, stored = None, self._prepared.stored("train")
@@ -238,11 +246,12 @@ class RoundFits:
         *,
         epochs: int,
         versions: Sequence[int],
+        share: float = 0.0,
         weight: float | None = None,
         trend: ChosenTrend | None = None,
         unchosen: Unchosen | None = None,
     ) -> Fitted:
-        """Fit on everything but the test; the last three are what validation has decided."""
+        """Fit on everything but the test; the last four are what validation has decided."""
         job = Fit(
             dataset=self.final_data,
             config=self.config,
@@ -253,7 +262,8 @@ class RoundFits:
             logs=self._logs(number, "final"),
             parent=self._parent,
         )
-        fitted = calibrate(fit(job, self._reporter), job, self._reporter, weight=weight)
+        fitted = mix_with_start(fit(job, self._reporter), job, self._reporter, share=share)
+        fitted = calibrate(fitted, job, self._reporter, weight=weight)
         return self._place(fitted, job, trend, unchosen)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:

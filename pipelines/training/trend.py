@@ -157,9 +157,7 @@ def with_trend(
 def _measure(
     scorer: Scorer, *, seen: sparse.csr_array, test: sparse.csr_array, metric: str
 ) -> float:
-    """The mean of a metric over users; of coverage, which is none, that of recall."""
-    name, _, k = metric.partition("@")
-    metric = f"recall@{k}" if name == "coverage" else metric
+    """The mean of a metric over users."""
     return float(user_figures(scorer, test=test, seen=seen, metric=metric).mean())
 
 

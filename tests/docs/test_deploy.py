@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
@@ -60,6 +63,20 @@ def test_compose_files_name_what_exists(path: Path) -> None:
         assert mount["target"] == MOUNT
         assert mount["source"].startswith("${MODELS_DIR:?")
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_the_image_installs_wheels_of_known_hashes_in_the_versions_of_the_constraints() -> None:
+    lines = (DEPLOY / "serve" / "requirements.txt").read_text(encoding="utf-8").splitlines()[1:]
+    hashed = re.compile(r"(\S+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)")
+    found = {match[1]: match[2] for line in lines if (match := hashed.fullmatch(line))}
+    assert len(found) == len(lines)
+    constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[1:]
+    pinned = {canonicalize_name(name): v for name, _, v in (x.partition("==") for x in constraints)}
+    assert found.items() <= pinned.items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {canonicalize_name(Requirement(one).name) for one in project["dependencies"]} <= set(
+        found
+    )
 
 
 @pytest.mark.parametrize("path", COMPOSE, ids=lambda path: path.name)

@@ -172,10 +172,16 @@ def test_validation_stops_early_and_the_best_epoch_is_taken(
         assert fit(job, Reporter()).best_epoch == 2
 
 
-def test_only_the_latest_and_the_best_checkpoint_are_kept(stopped: tuple[Fit, Fitted]) -> None:
+def test_only_the_first_the_latest_and_the_best_checkpoint_are_kept(
+    stopped: tuple[Fit, Fitted],
+) -> None:
     job, fitted = stopped
     assert fitted.checkpoint == str(job.directory / "epoch-2")
-    assert {path.stem for path in job.directory.glob("epoch-*")} == {"epoch-2", "epoch-4"}
+    assert {path.stem for path in job.directory.glob("epoch-*")} == {
+        "epoch-0",
+        "epoch-2",
+        "epoch-4",
+    }
 
 
 def test_figures_are_logged_for_tensorboard(stopped: tuple[Fit, Fitted]) -> None:
