@@ -119,8 +119,16 @@ class EntityTable(FileFormat):
     keep: tuple[str, ...] = ()
     """With `source = "interactions"`, further columns of the table, which no feature reads: to be
     shown and filtered by."""
+    available_from: str | None = None
+    """Of items: the column of the time from which an item could be chosen, such as a date of
+    release, in the unit of the interactions' times. It is no negative of what was chosen before;
+    where no time is given, or its first interaction came earlier, that counts."""
+    available_format: str | None = None
+    """How these times are written; see `timestamp_format`."""
 
     def __post_init__(self) -> None:
+        if self.available_format is not None and self.available_from is None:
+            raise ConfigError("available_format: expected with available_from, received without")
         for key, given in (("take", self.take), ("keep", self.keep)):
             if given and self.source == "file":
                 raise ConfigError(
@@ -164,6 +172,17 @@ class DataConfig:
                     f"data.interactions too, received neither for {one.path!r}; say what its rows "
                     "are"
                 )
+        if self.users is not None and self.users.available_from is not None:
+            raise ConfigError(
+                "data.users.available_from: expected in data.items alone, received "
+                f"{self.users.available_from!r}; remove it"
+            )
+        dated = self.items is not None and self.items.available_from is not None
+        if dated and self.interactions.timestamp is None:
+            raise ConfigError(
+                "data.items.available_from: expected interactions with times to compare it with, "
+                "received none; set data.interactions.timestamp, or remove it"
+            )
 
     @property
     def tables(self) -> tuple[InteractionsTable, ...]:

@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import Interactions, all_blocks, ids_of
+from pipelines.data.blocks import Interactions, all_blocks, first_times, ids_of
 from pipelines.data.encode_table import encode_contexts, encode_table, encode_vectors
 from pipelines.data.events import Block, past_of
 from towers.dense import Dense
@@ -48,6 +48,9 @@ class Dataset:
     """The bags of each moment's context, [n_moments, n_rows]; None where there is none."""
     vectors: Mapping[Side, NDArray[np.float32]] = field(default_factory=dict)
     """The scaled numbers of the vectors of a side, [n, m], where it has some."""
+    available: NDArray[np.float64] | None = None
+    """The time from which each item could be chosen, [n_items], NaN where its table gives none;
+    None where it has no such times."""
 
     def with_schema(self, schema: Schema) -> Dataset:
         """The same under a schema whose histories alone differ."""
@@ -59,6 +62,16 @@ class Dataset:
             dense=self.dense("item"),
         )
         return dataclasses.replace(self, schema=schema, pasts=pasts)
+
+    def first_times(self) -> NDArray[np.float64] | None:
+        """The time from which each item could be chosen, [n_items]; None without times.
+
+        It is what the table of items says, or the first interaction where that came earlier.
+        """
+        chosen = first_times(self.interactions)
+        if chosen is None or self.available is None:
+            return chosen
+        return np.fmin(chosen, self.available)
 
     def dense(self, side: Side) -> Dense:
         """The numbers of the vectors of a side, [n, m], which its bags do not have."""
@@ -242,6 +255,7 @@ def assemble_dataset(
     interactions: Interactions,
     earlier: Vocabulary | None = None,
     contexts: pd.DataFrame | None = None,
+    available: NDArray[np.float64] | None = None,
 ) -> Dataset:
     """Fit the vocabulary on interactions, and encode every user and item with it.
 
@@ -252,6 +266,7 @@ def assemble_dataset(
         interactions: the positives to learn from, by the rows of `users` and `items`.
         earlier: the vocabulary to grow, in place of a new one.
         contexts: the context of each moment of the interactions, where there is one.
+        available: the time from which each item could be chosen; see `Dataset.available`.
 
     Raises:
         DataError: a column's values are of another type than in the earlier vocabulary.
@@ -268,7 +283,7 @@ def assemble_dataset(
         vocabulary = fit_vocabulary(schema, **tables)
     else:
         vocabulary = grow_vocabulary(earlier, schema, **tables)
-    return encode_dataset(
+    dataset = encode_dataset(
         schema,
         vocabulary,
         users=users,
@@ -276,6 +291,7 @@ def assemble_dataset(
         interactions=interactions,
         contexts=contexts,
     )
+    return dataclasses.replace(dataset, available=available)
 
 
 def encode_dataset(

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipelines.data.columns.ids import IdKind, parse_ids
+from pipelines.data.columns.parsed import is_missing
 from pipelines.data.columns.tidy import (
     tidy_bags,
     tidy_column,
@@ -15,6 +17,7 @@ from pipelines.data.columns.tidy import (
     tidy_shown,
     tidy_vectors,
 )
+from pipelines.data.columns.times import ParsedTimes, TimeReading
 from pipelines.data.faults.rejects import Faults, Rejects
 from pipelines.data.faults.unread import report_merged, report_unread
 from pipelines.data.sources.source import Rows, Source
@@ -37,6 +40,38 @@ class CheckedEntities:
     faults: Faults
     notes: tuple[str, ...]
     """What the report is to say about values that are not taken as they stand."""
+    available: NDArray[np.float64] | None = None
+    """The time from which each item could be chosen, NaN where none is given; None without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Availability:
+    """Where the table of items says from when on they could be chosen."""
+
+    column: str
+    format: str | None
+    """How its times are written, where the configuration says so."""
+    in_seconds: bool
+    """Whether the times of the interactions are known to be seconds since 1970."""
+
+    def read(self, rows: Rows) -> ParsedTimes:
+        """Read the times of some items, in the unit of those of the interactions.
+
+        Raises:
+            ConfigError: that unit and theirs cannot be compared.
+        """
+        column = rows.column(self.column)
+        reading = TimeReading.of([column], format=self.format)
+        in_seconds = reading.are_dates or reading.format is not None
+        if in_seconds != self.in_seconds and not is_missing(column).all():
+            kinds = ("numbers whose unit is not said", "dates or numbers of a known unit")
+            remedy = "available_format" if self.in_seconds else "data.interactions.timestamp_format"
+            raise ConfigError(
+                f"data.items.available_from: expected times like those of the interactions, which "
+                f"are {kinds[self.in_seconds]}, received {kinds[in_seconds]} in {rows.where}, "
+                f'{self.column!r}; set {remedy} ("s" for seconds since 1970)'
+            )
+        return reading.parse(column)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +116,12 @@ def read_columns(schema: Schema, side: Side) -> list[str]:
 
 
 def check_entities(
-    source: Source, *, schema: Schema, side: Side, id_kind: IdKind
+    source: Source,
+    *,
+    schema: Schema,
+    side: Side,
+    id_kind: IdKind,
+    availability: Availability | None = None,
 ) -> CheckedEntities:
     """Read a table of users or items, and collect its faulty rows.
 
@@ -96,6 +136,8 @@ def check_entities(
     | multi-valued, its weights | lists of integers or text, lists of floats; missing is [] |
     | numeric | `Int64`, or float64; missing is NA, or NaN |
     | vector | arrays of float32; missing is null |
+
+    A time from which an item could be chosen is none where it cannot be read, and noted.
     """
     id_column = schema.id_column(side)
     rows = source.read(0, source.n_rows)
@@ -123,10 +165,15 @@ def check_entities(
     for feature in _column_features(schema, side):
         if isinstance(feature, Categorical):
             notes += report_merged(rows, feature.column)
+    times = None if availability is None else availability.read(rows)
+    if availability is not None and times is not None:
+        why, column = "no time", availability.column
+        notes += report_unread(rows, column, times.faulty, why=why, kept=rejects.good)
     return CheckedEntities(
         rows=pd.DataFrame(values)[rejects.good].reset_index(drop=True),
         faults=Faults.of(source, rejects),
         notes=tuple(notes),
+        available=None if times is None else times.values.to_numpy(np.float64)[rejects.good],
     )
 
 

@@ -11,6 +11,7 @@ from pipelines.behaviours import Behaviours
 from pipelines.config import EntityTable, FileFormat, InteractionsTable, RunConfig
 from pipelines.data.columns.ids import IdColumn, IdKind, decide_id_kind
 from pipelines.data.entities import (
+    Availability,
     CheckedEntities,
     check_entities,
     read_columns,
@@ -44,6 +45,8 @@ class Inputs:
     """What users do, by name."""
     taken_apart: frozenset[Side] = frozenset()
     """The sides whose tables are taken from the rows of the interactions."""
+    items: EntityTable | None = None
+    """What the configuration says of the table of items."""
 
     @classmethod
     def open(
@@ -89,6 +92,7 @@ class Inputs:
             },
             behaviours=config.data.kinds,
             entities={side: sources[f"{side}s"] for side in SIDES if f"{side}s" in sources},
+            items=config.data.items,
         )
         if apart:
             inputs = inputs._take_apart(apart, work=work)
@@ -103,7 +107,7 @@ class Inputs:
                 chunks,
                 table,
                 side=side,
-                columns=[*read_columns(self.schema, side), *table.keep],
+                columns=[*read_columns(self.schema, side), *table.keep, *_dated(table)],
                 work=work,
             )
             for side, table in tables.items()
@@ -126,9 +130,27 @@ class Inputs:
     def check_entities(self, id_kinds: Mapping[Side, IdKind]) -> dict[Side, CheckedEntities]:
         """Check the rows of the tables of users and items."""
         return {
-            side: check_entities(table, schema=self.schema, side=side, id_kind=id_kinds[side])
+            side: check_entities(
+                table,
+                schema=self.schema,
+                side=side,
+                id_kind=id_kinds[side],
+                availability=self._availability if side == "item" else None,
+            )
             for side, table in self.entities.items()
         }
+
+    @property
+    def _availability(self) -> Availability | None:
+        """Where the table of items says from when on they could be chosen, if it does."""
+        times = self.interactions[INTERACTIONS].times
+        if self.items is None or self.items.available_from is None or times is None:
+            return None
+        return Availability(
+            column=self.items.available_from,
+            format=self.items.available_format,
+            in_seconds=times.are_dates or times.format is not None,
+        )
 
     def _require_columns(self) -> None:
         """Refuse tables that lack a column which the configuration names."""
@@ -137,6 +159,8 @@ class Inputs:
             chunks.source.require(table_columns(chunks.table, chunks.context))
         for side in SIDES:
             require_columns(self.entities.get(side), schema=self.schema, side=side)
+        if "item" in self.entities:
+            self.entities["item"].require(_dated(self.items))
 
     def _refuse_misplaced(self, chunks: Chunks) -> None:
         """Refuse a context that is a column of users or items instead.
@@ -168,6 +192,11 @@ class Inputs:
         if side in self.entities and side not in self.taken_apart:
             source, column = self.entities[side], self.schema.id_column(side)
             yield IdColumn(source=source.read(0, source.n_rows, columns=[column]), column=column)
+
+
+def _dated(table: EntityTable | None) -> list[str]:
+    """The column of the time from which items could be chosen, if there is one."""
+    return [] if table is None or table.available_from is None else [table.available_from]
 
 
 def _described(config: RunConfig, frames: Frames | None) -> dict[str, FileFormat]:

@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
 from pipelines.data.blocks import (
@@ -46,6 +48,9 @@ BLOCKS = "blocks"
 CONTEXTS = "contexts.parquet"
 """The contexts there, if interactions have some."""
 
+AVAILABLE = "available.npy"
+"""The times from which items could be chosen there, if their table has some."""
+
 LINES = "lines.json"
 """The report there."""
 
@@ -64,6 +69,9 @@ class Prepared:
     """The folder of the interactions; see `pipelines.data.blocks`."""
     contexts: pd.DataFrame | None = None
     """The context of each moment, one row each, by its columns; None where there is none."""
+    available: NDArray[np.float64] | None = None
+    """The time from which each item could be chosen, [n_items], NaN where the table of items gives
+    none; None where it has no such times."""
     parts: tuple[Part, ...] = PARTS
     """The parts that may be read; all others are empty."""
 
@@ -72,13 +80,14 @@ class Prepared:
         """Read what `prepare` wrote."""
         users, items = (pd.read_parquet(folder / f"{side}s.parquet") for side in SIDES)
         lines = tuple(json.loads((folder / LINES).read_text(encoding="utf-8")))
-        contexts = folder / CONTEXTS
+        contexts, available = folder / CONTEXTS, folder / AVAILABLE
         return cls(
             users=users,
             items=items,
             lines=lines,
             blocks=folder / BLOCKS,
             contexts=pd.read_parquet(contexts) if contexts.exists() else None,
+            available=np.load(available) if available.exists() else None,
         )
 
     @property
@@ -180,6 +189,8 @@ def prepare(
         _write_tables(checked.tables, [*checked.lines, *lines], beside)
         if checked.contexts is not None:
             checked.contexts.to_parquet(beside / CONTEXTS)
+        if checked.available is not None:
+            np.save(beside / AVAILABLE, checked.available)
         shutil.rmtree(work)
         move_directory(beside, folder)
     finally:
@@ -201,6 +212,8 @@ class _Checked:
     """Users and items."""
     contexts: pd.DataFrame | None
     """The context of each moment, where there is one."""
+    available: NDArray[np.float64] | None
+    """The time from which each item could be chosen, where the table of items has some."""
     lines: list[str]
     """The report."""
     n_kept: Mapping[str, int]
@@ -258,6 +271,7 @@ def _check(
     return _Checked(
         tables=tables,
         contexts=moments,
+        available=entities["item"].available if "item" in entities else None,
         lines=[*(line for report in reports for line in report.lines()), *id_notes],
         n_kept={name: counts.kept for name, counts in settled.counts.items()},
     )

@@ -45,6 +45,8 @@ class Role:
     sure: float
     settings: dict[str, Any] = field(default_factory=dict)
     comments: tuple[str, ...] = ()
+    is_since_1970: bool = True
+    """Of times: whether the unit of numbers is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +70,8 @@ class EntityDraft:
     features: tuple[FeatureDraft, ...]
     keep: tuple[str, ...] = ()
     """Columns that no feature reads, but that tell a reader what an item is."""
+    available: Role | None = None
+    """Of items: the column with the time from which each could be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,6 +122,16 @@ class Draft:
                         taken_as=f"{entity.side} id",
                         why=entity.why,
                         sure=entity.sure,
+                    )
+                )
+            if (role := entity.available) is not None:
+                lines.append(
+                    Said(
+                        table=table,
+                        column=role.column,
+                        taken_as="from when on there",
+                        why=role.why,
+                        sure=role.sure,
                     )
                 )
             lines += [_of_feature(one, table, side=entity.side) for one in entity.features]

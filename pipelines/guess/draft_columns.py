@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from pipelines.guess.count_owners import Agreement, agreement, one_each
 from pipelines.guess.draft import Draft, EntityDraft, FeatureDraft, Role
 from pipelines.guess.guess_kinds import Guess, guess_kind
-from pipelines.guess.guess_roles import guess_event, guess_rating, guess_time
+from pipelines.guess.guess_roles import guess_available, guess_event, guess_rating, guess_time
 from pipelines.guess.name_hints import COUNTS, ITEM_FEATURES, USER_FEATURES, fits, words
 from pipelines.guess.profile_columns import Column
 from pipelines.guess.read_tables import Table
@@ -60,6 +61,11 @@ def draft_columns(
     rest = [column for column in rest if column.name not in roles]
     apart = _take_apart(rest, owned, interactions, ids, has_table=frozenset(entities))
     found = entities | {one.side: one for one in _drafts(apart, ids)}
+    if time is not None and (items := found.get("item")) is not None:
+        own = {one.column for one in items.features}
+        columns = (items.table or interactions).columns
+        available = guess_available([one for one in columns if one.name in own], time)
+        found["item"] = dataclasses.replace(items, available=available)
     return Draft(
         interactions=interactions,
         user=ids["user"],

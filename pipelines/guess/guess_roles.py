@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from pipelines.data.columns.parsed import parse_numbers
 from pipelines.guess.draft import Role
 from pipelines.guess.name_hints import (
+    AVAILABLE,
     EVENT,
     ITEM,
     LABEL,
@@ -106,17 +108,40 @@ def guess_time(columns: Sequence[Column]) -> Role | None:
         if column.dates is not None:
             found.append((is_named, column.n_distinct, _dates(column)))
         elif column.unit is not None and (is_named or column.n_distinct > MOST_GRADES):
-            settings = {} if column.unit == "s" else {"timestamp_format": column.unit}
+            settings = {"timestamp_format": column.unit}
             why = f"numbers that are times since 1970, in {column.unit}"
             sure = 0.97 if is_named else 0.8
             role = Role(column=column.name, why=why, sure=sure, settings=settings)
             found.append((is_named, column.n_distinct, role))
         elif is_named and column.numbers is not None and column.n_distinct > MOST_GRADES:
             role = Role(
-                column=column.name, why="numbers, by its name: their order is used", sure=0.6
+                column=column.name,
+                why="numbers, by its name: their order is used",
+                sure=0.6,
+                is_since_1970=False,
             )
             found.append((is_named, 0, role))
     return max(found, key=lambda one: one[:2])[2] if found else None
+
+
+def guess_available(columns: Sequence[Column], time: Role) -> Role | None:
+    """Guess the column with the time from which an item could be chosen: times with such a name.
+
+    None unless `time`, that of the interactions, is in a unit that they can be compared in.
+    """
+    for column in columns:
+        if not fits(column.name, AVAILABLE) or not time.is_since_1970:
+            continue
+        if column.dates is not None:
+            role = _dates(column)
+            form = role.settings.get("timestamp_format")
+            settings = {} if form is None else {"available_format": form}
+            return dataclasses.replace(role, settings=settings)
+        if column.unit is not None:
+            why = f"numbers that are times since 1970, in {column.unit}"
+            settings = {"available_format": column.unit}
+            return Role(column=column.name, why=why, sure=0.8, settings=settings)
+    return None
 
 
 def _dates(column: Column) -> Role:

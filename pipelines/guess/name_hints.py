@@ -28,6 +28,11 @@ ITEM = _set(
     "pid"
 )
 TIME = _set("time timestamp date datetime ts day at when created unixreviewtime unix reviewtime")
+AVAILABLE = _set(
+    "available release released publish published publication added created launch launched "
+    "listed premiere issued uploaded posted"
+)
+"""What a column of dates is called that says when an item came."""
 RATING = _set("rating ratings score stars star overall grade")
 LABEL = _set(
     "click clicked clicks label liked like likes purchased purchase bought converted conversion "

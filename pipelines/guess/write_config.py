@@ -107,6 +107,7 @@ def _entity(entity: EntityDraft, config: Path) -> Iterator[str]:
             "source", "interactions", "each row repeats what is known of its " + entity.side
         )
         yield _pair("id", entity.id)
+        yield from _available(entity)
         yield "# of several values the latest counts; without times, the most frequent"
         if entity.keep:
             yield _pair("keep", list(entity.keep), "to be shown; no feature reads them")
@@ -114,6 +115,18 @@ def _entity(entity: EntityDraft, config: Path) -> Iterator[str]:
     yield from (f"# {note}" for note in entity.table.notes)
     yield from _format(entity.table, config)
     yield _pair("id", entity.id, f"{how_sure(entity.sure)}: {entity.why}")
+    yield from _available(entity)
+
+
+def _available(entity: EntityDraft) -> Iterator[str]:
+    """From when on items could be chosen."""
+    role = entity.available
+    if role is None:
+        return
+    yield "# what was chosen before an item came is not compared with it"
+    yield _pair("available_from", role.column, f"{how_sure(role.sure)}: {role.why}")
+    yield from (f"# {text}" for text in role.comments)
+    yield from (_pair(name, value) for name, value in role.settings.items())
 
 
 def _item_id(column: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import TrainingConfig
-from pipelines.data.blocks import all_blocks, first_times
+from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
 from pipelines.training.past_events import PastEvents, expand, past_events
@@ -56,7 +56,7 @@ class FoldBatches:
     without_ids: Mapping[Side, NDArray[np.int64]]
     """The columns of the bags of sides that have ids to drop; see `Dataset.rows_without_ids`."""
     first_times: NDArray[np.float64] | None
-    """When each item was chosen first, [n_items]; None where that does not matter."""
+    """When each item could be chosen first, [n_items]; None where that does not matter."""
     seed: int
 
     @classmethod
@@ -82,7 +82,7 @@ class FoldBatches:
             mined=mined,
             keep=keep,
             without_ids=_without_ids(dataset) if config.id_dropout else {},
-            first_times=first_times(dataset.interactions) if _only_past(dataset, config) else None,
+            first_times=dataset.first_times() if _only_past(dataset, config) else None,
             seed=seed,
         )
 

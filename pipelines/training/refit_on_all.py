@@ -161,6 +161,7 @@ class RoundFits:
             interactions=self._prepared.interactions(*parts),
             earlier=self._parent.vocabulary if self._parent else None,
             contexts=self._prepared.contexts,
+            available=self._prepared.available,
         )
 
     def fit(self, number: int, *, versions: Sequence[int]) -> tuple[Fitted, tuple[Record, ...]]:

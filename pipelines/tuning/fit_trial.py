@@ -103,4 +103,5 @@ class TrialFits:
             items=self._prepared.items,
             interactions=self._prepared.interactions("train"),
             contexts=self._prepared.contexts,
+            available=self._prepared.available,
         )

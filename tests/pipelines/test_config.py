@@ -203,6 +203,14 @@ def test_a_fault_names_the_file_the_key_and_both_values(
             + "features = [{ kind = 'categorical', column = 'item_id', min_count = 0 }]",
             r"model\.interaction: expected \"fm\" where item ids have min_count = 0",
         ),
+        (
+            MINIMAL + "[data.users]\npath = 'u'\nid = 'u'\navailable_from = 'born'",
+            r"data\.users\.available_from: expected in data\.items alone, received 'born'",
+        ),
+        (
+            MINIMAL + "[data.items]\npath = 'i'\nid = 'i'\navailable_from = 'out'",
+            r"expected interactions with times .* set data\.interactions\.timestamp",
+        ),
     ],
 )
 def test_settings_that_cannot_go_together_are_refused(

@@ -134,6 +134,30 @@ def test_whether_the_day_or_the_month_comes_first_is_asked(tmp_path: Path) -> No
     assert "ASK: does the day or the month come first?" in found.path.read_text()
 
 
+@pytest.mark.parametrize("wide", [False, True])
+def test_when_items_came_is_taken_from_their_dates(tmp_path: Path, wide: bool) -> None:
+    day = pd.Timestamp("2020-01-01")
+    items = pd.DataFrame({"sku": [f"s{k}" for k in range(40)]})
+    items["releaseDate"] = [f"{day + pd.Timedelta(days=k):%Y-%m-%d}" for k in range(40)]
+    log = pd.DataFrame({"customer": [f"c{k % 31}" for k in range(600)]})
+    log["sku"] = [f"s{(k * k) % 40}" for k in range(600)]
+    log["at"] = [1_580_000_000 + 7000 * k for k in range(600)]
+    paths = [tmp_path / "log.csv"] if wide else [tmp_path / "log.csv", tmp_path / "items.csv"]
+    (log.merge(items, on="sku") if wide else log).to_csv(paths[0], index=False)
+    if not wide:
+        items.to_csv(paths[1], index=False)
+    config, found = written(tmp_path, *paths)
+    table = config["data"]["interactions"]
+    assert (table["timestamp"], table["timestamp_format"]) == ("at", "s")
+    assert config["data"]["items"]["available_from"] == "releaseDate"
+    assert ("releaseDate", "from when on there") in {
+        (one.column, one.taken_as) for one in found.draft.said()
+    }
+    assert features(config, "item")["releaseDate"]["kind"] == "numeric"
+    n_items = log["sku"].nunique() if wide else 40
+    assert check(found.path).counts["items"] == n_items
+
+
 def test_without_any_hint_users_come_first_and_that_is_a_guess(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     rows = [f"k{k % 41};p{(k * k) % 83};{k % 28 + 1:02d}.04.2020;{1 + k % 7}" for k in range(600)]

@@ -203,6 +203,14 @@ def test_items_that_came_later_are_no_negatives_where_histories_hold_only_the_pa
             later, mined = later + len(not_there), mined + len(batch.mined[query])
     assert later > 20
     assert mined > 20
+    said = np.where(np.arange(N_ITEMS) % 2, -1.0, np.nan)  # every other item was there all along
+    dated = dataclasses.replace(timed, available=said)
+    for batch in map(decode, epoch(make_batches(dataset=dated, mined=False))):
+        for query, (user, mine) in enumerate(zip(batch.users, batch.positives, strict=True)):
+            asked = max(time_of[user, item] for item, _ in mine)
+            left_out = {item for at, item in batch.known if at == query} - set(items_of(user))
+            absent = {i for i in batch.shared if found[i] > asked and not i % 2}
+            assert left_out == absent - set(items_of(user))
     for batch in map(decode, epoch(make_batches(dataset=timed, contexts="others"))):
         own = {(q, item) for q, user in enumerate(batch.users) for item in items_of(user)}
         assert batch.known <= own
