@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.behaviours import Behaviour, Behaviours
-from pipelines.data.events import Block, Events, Rows, past_of
-from towers.features.kinds import History
+from pipelines.data.events import Block, Events, Rows
 
 Part = Literal["train", "validation", "test"]
 
@@ -106,10 +105,6 @@ class Interactions(Protocol):
         """
         ...
 
-    def past_of(self, users: Rows, history: History) -> sparse.csr_array:
-        """A history of behaviours of some user rows; see `events.past_of`."""
-        ...
-
 
 @dataclass(frozen=True, eq=False)
 class HeldInteractions:
@@ -165,10 +160,6 @@ class HeldInteractions:
     def seen_of(self, users: Rows) -> sparse.csr_array:
         """What some user rows know, positive or not; see `Interactions.seen_of`."""
         return self._rows(self._block.seen(), users)
-
-    def past_of(self, users: Rows, history: History) -> sparse.csr_array:
-        """A history of behaviours of some user rows; see `events.past_of`."""
-        return self._rows(past_of(self._block, history), users)
 
     @cached_property
     def _block(self) -> Block:
@@ -269,10 +260,6 @@ class StoredInteractions:
     def seen_of(self, users: Rows) -> sparse.csr_array:
         """What some user rows know, positive or not; see `Interactions.seen_of`."""
         return self._gather(users, Block.seen)
-
-    def past_of(self, users: Rows, history: History) -> sparse.csr_array:
-        """A history of behaviours of some user rows; see `events.past_of`."""
-        return self._gather(users, lambda block: past_of(block, history))
 
     def _gather(self, users: Rows, matrix: Callable[[Block], sparse.csr_array]) -> sparse.csr_array:
         """Put together the rows of some users from the matrices of their blocks."""
@@ -390,6 +377,13 @@ def all_blocks(interactions: Interactions, order: Sequence[int] | None = None) -
     """Read the blocks, one at a time, by default in the order of their numbers."""
     for number in range(interactions.n_blocks) if order is None else order:
         yield interactions.block(int(number))
+
+
+def blocks_with(interactions: Interactions, users: Rows) -> Iterator[Block]:
+    """Read all that is known of some user rows, and of no others; one block at a time."""
+    for number in np.unique(interactions.block_of_user[users]):
+        block = interactions.block(int(number))
+        yield block.take(np.flatnonzero(np.isin(block.users, users)))
 
 
 def ids_of(table: pd.DataFrame, column: str) -> NDArray[Any]:

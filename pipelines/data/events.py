@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -34,6 +35,12 @@ class Events:
     moments: NDArray[np.int32]
     """The rows of their contexts; 0 where there are none."""
 
+    def of(self, is_taken: NDArray[np.bool_]) -> Events:
+        """Those of some users, who are numbered anew; `is_taken` [n_users]."""
+        kept, numbers = is_taken[self.users], np.cumsum(is_taken) - 1
+        parts = {one.name: getattr(self, one.name)[kept] for one in dataclasses.fields(self)}
+        return Events(**parts | {"users": numbers[parts["users"]]})
+
     def matrix(
         self,
         kept: NDArray[np.bool_],
@@ -64,6 +71,17 @@ class Block:
     """What the codes of events mean."""
     times: NDArray[np.float64] | None = None
     """The time of each entry of `matrix`; None where there are no times."""
+
+    def take(self, places: Rows) -> Block:
+        """The same of the users at some places [m], ascending."""
+        if len(places) == len(self.users):
+            return self
+        sizes = np.diff(self.matrix.indptr)
+        is_taken = np.zeros(len(self.users), dtype=np.bool_)
+        is_taken[places] = True
+        times = None if self.times is None else self.times[np.repeat(is_taken, sizes)]
+        events = None if self.events is None else self.events.of(is_taken)
+        return Block(self.users[places], self.matrix[places], events, self.behaviours, times)
 
     @cached_property
     def judged(self) -> sparse.csr_array | None:

@@ -23,13 +23,13 @@ from pipelines.evaluation.length_spread import spread_lines
 from pipelines.progress import Reporter
 from pipelines.publishing.check_bundle import check_bundle
 from pipelines.publishing.export import Exported, export_bundle
-from pipelines.publishing.measure_context import AskedAt, measure_context
 from pipelines.publishing.promote import Gate, HeldOut
 from pipelines.publishing.sample_answers import sample_answers
 from pipelines.reporting.report import write_report
 from pipelines.results import Data, Results, Round, Rule, flatten
 from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.fit import Fitted, sampling_report
+from pipelines.training.measure_context import AskedAt, measure_context
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
 from pipelines.versions.compare_versions import compare_opened, index_costs
@@ -223,14 +223,19 @@ class Rounds:
         found = measure_context(
             fitted.model,
             data,
-            AskedAt.of(self.prepared.interactions("test"), users=self._asked),
+            AskedAt.of(
+                self.prepared.interactions("test"),
+                users=self._asked,
+                limit=self.config.evaluation.test_users,
+                seed=self.config.seed,
+            ),
             vectors=vectors,
             seen=self._seen,
             config=self.config.evaluation,
         )
         figures = ", ".join(f"{value:.4f} {name}" for name, value in found.items())
         self.reporter.say(f"  {self.config.evaluation.metric} by user and moment: {figures}")
-        return found
+        return dict(found)
 
     @cached_property
     def _test(self) -> sparse.csr_array:

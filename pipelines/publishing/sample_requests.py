@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipelines.data.blocks import blocks_with
 from pipelines.data.dataset import Dataset
+from pipelines.data.events import past_of
 from serving.version.saved_models.first_requests import BATCH_SIZES
 from serving.version.saved_models.names import EXCLUDE, K
 from towers.features.kinds import History
@@ -55,14 +57,10 @@ def retrieval_queries(
 
 def _histories(dataset: Dataset, users: NDArray[np.int64], history: History) -> list[Any]:
     """The ids of the latest items of each user in a history, from old to new."""
-    interactions = dataset.interactions
-    if history.behaviours is None:
-        matrix = interactions.of(np.sort(users))
-    else:
-        matrix = interactions.past_of(np.sort(users), history)
-    ends = matrix.indptr[users + 1]
-    starts = np.maximum(matrix.indptr[users], ends - history.latest)
-    return [
-        dataset.item_ids[matrix.indices[start:end]].tolist()
-        for start, end in zip(starts, ends, strict=True)
-    ]
+    found: dict[int, list[Any]] = {}
+    for block in blocks_with(dataset.interactions, users):
+        matrix = block.matrix if history.behaviours is None else past_of(block, history)
+        pasts = np.split(dataset.item_ids[matrix.indices], matrix.indptr[1:-1])
+        for user, past in zip(block.users.tolist(), pasts, strict=True):
+            found[user] = past[-history.latest :].tolist()
+    return [found[user] for user in users.tolist()]

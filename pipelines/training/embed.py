@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import all_blocks
+from pipelines.data.blocks import all_blocks, blocks_with
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
 from pipelines.evaluation.evaluate import Scorer
@@ -78,15 +78,14 @@ def embed(
     Args:
         model: has the towers.
         dataset: has the bags.
-        only_users: the rows of those who are asked for, ascending; others' vectors are zero.
+        only_users: the rows of those who are asked for; others' vectors are zero.
     """
     items = embed_items(model, dataset.item_bags, dense=dataset.dense("item"))
     users = np.zeros((len(dataset.user_ids), items.shape[1]), dtype=np.float32)
     if only_users is None:
         blocks = all_blocks(dataset.interactions)
     else:
-        some = dataset.interactions.of(only_users)[only_users]
-        blocks = iter([Block(only_users, some)])
+        blocks = blocks_with(dataset.interactions, only_users)
     for block in blocks:
         users[block.users] = embed_block(model, dataset, block)
     return {"user": users, "item": items}

@@ -24,6 +24,7 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.folds import FoldBatches
+from pipelines.training.measure_context import AskedAt, measure_context
 from pipelines.training.model import build_model
 from pipelines.training.parent import Parent
 from serving.atomic import write_text_atomic
@@ -54,6 +55,8 @@ class Fit:
     mined: MinedNegatives | None
     validation: sparse.csr_array | None
     """Positives [n_users, n_items] that decide when to stop; None trains all `epochs`."""
+    moments: AskedAt | None = None
+    """With a context, the validation queries at the moments of their positives."""
     directory: Path
     logs: Path
     """The folder of the logs for TensorBoard."""
@@ -255,18 +258,33 @@ def as_tensors(batches: FoldBatches, *, epoch: int) -> tf.data.Dataset:
 
 
 def _validate(model: TwoTower, job: Fit) -> Record:
-    """Measure the deciding metric on the validation positives, if there are any."""
+    """Measure the deciding metric on the validation positives, if there are any.
+
+    Users have what they did up to then, and are asked at the moment of each positive where there is
+    a context, as requests are.
+    """
     if job.validation is None:
         return {}
+    metric, vectors = job.config.evaluation.metric, embed(model, job.dataset, only_users=job.asked)
+    if job.moments is not None:
+        found = measure_context(
+            model,
+            job.dataset,
+            job.moments,
+            vectors=vectors,
+            seen=job.seen,
+            config=job.config.evaluation,
+            ways=["with context"],
+        )
+        return {metric: found["with context"]}
     result = evaluate(
-        match_scorer(embed(model, job.dataset, only_users=job.asked)),
+        match_scorer(vectors),
         train=job.known,
         seen=job.seen,
         item_counts=job.dataset.interactions.item_counts,
         test=job.validation,
         config=job.config.evaluation,
     )
-    metric = job.config.evaluation.metric
     return {metric: result.metric(metric)}
 
 

@@ -22,6 +22,7 @@ from pipelines.training.calibrate import calibrate
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
 from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, Unchosen, fit
 from pipelines.training.initialize import start_vectors
+from pipelines.training.measure_context import AskedAt, validation_moments
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.mix_with_start import mix_with_start
 from pipelines.training.parent import Parent
@@ -121,6 +122,11 @@ class RoundFits:
             seed=self.config.seed,
         )
 
+    @cached_property
+    def _moments(self) -> AskedAt | None:
+        """When these users ask; None without a context."""
+        return validation_moments(self._prepared, self._validation, config=self.config)
+
     def _choose_start(self) -> RunConfig:
         """The settings with the powers of the start, which are kept to be found after a crash."""
         kept = self._work / START
@@ -212,6 +218,7 @@ class RoundFits:
             epochs=self.config.training.epochs,
             mined=self._mine_search(number, versions),
             validation=self._validation,
+            moments=self._moments,
             directory=self._work / f"round-{number}" / "search",
             logs=self._logs(number, "search"),
             parent=self._parent,

@@ -17,6 +17,7 @@ from pipelines.training.choose_start import choose_start, powers_of, settled, wi
 from pipelines.training.fit import STATE, Fit, FitState, Record, fit
 from pipelines.training.folds import FoldBatches
 from pipelines.training.initialize import is_placed, start_vectors
+from pipelines.training.measure_context import validation_moments
 
 OnEpoch = Callable[[Record], None]
 
@@ -39,6 +40,7 @@ class TrialFits:
             limit=config.evaluation.validation_users,
             seed=config.seed,
         )
+        self._moments = validation_moments(prepared, self._validation, config=config)
         self._powers = powers_of(config)
         if is_placed(config):
             self._powers = choose_start(
@@ -80,6 +82,7 @@ class TrialFits:
             epochs=config.training.epochs,
             mined=None,
             validation=self._validation,
+            moments=self._moments,
             directory=directory,
             logs=self._logs / f"trial-{number}",
             on_epoch=on_epoch,

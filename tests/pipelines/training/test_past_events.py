@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from pipelines.config import RunConfig
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.engines import Plan
+from pipelines.data.events import past_of
 from pipelines.data.prepare import prepare
+from pipelines.training.embed import embed
 from pipelines.training.folds import FoldBatches
 from towers.errors import ConfigError
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
 from towers.features.packer import input_dtypes, pack
+from towers.features.kinds import History
 from towers.features.vocabulary import Scalar
+from towers.layers import FeatureTable
+from towers.two_tower import TwoTower
 from towers.typed import parse
 
 N_USERS, N_ITEMS = 8, 12
@@ -221,3 +226,31 @@ def _items(batch: Any, made: Dataset) -> list[int]:
     known = {bag.tobytes(): row for row, bag in enumerate(made.item_bags.toarray())}
     bags = _dense(batch, "item", made, len(batch["item_popularity"]))
     return [known[bag.tobytes()] for bag in bags]
+
+
+@pytest.mark.parametrize("plan", [Plan(), Plan(engine="disk", rows=20)])
+def test_users_that_are_validated_have_all_of_their_histories(tmp_path: Path, plan: Plan) -> None:
+    dataset = make(config(), tmp_path, plan=plan)
+    features = FeatureTable(dataset.vocabulary.n_rows, embedding_dim=4, init_scale=0.3, seed=1)
+    model = TwoTower(features, margin=0.5, hardest=5, l2=0.0)
+    everyone, some = embed(model, dataset)["user"], np.array([1, 4, N_USERS - 1])
+    found = embed(model, dataset, only_users=some)["user"]
+    np.testing.assert_allclose(found[some], everyone[some], rtol=1e-6)
+    assert not found[np.setdiff1d(np.arange(N_USERS), some)].any()
+
+
+def test_a_block_of_some_users_is_a_part_of_the_whole(tmp_path: Path) -> None:
+    whole = make(config(), tmp_path).interactions.block(0)
+    places = np.array([0, 2, N_USERS - 1])
+    part = whole.take(places)
+    assert part.users.tolist() == whole.users[places].tolist()
+    assert part.times is not None
+    assert whole.times is not None
+    ends = [whole.times[slice(*whole.matrix.indptr[place : place + 2])] for place in places]
+    np.testing.assert_array_equal(part.times, np.concatenate(ends))
+    np.testing.assert_array_equal(part.seen().toarray(), whole.seen()[places].toarray())
+    np.testing.assert_array_equal(part.moments(), np.zeros(part.matrix.nnz))
+    views = History(column="views", behaviours=("view",))
+    seen = past_of(whole, views)[places].toarray()
+    assert seen.any()
+    np.testing.assert_array_equal(past_of(part, views).toarray(), seen)

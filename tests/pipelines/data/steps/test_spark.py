@@ -47,7 +47,7 @@ def on_spark(session: Any) -> RunStep:
 
 @pytest.fixture
 def given(tmp_path: Path) -> Given:
-    """Shards with duplicates and faults, users and items with features."""
+    """Two tables, one of them shards with duplicates and faults, and users with features."""
     rng = np.random.default_rng(5)
     rows = pd.DataFrame(
         {
@@ -61,7 +61,10 @@ def given(tmp_path: Path) -> Given:
     rows.loc[[17, 4_711], "item_id"] = None
     types = {"user_id": pa.int64(), "item_id": pa.string(), "time": pa.float64()}
     types |= {"did": pa.string(), "hour": pa.int64()}
+    more, rows = rows[rows["did"] == "hide"], rows[rows["did"] != "hide"]
     write_shards(tmp_path / "shards", rows, cuts=[1_000, 2_500], schema=pa.schema(types))
+    more = more.rename(columns={"user_id": "who", "time": "at"}).drop(columns="did")
+    more.to_parquet(tmp_path / "hidden.parquet", index=False)
     users = pd.DataFrame({"user_id": np.arange(N_USERS) * 3 + 2**40})
     users.assign(city=users["user_id"] % 7).to_parquet(tmp_path / "users.parquet", index=False)
     return Given(
@@ -73,6 +76,14 @@ def given(tmp_path: Path) -> Given:
                     "timestamp": "time",
                     "event": "did",
                 },
+                "more_interactions": [
+                    {
+                        "path": str(tmp_path / "hidden.parquet"),
+                        "user": "who",
+                        "timestamp": "at",
+                        "behaviour": "hide",
+                    }
+                ],
                 "behaviours": {"buy": {"role": "target"}, "view": {}, "hide": {"role": "negative"}},
                 "users": {"path": str(tmp_path / "users.parquet"), "id": "user_id"},
                 "on_bad_rows": "quarantine",
@@ -130,6 +141,7 @@ def test_spark_gives_the_tables_split_and_vocabulary_of_memory(given: Given) -> 
     ]
     assert quarantined[0] == quarantined[1]
     assert quarantined[0].count("null item_id") == 2
+    assert any("hidden.parquet" in line for line in stored.lines)
 
 
 @pytest.mark.spark

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.config import EvaluationConfig
-from pipelines.data.blocks import Interactions, all_blocks
+from pipelines.config import EvaluationConfig, RunConfig
+from pipelines.data.blocks import Interactions, blocks_with
 from pipelines.data.dataset import Dataset
+from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, evaluate
 from pipelines.training.embed import Vectors, embed_users
 from towers.directions import DIRECTIONS
 from towers.two_tower import TwoTower
+
+Way = Literal["with context", "without context"]
+WAYS: tuple[Way, Way] = ("with context", "without context")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,18 +35,28 @@ class AskedAt:
     """The user's positives at that moment, [n, n_items]."""
 
     @classmethod
-    def of(cls, test: Interactions, *, users: NDArray[np.int64]) -> AskedAt:
-        """Take the test positives of some users apart by their moments."""
-        found = []
-        for block in all_blocks(test):
+    def of(cls, test: Interactions, *, users: NDArray[np.int64], limit: int, seed: int) -> AskedAt:
+        """Take the test positives of some users apart by their moments; of many queries a sample.
+
+        Args:
+            test: the positives.
+            users: the rows of those who ask.
+            limit: how many queries there are at most.
+            seed: decides which.
+        """
+        found = [np.empty((3, 0), np.int64)]
+        for block in blocks_with(test, users):
             places, items = block.matrix.tocoo().coords
             rows = np.stack([block.users[places], block.moments(), items])
-            found.append(rows[:, np.isin(rows[0], users)].astype(np.int64))
+            found.append(rows.astype(np.int64))
         user, moment, item = np.concatenate(found, axis=1)
         pairs, query = np.unique(np.stack([user, moment]), axis=1, return_inverse=True)
         shape = (pairs.shape[1], test.shape[1])
         wanted = sparse.csr_array((np.ones(len(item), np.float32), (query.ravel(), item)), shape)
-        return cls(users=pairs[0], moments=pairs[1], wanted=wanted)
+        kept = np.arange(shape[0])
+        if len(kept) > limit:
+            kept = np.sort(np.random.default_rng(seed).choice(kept, limit, replace=False))
+        return cls(users=pairs[0][kept], moments=pairs[1][kept], wanted=wanted[kept])
 
 
 def measure_context(
@@ -51,8 +67,9 @@ def measure_context(
     vectors: Vectors,
     seen: sparse.csr_array,
     config: EvaluationConfig,
-) -> dict[str, float]:
-    """The deciding metric of queries at moments, `with context` and `without context`.
+    ways: Sequence[Way] = WAYS,
+) -> dict[Way, float]:
+    """The deciding metric of queries at moments, with their context and without.
 
     Args:
         model: the fitted model.
@@ -61,16 +78,17 @@ def measure_context(
         vectors: of users and items, without a context.
         seen: what is not recommended to users, [n_users, n_items].
         config: the metric, and its cut-offs.
+        ways: which of the two.
     """
     if dataset.context_bags is None:
         return {}
     contexts = embed_users(model, dataset.context_bags)
     join = model.features.interaction.join
 
-    def scorer(*, with_context: bool) -> Scorer:
+    def scorer(way: Way) -> Scorer:
         def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
             users = vectors["user"][asked.users[rows]]
-            if with_context:
+            if way == "with context":
                 users = join(users, contexts[asked.moments[rows]])
             return DIRECTIONS["u2i"].score(users, vectors["item"])
 
@@ -78,12 +96,26 @@ def measure_context(
 
     known = sparse.csr_array(seen[asked.users])
     return {
-        name: evaluate(
-            scorer(with_context=with_context),
+        way: evaluate(
+            scorer(way),
             train=known,
             test=asked.wanted,
             item_counts=dataset.interactions.item_counts,
             config=config,
         ).metric(config.metric)
-        for name, with_context in (("with context", True), ("without context", False))
+        for way in ways
     }
+
+
+def validation_moments(
+    prepared: Prepared, validation: sparse.csr_array, *, config: RunConfig
+) -> AskedAt | None:
+    """When the users of some validation positives ask; None without a context."""
+    if prepared.contexts is None:
+        return None
+    return AskedAt.of(
+        prepared.interactions("validation"),
+        users=np.flatnonzero(np.diff(validation.indptr)),
+        limit=config.evaluation.validation_users,
+        seed=config.seed,
+    )
