@@ -41,7 +41,7 @@ def run_peer(peer: Peer, data: DataSet, *, row: str, python: Path, folder: Path)
     command = [str(python), "-m", peer.worker, str(folder)]
     usage = run_measured(command, folder=folder, variables=peer.variables)
     training: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    users, items = _read_vectors(folder, shape=split.test.shape)
+    users, items = read_vectors(folder, shape=split.test.shape)
     return Result(
         data=data.name,
         row=row,
@@ -74,7 +74,7 @@ def factor_scorer(users: Vectors, *, items: Vectors) -> Scorer:
     return score
 
 
-def _read_vectors(folder: Path, *, shape: tuple[int, int]) -> tuple[Vectors, Vectors]:
+def read_vectors(folder: Path, *, shape: tuple[int, int]) -> tuple[Vectors, Vectors]:
     """The users' and the items' vectors that a worker left in `folder`.
 
     Raises:

@@ -65,16 +65,21 @@ class Bench:
         if row == POPULARITY:
             return _run_popularity(data)
         if row == PRODUCT:
-            folder = self.build / PRODUCT / data.name
+            folder = folder_of(self.build, data, row)
             self.reporter.say(f"{data.name} {row}: running; its log is {folder / 'log.txt'}")
             return run_product(data, folder=folder)
         peer = PEERS[row]
         python = ensure_environment(
             peer.environment, folder=self.build / peer.environment, reporter=self.reporter
         )
-        folder = self.build / "work" / data.name / row
+        folder = folder_of(self.build, data, row)
         self.reporter.say(f"{data.name} {row}: training; its log is {folder / 'log.txt'}")
         return run_peer(peer, data, row=row, python=python, folder=folder)
+
+
+def folder_of(build: Path, data: DataSet, row: str) -> Path:
+    """Where a row leaves what it has learned."""
+    return build / PRODUCT / data.name if row == PRODUCT else build / "work" / data.name / row
 
 
 def _run_popularity(data: DataSet) -> Result:

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from benchmarks import judged
 from benchmarks.peers import __main__ as command
+from benchmarks.peers import rerun
 from benchmarks.peers.environments import REQUIREMENTS
 from benchmarks.peers.peer import factor_scorer, run_peer
 from benchmarks.peers.processes import ROOT, PeerError, run_measured
@@ -24,6 +26,7 @@ from benchmarks.peers.splits import DataSet
 from benchmarks.peers.table import BEGIN, END
 from benchmarks.peers.workers.contract import with_ids
 from pipelines.data.blocks import every_positive
+from pipelines.evaluation.evaluate import popularity_scorer
 from pipelines.progress import Reporter
 from tests.benchmarks.peers_support import result
 from towers.errors import ConfigError
@@ -110,6 +113,23 @@ def train(tiny: DataSet, folder: Path, **settings: Any) -> Result:
         settings=settings,
     )
     return run_peer(peer, tiny, row="test", python=Path(sys.executable), folder=folder / "work")
+
+
+def test_a_row_that_has_a_result_scores_without_being_trained_again(
+    tiny: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = "tests.benchmarks.popularity_worker"
+    peer = Peer(title="test", environment="none", worker=worker, settings={})
+    monkeypatch.setitem(PEERS, "implicit-als", peer)
+    monkeypatch.setattr(rerun, "ensure_environment", lambda *_, **__: Path(sys.executable))
+    found = judged.bench_scorer("implicit-als", tiny, bench(tmp_path))
+    counts = tiny.split.dataset.interactions.item_counts
+    scores = found(np.array([0, 5]))
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert scores[1].tolist() == popularity_scorer(counts)(np.array([5]))[0].tolist()
+    monkeypatch.setattr(rerun, "run_peer", None)  # a second training would fail
+    again = judged.bench_scorer("implicit-als", tiny, bench(tmp_path))
+    np.testing.assert_array_equal(again(np.array([0, 5])), scores)
 
 
 # the split
