@@ -167,8 +167,8 @@ def check_entities(
             notes += report_merged(rows, feature.column)
     times = None if availability is None else availability.read(rows)
     if availability is not None and times is not None:
-        why, column = "no time", availability.column
-        notes += report_unread(rows, column, times.faulty, why=why, kept=rejects.good)
+        unread, kept = times.faulty, rejects.good
+        notes += report_unread(rows, availability.column, unread, why="no time", kept=kept)
     return CheckedEntities(
         rows=pd.DataFrame(values)[rejects.good].reset_index(drop=True),
         faults=Faults.of(source, rejects),

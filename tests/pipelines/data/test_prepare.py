@@ -353,7 +353,7 @@ def test_times_of_items_that_cannot_be_compared_are_refused(make: Make) -> None:
     config = make_config({"interactions": {"timestamp": "ts"}, "items": items}, split=EVERYTHING)
     with pytest.raises(ConfigError, match=r"received dates.*set data.interactions.timestamp_form"):
         make(config, interactions=rows, items=DATED)
-    numbers = DATED.assign(out=[5, 3, None, 2])
+    numbers = DATED.assign(out=[5.0, 3.0, np.nan, 2.0])
     prepared = make(config, interactions=rows, items=numbers)  # in the same unit, whichever it is
     np.testing.assert_array_equal(prepared.available, [5.0, 3.0, np.nan, 2.0])
     dates = rows.assign(ts=["2000-01-01", "2000-01-02", "2000-01-03"])

@@ -20,8 +20,8 @@ from pipelines.training.folds import FoldBatches
 from towers.errors import ConfigError
 from towers.features.encoder import Encoder
 from towers.features.growth import grow_vocabulary
-from towers.features.packer import input_dtypes, pack
 from towers.features.kinds import History
+from towers.features.packer import input_dtypes, pack
 from towers.features.vocabulary import Scalar
 from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
