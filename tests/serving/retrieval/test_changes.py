@@ -146,6 +146,7 @@ def test_a_fresh_item_counts_in_histories_by_its_features(retriever: Retriever) 
     np.testing.assert_allclose((user("fresh") - nothing)[1:], brought(), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_histories_know_items_put_in_one_by_one_as_if_they_came_at_once(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_published_records_can_be_looked_up_and_deleted(api: Api, world: Any) ->
     assert api.get(f"/v1/users/{2**40}").json()["columns"]["user_id"] == 2**40
 
 
+@pytest.mark.slow
 def test_changes_outlive_the_server(published: Path, tmp_path: Path) -> None:
     with running_api(published, journal=tmp_path) as api:
         api.post("/v1/items", {"items": [NEW, {"item_id": "other"}]})
@@ -123,6 +124,7 @@ def test_changes_outlive_the_server(published: Path, tmp_path: Path) -> None:
         assert api.get("/v1/items/item 3").status_code == 404
 
 
+@pytest.mark.slow
 def test_a_record_that_would_spoil_the_index_is_refused_and_forgotten(
     published: Path, tmp_path: Path
 ) -> None:
@@ -199,13 +201,27 @@ def test_a_full_disk_is_said_and_questions_are_answered(
         assert api.post("/v1/items", {"items": [NEW]}).json()["inserted"] == 1
 
 
-@pytest.mark.parametrize(
-    "id",
-    ["a/b", "a//b", "?", "#", "%2F", "a b", "é", "🎈", ":", "delete", "a\\b", "'\"", "+", "&=;"],
-)
-def test_ids_with_any_character_work_in_paths(api: Api, id: str) -> None:
-    path = f"/v1/items/{quote(id, safe='')}"
-    assert api.post("/v1/items", {"items": [NEW | {"item_id": id}]}).json()["inserted"] == 1
-    assert api.get(path).json()["id"] == id
-    assert api.request("DELETE", path).json()["deleted"] == 1
-    assert api.get(path).status_code == 404
+def test_ids_with_any_character_work_in_paths(api: Api) -> None:
+    ids = (
+        "a/b",
+        "a//b",
+        "?",
+        "#",
+        "%2F",
+        "a b",
+        "é",
+        "🎈",
+        ":",
+        "delete",
+        "a\\b",
+        "'\"",
+        "+",
+        "&=;",
+    )
+    for id in ids:
+        path = f"/v1/items/{quote(id, safe='')}"
+        put = api.post("/v1/items", {"items": [NEW | {"item_id": id}]})
+        assert put.json()["inserted"] == 1, id
+        assert api.get(path).json()["id"] == id
+        assert api.request("DELETE", path).json()["deleted"] == 1, id
+        assert api.get(path).status_code == 404, id

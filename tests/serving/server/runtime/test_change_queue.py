@@ -121,6 +121,7 @@ def test_a_change_that_cannot_be_written_fails_alone(during: Made) -> None:
     assert known == [["first", "a", "b", "c"], ["first", "a", "b", "c"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fails", ["to fit", "to be applied"])
 def test_what_is_on_disk_is_never_answered_as_refused(
     running: Running, shifted: Shifted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
@@ -168,6 +169,7 @@ def test_what_is_on_disk_is_never_answered_as_refused(
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_a_server_that_only_reads_follows_the_journal(
     running: Running, published: Path, tmp_path: Path
 ) -> None:
@@ -188,6 +190,7 @@ def test_a_server_that_only_reads_follows_the_journal(
     asyncio.run(test())
 
 
+@pytest.mark.slow
 def test_deletes_of_ids_that_are_not_there_are_bounded(running: Running, tmp_path: Path) -> None:
     async def test() -> None:
         with Journal(tmp_path) as journal:

@@ -18,6 +18,8 @@ from serving.server.runtime.settings import ServerSettings
 from serving.server.workers.team import Team
 from towers.errors import QueryError, StorageError
 
+pytestmark = pytest.mark.slow
+
 FRESH = {"item_id": "fresh", "genres": ["x"], "price": 1.0, "title": "Fresh"}
 
 
