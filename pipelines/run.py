@@ -11,7 +11,7 @@ from typing import Any, cast
 import pandas as pd
 
 from pipelines.config import RunConfig
-from pipelines.data.engines import choose_engine
+from pipelines.data.engines import Plan, choose_engine
 from pipelines.data.frame_digest import digest
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.job_folder import N_SHOWN, Job, JobFolder, find_unfinished, fingerprint
@@ -20,11 +20,15 @@ from pipelines.publishing.publish_rounds import Rounds
 from pipelines.reporting.shown_results import ShownResults
 from pipelines.results import Results, Rule
 from pipelines.tracking import open_tracking
-from pipelines.training.parent import continued, read_parent
+from pipelines.training.parent import Parent, continued, read_parent
+from pipelines.training.refit_on_all import RoundFits
+from pipelines.workers.cluster import join, read_cluster
+from pipelines.workers.workers import Workers
 from serving.retrieval.fresh.journal import FOLDER
 from serving.retrieval.fresh.note_changes import note_changes
 from serving.version.store import Store
 from serving.version.tables_read import TABLES_READ, TablesRead
+from towers.environment import cluster_text
 from towers.errors import BundleError, ConfigError
 
 FRAMES = ("interactions", "users", "items", "test")
@@ -63,6 +67,9 @@ def run(
 ) -> Results:
     """Read, split, fit, mine, refit, evaluate, export and publish below the folder `out`.
 
+    Where `TF_CONFIG` describes several workers, they train together, and worker 0 does all else;
+    every one of them has to call it, and gets its results. See docs/several-workers.md.
+
     Interrupted, the same call goes on from the last finished epoch or stage. Published versions
     are never touched.
 
@@ -86,6 +93,7 @@ def run(
         ConfigError: the configuration does not fit the tables, or that version; or another process
             is at work on the same run.
         DataError: rows break the rules of their table.
+        EngineError: another worker is gone.
         RecallGateError: an index does not reach the recall that publishing needs.
         TrainingError: training diverged.
     """
@@ -94,55 +102,114 @@ def run(
     if frames is not None:
         engine = engine or "memory"
     plan = choose_engine(config, asked=engine, master=master)
+    workers = join(read_cluster(cluster_text()), reporter.say)
     job = identify(config, frames=frames) | {"from_version": from_version}
     folder = JobFolder(path=out / f".run-{fingerprint(job)[:16]}", job=job)
     parent = None
-    if from_version is not None:
-        parent = read_parent(Store(out), from_version, config=config)
-        config = continued(config, parent)
-    tracked = open_tracking(
-        config.tracking,
-        name=config.name,
-        work=folder.path,
-        say=reporter.say,
-        others=reporter.trackers,
-    )
-    with folder.claim() as resumed, tracked as reporter.tracking:
-        if resumed:
-            reporter.say(f"Going on with the interrupted run in {out}")
-        _say_unfinished(out, job, reporter)
-        kept = folder.path / PREPARED
-        if kept.exists():
-            with reporter.stage("load prepared tables"):
-                prepared = Prepared.load(kept)
-        else:
-            noted = _note((release or Release()).journals, frames, out=out, reporter=reporter)
-            _keep(noted, folder.path / TABLES_READ)
-            try:
-                prepared = prepare(
-                    config,
-                    kept,
-                    frames=frames,
-                    plan=plan,
-                    quarantine_dir=out / QUARANTINE,
-                    trained_on=parent.trained_on if parent else None,
-                    reporter=reporter,
-                )
-            finally:
-                if not kept.exists():  # what was not read leaves nothing behind
-                    (folder.path / TABLES_READ).unlink(missing_ok=True)
-        rounds = Rounds(
-            config,
-            prepared,
-            store=Store(out),
+    with workers.together():
+        workers.check_same_job(fingerprint(job))
+        if from_version is not None:
+            parent = read_parent(Store(out), from_version, config=config)
+            config = continued(config, parent)
+        if not workers.is_chief:
+            return _follow(config, folder.path, workers=workers, parent=parent, reporter=reporter)
+        tracked = open_tracking(
+            config.tracking,
+            name=config.name,
             work=folder.path,
-            reporter=reporter,
-            parent=parent,
-            promote=(release or Release()).promote,
+            say=reporter.say,
+            others=reporter.trackers,
         )
-        results = rounds.run()
-        folder.remove()
+        with folder.claim() as resumed, tracked as reporter.tracking:
+            if resumed:
+                reporter.say(f"Going on with the interrupted run in {out}")
+            _say_unfinished(out, job, reporter)
+            release = release or Release()
+            prepared = _prepare(
+                config,
+                folder,
+                frames=frames,
+                plan=plan,
+                parent=parent,
+                release=release,
+                reporter=reporter,
+            )
+            rounds = Rounds(
+                config,
+                prepared,
+                store=Store(out),
+                work=folder.path,
+                reporter=reporter,
+                parent=parent,
+                promote=release.promote,
+                workers=workers,
+            )
+            results = rounds.run()
+            folder.remove()
+        workers.tell({"results": results})
     return cast("Results", ShownResults(results))
+
+
+def _prepare(
+    config: RunConfig,
+    folder: JobFolder,
+    *,
+    frames: Mapping[str, pd.DataFrame] | None,
+    plan: Plan,
+    parent: Parent | None,
+    release: Release,
+    reporter: Reporter,
+) -> Prepared:
+    """Read and split the tables, or load what an interrupted run has made of them."""
+    kept, out = folder.path / PREPARED, folder.path.parent
+    if kept.exists():
+        with reporter.stage("load prepared tables"):
+            return Prepared.load(kept)
+    noted = _note(release.journals, frames, out=out, reporter=reporter)
+    _keep(noted, folder.path / TABLES_READ)
+    try:
+        return prepare(
+            config,
+            kept,
+            frames=frames,
+            plan=plan,
+            quarantine_dir=out / QUARANTINE,
+            trained_on=parent.trained_on if parent else None,
+            reporter=reporter,
+        )
+    finally:
+        if not kept.exists():  # what was not read leaves nothing behind
+            (folder.path / TABLES_READ).unlink(missing_ok=True)
+
+
+def _follow(
+    config: RunConfig, work: Path, *, workers: Workers, parent: Parent | None, reporter: Reporter
+) -> Results:
+    """Train a share of every batch of the fits of the chief, which does all else; its results.
+
+    Raises:
+        ConfigError: the folder in which the chief works is not seen from here.
+    """
+    fits = None
+    while "results" not in (told := workers.tell()):
+        if fits is None:
+            if not (work / PREPARED).exists():
+                raise ConfigError(
+                    f"{work}: expected the folder in which worker 0 works, received nothing there; "
+                    "give all workers the same models directory, on a file system that they share"
+                )
+            prepared = Prepared.load(work / PREPARED)
+            fits = RoundFits(
+                config,
+                prepared,
+                store=Store(work.parent),
+                work=work,
+                reporter=reporter,
+                parent=parent,
+                workers=workers,
+            )
+        fits.follow(told)
+    return cast("Results", ShownResults(told["results"]))
 
 
 def _note(

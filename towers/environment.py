@@ -26,6 +26,11 @@ def secret(name: str) -> str | None:
     return os.environ.get(name) or None
 
 
+def cluster_text() -> str | None:
+    """What describes the workers that train together, as `tf.distribute` has it."""
+    return os.environ.get("TF_CONFIG")
+
+
 def wants_traces() -> bool:
     """Whether OpenTelemetry's variables say where traces go."""
     names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

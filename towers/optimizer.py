@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
+
+Gradients = Sequence[tuple[tf.Tensor | tf.IndexedSlices, tf.Variable]]
+"""Gradients with their variables."""
 
 
 class LazyAdam(keras.optimizers.Optimizer):
@@ -21,6 +24,7 @@ class LazyAdam(keras.optimizers.Optimizer):
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
         *,
         rates: Mapping[str, float] | None = None,
+        add_up: Callable[[Gradients], Gradients] | None = None,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-12,
@@ -32,6 +36,7 @@ class LazyAdam(keras.optimizers.Optimizer):
         Args:
             learning_rate: a number, or a schedule over steps.
             rates: factors of the learning rate, for variables whose name ends with the key.
+            add_up: sums the gradients of several workers; default: as `tf.distribute` does.
             beta_1: decay of the first moment.
             beta_2: decay of the second moment.
             epsilon: keeps the division finite; far below the gradient of a mean over a large batch.
@@ -43,6 +48,7 @@ class LazyAdam(keras.optimizers.Optimizer):
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self.rates = dict(rates or {})
+        self._add_up = add_up
 
     def build(self, var_list: list[tf.Variable]) -> None:
         """Make the two moments of each variable."""
@@ -54,6 +60,13 @@ class LazyAdam(keras.optimizers.Optimizer):
             (self.add_variable_from_reference(v, "m"), self.add_variable_from_reference(v, "v"))
             for v in var_list
         ]
+
+    def aggregate_gradients(self, grads_and_vars: Gradients) -> Gradients:
+        """Sum the gradients of all workers; called by Keras before it sums repeated rows."""
+        if self._add_up is not None:
+            return self._add_up(grads_and_vars)
+        found: Gradients = super().aggregate_gradients(grads_and_vars)
+        return found
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Move the rows named by a sparse gradient, or all of a dense one's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Protocol
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
@@ -13,6 +14,7 @@ from towers.dense import Dense
 from towers.layers import FeatureTable, ItemTower, UserTower
 from towers.losses import margin_violations, mean_over, select_hardest
 from towers.negatives import Source
+from towers.optimizer import Gradients
 
 Batch = Mapping[str, tf.Tensor]
 """One step's input, as `BATCH_SPEC` describes it."""
@@ -46,6 +48,18 @@ BATCH_SPEC: dict[str, tf.TensorSpec] = {
 }
 
 
+class Exchange(Protocol):
+    """What a step asks of other workers that train the same model on other batches."""
+
+    def share(self, weight: tf.Tensor) -> tf.Tensor:
+        """The part of a batch, by the weights of its positives [n], in those of all workers."""
+        ...
+
+    def add_up(self, pairs: Gradients) -> Gradients:
+        """The sums of the gradients of all workers; see `LazyAdam`."""
+        ...
+
+
 class TwoTower(tfrs.Model):
     """Learns the feature table so that positives lie a margin above the hardest negatives."""
 
@@ -57,14 +71,18 @@ class TwoTower(tfrs.Model):
         hardest: int,
         l2: float,
         explicit_share: float = 0.0,
+        exchange: Exchange | None = None,
     ) -> None:
-        """Keep the table, and build both towers over it."""
+        """Keep the table, and build both towers over it.
+
+        With an `exchange`, the loss is this worker's part of that of all.
+        """
         super().__init__()
         self.features = features
         self.user_tower = UserTower(features.interaction)
         self.item_tower = ItemTower(features.interaction)
         self._margin, self._hardest, self._l2 = margin, hardest, l2
-        self._explicit_share = explicit_share
+        self._explicit_share, self._exchange = explicit_share, exchange
         self._means = {
             name: keras.metrics.Mean(name)
             for name in (
@@ -74,6 +92,7 @@ class TwoTower(tfrs.Model):
                 "popularity_of_positives",
                 "popularity_of_sampled",
                 "popularity_of_hardest",
+                *(() if exchange is None else ("rows_touched",)),
                 *(f"sampled_{source.name.lower()}" for source in Source),
                 *(f"hardest_{source.name.lower()}" for source in Source),
             )
@@ -117,7 +136,10 @@ class TwoTower(tfrs.Model):
         repeats = self.features.interaction.repeats
         loss += self._l2 * _mean_squared_norm(queries, items, repeats=repeats)
         self._means["mean_loss"].update_state(loss, tf.reduce_sum(weight))
-        return loss
+        if self._exchange is None:
+            return loss
+        self._means["rows_touched"].update_state(tf.size(inputs["rows"]))
+        return loss * self._exchange.share(weight)
 
     def _vectors(self, inputs: Batch, w: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Run both towers; queries [batch, 1 + d] and the batch's items [n_items, 1 + d]."""

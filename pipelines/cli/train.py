@@ -63,6 +63,9 @@ def run(
     What is published becomes current unless it is worse than the version that is, on the same
     held-out interactions; the exit code is 3 then. Interrupted, the same command goes on from the
     last finished epoch or stage.
+
+    Where TF_CONFIG describes several workers, each runs this command: they train together, and
+    worker 0 does all else. See docs/several-workers.md.
     """
     from pipelines.cli.show_figures import show_results, summary
     from pipelines.cli.show_next import show_next

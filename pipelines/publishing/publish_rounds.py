@@ -33,6 +33,7 @@ from pipelines.training.measure_context import AskedAt, measure_context
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
 from pipelines.versions.compare_versions import compare_opened, index_costs
+from pipelines.workers.workers import ALONE, Workers
 from serving.atomic import move_file, write_text_atomic
 from serving.retrieval.retriever import Retriever
 from serving.version.bundle import HELD_OUT, RECENT, Bundle
@@ -65,13 +66,20 @@ class Rounds:
         reporter: Reporter,
         parent: Parent | None = None,
         promote: Rule = "not-worse",
+        workers: Workers = ALONE,
     ) -> None:
         """Take the data, the store to publish to, and the folder that keeps a run's state."""
         self._gate = Gate(config, prepared, store=store, rule=promote)
         self.prepared, self.store = prepared, store
         self.work, self.reporter, self.parent = work, reporter, parent
         self._fits = RoundFits(
-            config, prepared, store=store, work=work, reporter=reporter, parent=parent
+            config,
+            prepared,
+            store=store,
+            work=work,
+            reporter=reporter,
+            parent=parent,
+            workers=workers,
         )
         self.config = self._fits.config
         self._results = self._load()

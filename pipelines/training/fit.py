@@ -27,6 +27,7 @@ from pipelines.training.folds import FoldBatches
 from pipelines.training.measure_context import AskedAt, measure_context
 from pipelines.training.model import build_model
 from pipelines.training.parent import Parent
+from pipelines.workers.workers import ALONE, Workers
 from serving.atomic import write_text_atomic
 from towers.errors import TrainingError
 from towers.negatives import MinedNegatives, Source
@@ -66,6 +67,8 @@ class Fit:
     """The version whose vectors the fit starts from."""
     spectral: Path | None = None
     """The file of what `start_vectors` found for these data; computed where none is given."""
+    workers: Workers = ALONE
+    """Those that train; this is the fit of the chief, which the others follow."""
 
     @cached_property
     def known(self) -> sparse.csr_array:
@@ -170,23 +173,24 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     Raises:
         TrainingError: the loss or the weights are no longer finite numbers.
     """
-    batches = FoldBatches.build(
-        job.dataset, job.config.training, mined=job.mined, seed=job.config.seed
-    )
+    job.directory.mkdir(parents=True, exist_ok=True)
+    state = FitState.load(job.directory / STATE)
+    batches = batches_of(job)
     start = time.perf_counter()
     spectral = None if job.spectral is None else np.load(job.spectral, mmap_mode="r")
-    model = build_model(job.config, batches, parent=job.parent, spectral=spectral)
+    model = build_model(
+        job.config, batches, parent=job.parent, spectral=spectral, is_restored=bool(state.latest)
+    )
     del spectral
     seconds = time.perf_counter() - start
     checkpoint = tf.train.Checkpoint(model=model)
-    job.directory.mkdir(parents=True, exist_ok=True)
-    state = FitState.load(job.directory / STATE)
     if state.latest:
         checkpoint.read(str(job.directory / state.latest)).assert_existing_objects_matched()
     writer = tf.summary.create_file_writer(str(job.logs))
     while len(state.records) <= job.epochs and not _is_over(state, job):
         if state.records:
-            record = _train_epoch(model, batches, state, epochs=job.epochs, reporter=reporter)
+            job.workers.tell({"epoch": state.epochs, "checkpoint": state.latest})
+            record = train_epoch(model, batches, state.epochs, job=job, reporter=reporter)
         else:
             record = {"epoch": 0.0, "seconds": seconds}
         record |= _validate(model, job)
@@ -198,6 +202,7 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
         reporter.say(_describe(record, job))
         if record["epoch"] and job.on_epoch is not None:
             job.on_epoch(record)
+    job.workers.tell(None)
     best = str(job.directory / state.best)
     checkpoint.read(best).assert_existing_objects_matched()
     return Fitted(
@@ -209,23 +214,50 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     )
 
 
+def follow(job: Fit, reporter: Reporter) -> None:
+    """Train this worker's share of every batch of the chief's fit, until that is over.
+
+    Parameters, and what the optimizer keeps, are read from the checkpoint that the chief goes on
+    from. Nothing is evaluated or written here.
+
+    Raises:
+        TrainingError: as the chief's; or the tables of the workers are not equal any more.
+    """
+    told = job.workers.tell()
+    if told is None:
+        return
+    batches = batches_of(job)
+    model = build_model(job.config, batches, is_restored=True)
+    checkpoint = tf.train.Checkpoint(model=model)
+    checkpoint.read(str(job.directory / told["checkpoint"])).assert_existing_objects_matched()
+    while told is not None:
+        train_epoch(model, batches, told["epoch"], job=job, reporter=reporter)
+        told = job.workers.tell()
+
+
+def batches_of(job: Fit) -> FoldBatches:
+    """The batches that a fit trains on, or this worker's share of them."""
+    training, seed = job.config.training, job.config.seed
+    return FoldBatches.build(job.dataset, training, mined=job.mined, seed=seed, workers=job.workers)
+
+
 def _is_over(state: FitState, job: Fit) -> bool:
     """Whether validation has not improved for `patience` epochs."""
     waited = state.epochs - state.best_epoch
     return job.validation is not None and waited >= job.config.training.patience
 
 
-def _train_epoch(
-    model: TwoTower, batches: FoldBatches, state: FitState, *, epochs: int, reporter: Reporter
+def train_epoch(
+    model: TwoTower, batches: FoldBatches, epoch: int, *, job: Fit, reporter: Reporter
 ) -> Record:
-    """Run one epoch of at most `epochs`; its loss, its time in seconds and what was sampled.
+    """Run the epoch after `epoch`; its loss, its time in seconds and what was sampled.
 
     Raises:
-        TrainingError: the loss or the length of the weights is not a finite number.
+        TrainingError: the loss or the length of the weights is not a finite number, or the workers
+            have come to differ.
     """
-    epoch = state.epochs
     start = time.perf_counter()
-    name = f"epoch {epoch + 1} of {epochs}"
+    name = f"epoch {epoch + 1} of {job.epochs}"
     with reporter.bar(name, batches.n_batches, unit="steps") as advance:
         dataset = as_tensors(batches, epoch=epoch)
         step = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: advance(1))
@@ -240,8 +272,10 @@ def _train_epoch(
             f"epoch {epoch + 1}: expected a finite loss and weights of finite length, received "
             f"{figures['loss']} and {length}; lower training.learning_rate"
         )
+    job.workers.check_equal(model.trainable_variables, epoch=epoch + 1)
     del figures["regularization_loss"], figures["total_loss"]
     candidates = len(batches.sampler.candidates)
+    figures["steps"] = float(batches.n_batches)
     figures["items_sampled_from"] = float(candidates)
     figures["items_never_chosen"] = float(len(batches.dataset.item_ids) - candidates)
     return {"epoch": float(epoch + 1), "seconds": time.perf_counter() - start} | figures

@@ -19,8 +19,10 @@ from pipelines.config import TrainingConfig
 from pipelines.data.blocks import all_blocks
 from pipelines.data.dataset import Dataset
 from pipelines.data.events import Block
+from pipelines.training.deal_folds import cut_folds, deal_folds
 from pipelines.training.past_events import PastEvents, expand, past_events
 from pipelines.training.queries import Queries, asked_at, filled, positions_in, times_of
+from pipelines.workers.workers import ALONE, Workers
 from serving.search.index import Pairs, contains
 from towers.features.kinds import History
 from towers.features.schema import Side
@@ -58,10 +60,18 @@ class FoldBatches:
     first_times: NDArray[np.float64] | None
     """When each item could be chosen first, [n_items]; None where that does not matter."""
     seed: int
+    workers: Workers = ALONE
+    """Those among whom the queries of each batch are shared out."""
 
     @classmethod
     def build(
-        cls, dataset: Dataset, config: TrainingConfig, *, mined: MinedNegatives | None, seed: int
+        cls,
+        dataset: Dataset,
+        config: TrainingConfig,
+        *,
+        mined: MinedNegatives | None,
+        seed: int,
+        workers: Workers = ALONE,
     ) -> FoldBatches:
         """Prepare the samplers."""
         negatives = config.negatives
@@ -84,20 +94,20 @@ class FoldBatches:
             without_ids=_without_ids(dataset) if config.id_dropout else {},
             first_times=dataset.first_times() if _only_past(dataset, config) else None,
             seed=seed,
+            workers=workers,
         )
 
     @property
     def n_batches(self) -> int:
         """The number of steps in an epoch."""
         interactions = self.dataset.interactions
-        queries = np.bincount(
-            interactions.block_of_user, self._queries_of_users, minlength=interactions.n_blocks
-        )
+        blocks = interactions.block_of_user
+        queries = np.bincount(blocks, self._queries_of_users, minlength=interactions.n_blocks)
         return int(np.ceil(queries / self.batch_size).sum())
 
     @property
     def batch_size(self) -> int:
-        """The number of queries in a step."""
+        """The number of queries in a step, of all workers together."""
         if self.config.batch_size is not None:
             return self.config.batch_size
         return int(np.clip(self._queries_of_users.sum() // SMALLEST_EPOCH, *BATCH_SIZES))
@@ -124,32 +134,47 @@ class FoldBatches:
     def epoch(self, epoch: int) -> Iterator[Arrays]:
         """Yield the batches of one epoch; the same for the same seed and epoch.
 
-        Blocks come in random order, and the queries of each in random order.
+        Blocks come in random order, and the queries of each in random order. Of several workers,
+        each has its share of the queries of every batch, and draws negatives of its own.
         """
         rng = np.random.default_rng((self.seed, epoch))
-        assign = _cut_folds if self._only_past else _deal_folds
-        order = rng.permutation(self.dataset.interactions.n_blocks)
-        for block in all_blocks(self.dataset.interactions, order.tolist()):
+        index, count = self.workers.index, self.workers.count
+        own = rng if count == 1 else np.random.default_rng((self.seed, epoch, index + 1))
+        assign = cut_folds if self._only_past else deal_folds
+        interactions = self.dataset.interactions
+        for block in all_blocks(interactions, rng.permutation(interactions.n_blocks).tolist()):
             folds = assign(block.matrix, self.config.folds, rng)
-            yield from self._batches(block, folds, rng)
+            order = rng.permutation(int(self._queries_of_users[block.users].sum()))
+            yield from self._batches(block, folds, order, own)
 
     def _batches(
-        self, block: Block, folds: NDArray[np.int64], rng: np.random.Generator
+        self,
+        block: Block,
+        folds: NDArray[np.int64],
+        order: NDArray[np.int64],
+        rng: np.random.Generator,
     ) -> Iterator[Arrays]:
-        """Yield the batches of a block, whose entries are dealt to `folds`."""
+        """Yield the batches of a block, whose entries are dealt to `folds`, by an order of queries.
+
+        Where a batch has fewer queries than there are workers, those without one get the first
+        with no weight, so that all take the same number of steps.
+        """
         sizes = self._queries_of_users[block.users]
         users = np.repeat(np.arange(len(sizes)), sizes)
         fold = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        order = rng.permutation(len(users))
-        size = self.batch_size
+        size, index, count = self.batch_size, self.workers.index, self.workers.count
         pasts = past_events(block, self.dataset.schema.histories)
         for start in range(0, len(order), size):
-            chosen = order[start : start + size]
+            mine = order[start : start + size][index::count]
+            chosen = mine if len(mine) else order[start : start + 1]
             queries = Queries(users[chosen], fold[chosen], np.full(len(chosen), -1))
             if self.dataset.context_bags is not None:
                 is_dropped = rng.random(len(chosen)) < self.config.context_dropout
                 queries = queries.by_moment(block, folds, is_dropped=is_dropped)
-            yield self._batch(queries, block=block, folds=folds, pasts=pasts, rng=rng)
+            batch = self._batch(queries, block=block, folds=folds, pasts=pasts, rng=rng)
+            if not len(mine):
+                batch["positive_weight"] = np.zeros_like(batch["positive_weight"])
+            yield batch
 
     def _batch(
         self,
@@ -325,11 +350,9 @@ class FoldBatches:
             x = self.dataset.pasts[history.name].dense.x
             if x.size:
                 query, item = past[None if history.behaviours is None else history.name]
+                n = len(users)
                 brought += (
-                    self.dataset.history_weights(
-                        history, users=query, items=item, n_users=len(users)
-                    )
-                    @ x
+                    self.dataset.history_weights(history, users=query, items=item, n_users=n) @ x
                 )
         return {
             "user_dense": np.concatenate([own, brought], axis=1),
@@ -369,41 +392,6 @@ def _without_ids(dataset: Dataset) -> dict[Side, NDArray[np.int64]]:
     bags: dict[Side, sparse.csr_array] = {"user": dataset.user_bags, "item": dataset.item_bags}
     found = {side: dataset.rows_without_ids(side) for side in bags}
     return {side: rows for side, rows in found.items() if (rows != bags[side].indices).any()}
-
-
-def _deal_folds(
-    matrix: sparse.csr_array, n_folds: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Deal each user's entries to folds 0, 1, ... in random order; [n_entries]."""
-    users, place = _places(matrix)
-    order = np.lexsort((rng.random(len(users)), users))
-    folds = np.empty(len(users), dtype=np.int64)
-    folds[order] = place % n_folds
-    return folds
-
-
-def _cut_folds(
-    matrix: sparse.csr_array, n_folds: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Cut each user's entries, in their order, at random places into folds 0, 1, ...; [n_entries].
-
-    A user with n entries has min(n, n_folds) folds, none of them empty.
-    """
-    users, place = _places(matrix)
-    draws = rng.random(len(users))
-    draws[place == 0] = 1.0  # there is nothing to cut before the first entry
-    order = np.lexsort((draws, users))
-    starts = np.zeros(len(users), dtype=np.int64)
-    starts[order] = place < np.minimum(np.diff(matrix.indptr), n_folds)[users] - 1
-    cuts = np.concatenate([[0], np.cumsum(starts)])
-    return np.asarray(cuts[1:] - cuts[matrix.indptr[users]])
-
-
-def _places(matrix: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The row of each entry, and its place within the row; [n_entries] each."""
-    sizes = np.diff(matrix.indptr)
-    rows = np.repeat(np.arange(len(sizes)), sizes)
-    return rows, np.arange(len(rows)) - matrix.indptr[rows]
 
 
 def _only_past(dataset: Dataset, config: TrainingConfig) -> bool:

@@ -39,28 +39,33 @@ def build_model(
     parent: Parent | None = None,
     spectral: NDArray[np.float32] | None = None,
     reporter: Reporter | None = None,
+    is_restored: bool = False,
 ) -> TwoTower:
     """Make a model whose learning rate falls to zero over all epochs' batches.
 
     Its parameters start at initial values or, with a `parent`, at what the parent has learned; the
     dataset's vocabulary then extends the parent's. The optimizer has no state in either case.
     `spectral` is what `start_vectors` found, where it is known already; `reporter` is told of what
-    is solved.
+    is solved. A model that is restored from a checkpoint next needs no initial values.
     """
     training = config.training
     interaction = interaction_of(config, batches.dataset.vocabulary)
     features = new_table(batches.dataset, config, interaction=interaction)
-    if parent is None:
+    if is_restored:
+        pass
+    elif parent is None:
         initialize(features, batches.dataset, config=config, spectral=spectral, reporter=reporter)
     else:
         _inherit(features, batches.dataset, config=config, parent=parent)
     has_explicit = with_role(config.data.kinds, "negative").any()
+    workers = batches.workers if batches.workers.count > 1 else None
     model = TwoTower(
         features,
         margin=training.margin,
         hardest=batches.hardest,
         l2=training.l2,
         explicit_share=training.negatives.explicit_share if has_explicit else 0.0,
+        exchange=workers,
     )
     steps = batches.n_batches * training.epochs
     # Adam moves each entry by about the rate, and so a vector of k entries by sqrt(k) times it;
@@ -68,7 +73,11 @@ def build_model(
     rate = training.learning_rate * math.sqrt(REFERENCE_DIM / config.model.embedding_dim)
     rate /= math.sqrt(history_scale(config))
     rate = keras.optimizers.schedules.CosineDecay(rate, max(steps, 1))
-    optimizer = LazyAdam(rate, rates={FIRST_ORDER: training.first_order_rate})
+    optimizer = LazyAdam(
+        rate,
+        rates={FIRST_ORDER: training.first_order_rate},
+        add_up=workers.add_up if workers else None,
+    )
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
     return model

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from pipelines.data.recent import count_recent, trend_values
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
-from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, Unchosen, fit
+from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, Unchosen, fit, follow
 from pipelines.training.initialize import start_vectors
 from pipelines.training.measure_context import AskedAt, validation_moments
 from pipelines.training.mine import mine_fitted, mine_published
@@ -28,7 +29,8 @@ from pipelines.training.mix_with_start import mix_with_start
 from pipelines.training.parent import Parent
 from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
 from pipelines.training.trend import add_trend, choose_trend, choose_window, with_trend
-from serving.atomic import write_text_atomic
+from pipelines.workers.workers import ALONE, Workers
+from serving.atomic import replace_file, write_text_atomic
 from serving.retrieval.retriever import Retriever
 from serving.version.recent import Recent
 from serving.version.store import Store
@@ -40,6 +42,12 @@ START = "start.json"
 
 SPECTRAL = "spectral.npy"
 """The file beside it with the singular vectors of the training part."""
+
+MINED = "mined.npy"
+"""The file in a fit's directory with the mined negatives, for the other workers."""
+
+FINAL = "final"
+"""The name of the directory of a fit that is published."""
 
 
 class RoundFits:
@@ -54,6 +62,7 @@ class RoundFits:
         work: Path,
         reporter: Reporter,
         parent: Parent | None,
+        workers: Workers = ALONE,
     ) -> None:
         """Take the data, the store to mine from, and the folder that keeps the fits' state.
 
@@ -62,6 +71,7 @@ class RoundFits:
         """
         self._prepared, self._store = prepared, store
         self._work, self._reporter, self._parent = work, reporter, parent
+        self._workers = workers
         self._searched: dict[int, Fitted] = {}
         self.config = settled(config)
         if parent is None and config.model.init == "spectral" and config.schema.history is not None:
@@ -222,9 +232,10 @@ class RoundFits:
             directory=self._work / f"round-{number}" / "search",
             logs=self._logs(number, "search"),
             parent=self._parent,
+            workers=self._workers,
             spectral=spectral if spectral.exists() else None,
         )
-        fitted = mix_with_start(fit(job, self._reporter), job, self._reporter)
+        fitted = mix_with_start(self._fit(job), job, self._reporter)
         fitted = calibrate(fitted, job, self._reporter)
         if not self._is_by_time:
             return self._place(fitted, job)
@@ -236,6 +247,38 @@ class RoundFits:
             _, counts = count_recent(stored, [trend.window])
             term = np.float32(trend.weight) * trend_values(counts[0], stored.item_counts)
         return self._place(fitted, job, trend, measure_unchosen(fitted, job, term=term))
+
+    def _fit(self, job: Fit) -> Fitted:
+        """Fit, with the other workers, if there are some; they are told what `follow` needs."""
+        told: dict[str, Any] = {"directory": job.directory.relative_to(self._work).as_posix()}
+        if self._workers.count > 1 and job.mined is not None:
+            told["mined"] = job.mined.provenance()
+            job.directory.mkdir(parents=True, exist_ok=True)
+            with replace_file(job.directory / MINED) as path, path.open("wb") as file:
+                np.save(file, job.mined.items)
+        self._workers.tell(told | {"epochs": job.epochs})
+        return fit(job, self._reporter)
+
+    def follow(self, told: Mapping[str, Any]) -> None:
+        """Train this worker's share of the fit that the chief has told of."""
+        directory, mined = self._work / told["directory"], None
+        if "mined" in told:
+            first, last = told["mined"]["ranks"]
+            items = np.load(directory / MINED, mmap_mode="r")
+            mined = MinedNegatives(
+                items=items, version=told["mined"]["version"], ranks=(first, last)
+            )
+        job = Fit(
+            dataset=self.final_data if directory.name == FINAL else self._search_data,
+            config=self.config,
+            epochs=told["epochs"],
+            mined=mined,
+            validation=None,
+            directory=directory,
+            logs=directory,
+            workers=self._workers,
+        )
+        follow(job, self._reporter)
 
     def _place(
         self,
@@ -266,11 +309,12 @@ class RoundFits:
             epochs=epochs,
             mined=self._mine_published(number, versions),
             validation=None,
-            directory=self._work / f"round-{number}" / "final",
+            directory=self._work / f"round-{number}" / FINAL,
             logs=self._logs(number, "final"),
             parent=self._parent,
+            workers=self._workers,
         )
-        fitted = mix_with_start(fit(job, self._reporter), job, self._reporter, share=share)
+        fitted = mix_with_start(self._fit(job), job, self._reporter, share=share)
         fitted = calibrate(fitted, job, self._reporter, weight=weight)
         return self._place(fitted, job, trend, unchosen)
 
