@@ -179,7 +179,12 @@ def fit(job: Fit, reporter: Reporter) -> Fitted:
     start = time.perf_counter()
     spectral = None if job.spectral is None else np.load(job.spectral, mmap_mode="r")
     model = build_model(
-        job.config, batches, parent=job.parent, spectral=spectral, is_restored=bool(state.latest)
+        job.config,
+        batches,
+        parent=job.parent,
+        spectral=spectral,
+        reporter=reporter,
+        is_restored=bool(state.latest),
     )
     del spectral
     seconds = time.perf_counter() - start
