@@ -156,8 +156,7 @@ class FoldBatches:
     ) -> Iterator[Arrays]:
         """Yield the batches of a block, whose entries are dealt to `folds`, by an order of queries.
 
-        Where a batch has fewer queries than there are workers, those without one get the first
-        with no weight, so that all take the same number of steps.
+        Workers without a query of a batch get its first, of no weight: all take as many steps.
         """
         sizes = self._queries_of_users[block.users]
         users = np.repeat(np.arange(len(sizes)), sizes)
