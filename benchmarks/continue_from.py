@@ -24,13 +24,14 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.final import final_parts, prepared_tables
-from pipelines.config import DataConfig, EntityTable, InteractionsTable, RunConfig, load_config
+from pipelines.config import RunConfig, load_config
 from pipelines.data.blocks import PARTS, every_positive
 from pipelines.data.dataset import assemble_dataset
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.results import Results, served_round
 from pipelines.run import Release, run
+from pipelines.table_config import DataConfig, EntityTable, InteractionsTable
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.parent import read_parent
 from serving.version.store import Store

@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 from scipy import sparse
 
-from pipelines.config import DataConfig, InteractionsTable, ModelConfig, RunConfig, TrainingConfig
+from pipelines.config import ModelConfig, RunConfig, TrainingConfig
 from pipelines.data.blocks import HeldInteractions
 from pipelines.data.dataset import Dataset
+from pipelines.table_config import DataConfig, InteractionsTable
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from towers.features.kinds import Categorical, Features, History

@@ -11,17 +11,17 @@ from typing import Any
 
 import typer
 
-from pipelines import behaviours, config, rank_config, tracking
+from pipelines import behaviours, config, rank_config, table_config, tracking
 from pipelines.cli.main import app
 from towers.features import kinds
 from towers.ranking.settings import RankerSettings
 
 SECTIONS: dict[str, type[Any]] = {
     "(top level)": config.RunConfig,
-    "[data]": config.DataConfig,
-    "[data.interactions]": config.InteractionsTable,
+    "[data]": table_config.DataConfig,
+    "[data.interactions]": table_config.InteractionsTable,
     "[data.behaviours.NAME]": behaviours.Behaviour,
-    "[data.users], [data.items]": config.EntityTable,
+    "[data.users], [data.items]": table_config.EntityTable,
     "[split]": config.SplitConfig,
     "[model]": config.ModelConfig,
     "[training]": config.TrainingConfig,

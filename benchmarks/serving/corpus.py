@@ -19,17 +19,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from benchmarks.interactions import build_dataset
-from pipelines.config import (
-    DataConfig,
-    ExportConfig,
-    IndexConfig,
-    InteractionsTable,
-    ModelConfig,
-    RunConfig,
-)
+from pipelines.config import ExportConfig, IndexConfig, ModelConfig, RunConfig
 from pipelines.data.dataset import Dataset
 from pipelines.progress import Reporter
 from pipelines.publishing.export import export_bundle
+from pipelines.table_config import DataConfig, InteractionsTable
 from pipelines.training.embed import embed
 from pipelines.training.fit import Fitted
 from pipelines.training.folds import FoldBatches

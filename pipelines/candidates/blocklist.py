@@ -9,11 +9,11 @@ import numpy as np
 
 from pipelines.candidates.features import ids_of
 from pipelines.candidates.settings import Channel
-from pipelines.config import FileFormat
 from pipelines.data.columns.parsed import are_integers, is_missing
 from pipelines.data.columns.tidy import tidy_column
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
+from pipelines.table_config import FileFormat
 from serving.retrieval.parts import Parts
 
 

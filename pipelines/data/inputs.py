@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipelines.behaviours import Behaviours
-from pipelines.config import EntityTable, FileFormat, InteractionsTable, RunConfig
+from pipelines.config import RunConfig
 from pipelines.data.columns.ids import IdColumn, IdKind, decide_id_kind
 from pipelines.data.entities import (
     Availability,
@@ -24,6 +24,7 @@ from pipelines.data.sources.source import Source
 from pipelines.data.steps.chunks import INTERACTIONS, TEST, Chunks
 from pipelines.data.steps.parse import table_columns
 from pipelines.data.take_apart import take_apart
+from pipelines.table_config import EntityTable, FileFormat, InteractionsTable
 from towers.errors import ConfigError
 from towers.features.schema import SIDES, Schema, Side
 

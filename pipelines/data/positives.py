@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipelines.config import DataConfig, InteractionsTable
 from pipelines.data.columns.ids import IdKind
 from pipelines.data.faults.rejects import Faults, settle_rejects
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
 from pipelines.data.steps.parse import parse_interactions, table_columns
+from pipelines.table_config import DataConfig, InteractionsTable
 from towers.errors import DataError
 from towers.features.schema import Side
 

@@ -13,12 +13,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.config import EntityTable
 from pipelines.data.columns.parsed import is_missing
 from pipelines.data.sources.arrow import to_arrow, to_frame
 from pipelines.data.sources.source import Rows, Shard, Source
 from pipelines.data.steps.chunks import Chunks
 from pipelines.data.steps.database import connect
+from pipelines.table_config import EntityTable
 from towers.errors import ConfigError
 from towers.features.schema import Side
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from pipelines.config import EntityTable, FileFormat, InteractionsTable
 from pipelines.data.sources.files import TableFiles, table_files
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
@@ -16,6 +15,7 @@ from pipelines.guess.name_hints import PROPERTIES, file_fits, fits
 from pipelines.guess.profile_columns import Column, columns_of
 from pipelines.guess.read_format import read_format
 from pipelines.guess.read_lists import read_lists
+from pipelines.table_config import EntityTable, FileFormat, InteractionsTable
 from towers.errors import DataError
 
 MOST_ROWS = 1_000_000

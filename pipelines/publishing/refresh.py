@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipelines.config import DataConfig, RunConfig, SplitConfig
+from pipelines.config import RunConfig, SplitConfig
 from pipelines.data.blocks import HeldInteractions
 from pipelines.data.dataset import Dataset, encode_dataset
 from pipelines.data.engines import choose_engine
@@ -23,6 +23,7 @@ from pipelines.data.sources.frame_source import Frame
 from pipelines.progress import Reporter
 from pipelines.publishing.check_bundle import check_bundle
 from pipelines.publishing.export import Exported, export_bundle
+from pipelines.table_config import DataConfig
 from pipelines.training.embed import Vectors
 from pipelines.training.fit import Fitted
 from pipelines.training.parent import read_features

@@ -17,12 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.config import (
-    DataConfig,
-    EntityTable,
     EvaluationConfig,
     ExportConfig,
     IndexConfig,
-    InteractionsTable,
     ModelConfig,
     NegativesConfig,
     RunConfig,
@@ -31,6 +28,7 @@ from pipelines.config import (
 )
 from pipelines.results import Results
 from pipelines.run import run
+from pipelines.table_config import DataConfig, EntityTable, InteractionsTable
 from serving.retrieval.retriever import Retriever
 from serving.version.vocabulary_files import read_vocabulary
 from tests.made_once import made_once

@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.encoding import explain_undecodable
 from pipelines.data.sources.source import MalformedLine
 from pipelines.data.sources.stream import BAD_COMPRESSION, open_stream
+from pipelines.table_config import FileFormat
 from towers.errors import ConfigError, DataError
 
 LINE = "\x00line"

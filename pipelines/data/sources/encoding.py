@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.stream import open_stream
+from pipelines.table_config import FileFormat
 
 BYTE_ORDER_MARKS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 SHOWN_BYTES = 20

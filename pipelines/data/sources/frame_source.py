@@ -9,9 +9,9 @@ from typing import Any, Protocol, TypeAlias
 import pandas as pd
 import pyarrow as pa
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.arrow import to_frame
 from pipelines.data.sources.source import Rows, Shard, Source, check_unique
+from pipelines.table_config import FileFormat
 from towers.errors import ConfigError, DataError
 
 

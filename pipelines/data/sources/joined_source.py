@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipelines.config import InteractionsTable
 from pipelines.data.sources.source import Rows, Source
+from pipelines.table_config import InteractionsTable
 from towers.errors import ConfigError
 
 EVENT = "behaviour"

@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.csv_file import LINE
 from pipelines.data.sources.source import MalformedLine
 from pipelines.data.sources.stream import read_lines
+from pipelines.table_config import FileFormat
 from towers.errors import DataError
 from towers.features.values import INT64
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipelines.config import EntityTable, FileFormat, InteractionsTable
 from pipelines.data.sources.csv_file import LINE
 from pipelines.data.sources.source import MalformedLine
 from pipelines.data.sources.stream import read_lines
+from pipelines.table_config import EntityTable, FileFormat, InteractionsTable
 from towers.errors import ConfigError
 
 BATCH = 1 << 18

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.files import table_files
 from pipelines.data.sources.parquet_source import ParquetSource
 from pipelines.data.sources.source import Source
 from pipelines.data.sources.text_source import TextSource
+from pipelines.table_config import FileFormat
 
 
 def open_source(table: FileFormat, *, name: str, stage: Path | None = None) -> Source:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.arrow import to_frame
 from pipelines.data.sources.files import TableFiles
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.data.sources.source import Rows, Shard, Source, describe
+from pipelines.table_config import FileFormat
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

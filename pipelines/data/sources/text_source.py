@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.arrow import to_frame
 from pipelines.data.sources.csv_file import LINE, CsvFile
 from pipelines.data.sources.files import TableFile, TableFiles
@@ -21,6 +20,7 @@ from pipelines.data.sources.json_file import JsonFile, schema_of
 from pipelines.data.sources.list_file import ListFile
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.data.sources.source import Rows, Shard, Source, check_unique, describe, note_files
+from pipelines.table_config import FileFormat
 from towers.errors import DataError
 
 

@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 
 from pipelines.behaviours import Behaviours
-from pipelines.config import InteractionsTable
 from pipelines.data.columns.ids import IdColumn
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.faults.rejects import Rejects
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.source import Rows, Source
 from pipelines.data.steps.parse import parse_values, table_columns
+from pipelines.table_config import InteractionsTable
 from towers.features.kinds import Categorical, Numeric
 
 INTERACTIONS, TEST = "interactions", "test"

@@ -10,12 +10,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipelines.behaviours import DISLIKED, LIKED, Behaviours, weights_of, with_role
-from pipelines.config import InteractionsTable
 from pipelines.data.columns.ids import IdKind, parse_ids
 from pipelines.data.columns.parsed import Parsed, parse_numbers
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.faults.rejects import Reason, Rejects
 from pipelines.data.sources.source import Rows
+from pipelines.table_config import InteractionsTable
 from towers.features.kinds import Categorical, Numeric
 from towers.features.reading import read_numbers, read_tokens
 from towers.features.schema import Side

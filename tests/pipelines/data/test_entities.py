@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.config import FileFormat
 from pipelines.data.entities import check_entities, entities_from_ids, require_columns
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
+from pipelines.table_config import FileFormat
 from towers.errors import ConfigError
 from towers.features.kinds import (
     Categorical,

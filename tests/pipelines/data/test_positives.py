@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipelines.config import DataConfig
 from pipelines.data.positives import Positives, read_positives
+from pipelines.table_config import DataConfig
 from towers.errors import ConfigError, DataError
 from towers.features.schema import Side
 from towers.typed import parse

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.config import FileFormat
 from pipelines.data.faults.rejects import Faults, Rejects, settle_rejects
 from pipelines.data.sources import source as source_module
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
+from pipelines.table_config import FileFormat
 from towers.errors import DataError
 
 

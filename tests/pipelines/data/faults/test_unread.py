@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from pipelines.config import FileFormat
 from pipelines.data.faults.unread import report_unread
 from pipelines.data.sources.frame_source import FrameSource
+from pipelines.table_config import FileFormat
 
 
 def test_values_are_counted_and_the_first_of_each_kind_are_shown() -> None:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.config import FileFormat
 from pipelines.data.sources import csv_file
 from pipelines.data.sources.csv_file import LINE, CsvFile
+from pipelines.table_config import FileFormat
 from towers.errors import ConfigError, DataError
 
 FIELDS = st.text(alphabet='ab ,"\n', max_size=4)

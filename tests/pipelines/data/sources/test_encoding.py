@@ -6,9 +6,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.config import FileFormat
 from pipelines.data.sources import encoding
 from pipelines.data.sources.open import open_source
+from pipelines.table_config import FileFormat
 from towers.errors import DataError
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.config import FileFormat
 from pipelines.data.sources import files
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Source
+from pipelines.table_config import FileFormat
 from towers.errors import ConfigError, DataError
 
 LINES = (

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.config import FileFormat
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.source import Rows, Source
+from pipelines.table_config import FileFormat
 from towers.errors import DataError
 
 

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.config import FileFormat
 from pipelines.data.sources import files, source, text_source
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.sources.parquet_files import SourceFiles
 from pipelines.data.sources.source import Source
+from pipelines.table_config import FileFormat
 from towers.errors import ConfigError
 
 Kind = Literal["csv", "staged csv", "parquet", "frame"]

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.behaviours import resolve
-from pipelines.config import InteractionsTable
 from pipelines.data.sources.open import open_source
 from pipelines.data.steps.check import CheckChunk, Keys, write_ids
 from pipelines.data.steps.chunks import Chunks
 from pipelines.data.steps.files import checked_file, read_faults
 from pipelines.data.steps.hashing import blocks_of, draws, hash_ids
+from pipelines.table_config import InteractionsTable
 
 USERS = pd.Series([30, 10, 20])
 ROWS = pd.DataFrame(

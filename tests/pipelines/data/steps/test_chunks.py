@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.behaviours import resolve
-from pipelines.config import InteractionsTable
 from pipelines.data.columns.ids import decide_id_kind
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.sources.open import open_source
 from pipelines.data.steps.chunks import Chunks
+from pipelines.table_config import InteractionsTable
 
 CHOSEN = resolve({}, has_event=False, has_rating=False)
 

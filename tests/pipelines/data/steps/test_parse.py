@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from pipelines.behaviours import Behaviour, Behaviours, resolve
-from pipelines.config import InteractionsTable
 from pipelines.data.columns.times import TimeReading
 from pipelines.data.sources.frame_source import FrameSource
 from pipelines.data.steps.parse import ParsedInteractions, parse_interactions
+from pipelines.table_config import InteractionsTable
 from towers.features.schema import Side
 
 ALL = InteractionsTable(
