@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from towers.errors import ConfigError
 from towers.ranking.settings import RankerSettings
 from towers.typed import STRICT
 
@@ -30,6 +31,13 @@ class RankCross:
 class RankConfig:
     """How the candidates of recall are ranked: `fm-recall rank`."""
 
+    solver: Literal["sgd", "mcmc"] = "sgd"
+    """How the ranker is fitted. `sgd`: by epochs of lazy Adam; `mcmc`: by Gibbs sampling of a
+    Bayesian machine, of kind `fm`, with myFM (pip install 'fm-recall[mcmc]'): nothing to tune, for
+    some ten thousand to a million examples."""
+    samples: PositiveInt = 10
+    """With `mcmc`: how many draws of the second half of the `epochs` the ranker is the mean of; its
+    vectors have as many times `embedding_dim` numbers."""
     model: RankerSettings = dataclasses.field(default_factory=RankerSettings)
     """The ranker, which reads the features of the run, and the score of recall."""
     crosses: tuple[RankCross, ...] = ()
@@ -60,3 +68,10 @@ class RankConfig:
     """Factor of the learning rate for first-order weights."""
     k: PositiveInt = 10
     """The cut-off of the NDCG by which the ranked list is compared with recall's order."""
+
+    def __post_init__(self) -> None:
+        if self.solver == "mcmc" and self.model.kind != "fm":
+            raise ConfigError(
+                'rank.solver: expected rank.model.kind = "fm" with "mcmc", which samples the plain '
+                f'machine, received {self.model.kind!r}; set kind = "fm", or solver = "sgd"'
+            )

@@ -26,6 +26,7 @@ from pipelines.ranking.fit_ranker import FittedRanker, fit_ranker
 from pipelines.ranking.measure import list_ndcg, measure_scores
 from pipelines.ranking.rank_graph import RankGraph
 from pipelines.ranking.rank_results import RankResults
+from pipelines.ranking.sample_ranker import sample_ranker
 from pipelines.results import Rule
 from pipelines.run import identify
 from serving.atomic import write_text_atomic
@@ -153,7 +154,8 @@ class _Work:
             f"{len(drawn['test'].lists.n_chosen):,} test queries"
         )
         with self.reporter.stage("fit the ranker"):
-            fitted = fit_ranker(
+            fit = sample_ranker if self.settings.solver == "mcmc" else fit_ranker
+            fitted = fit(
                 tables,
                 train,
                 drawn["validation"].fitting,

@@ -74,12 +74,12 @@ def pool(ranker: Ranker, batch: Batch, fields: Fields) -> Pooled:
     parts = [queries.take(batch.query_of), items.take(batch.item_of)]
     if fields.n_pair:
         n = tf.size(batch.query_of, tf.int64)
-        parts.append(ranker.pool(_pair_entries(batch, fields), n=n, n_fields=fields.n_pair))
+        parts.append(ranker.pool(pair_entries(batch, fields), n=n, n_fields=fields.n_pair))
     return join_fields(parts)
 
 
-def _pair_entries(batch: Batch, fields: Fields) -> Entries:
-    """The active features of the pairs."""
+def pair_entries(batch: Batch, fields: Fields) -> Entries:
+    """The active features of the pairs; `fields` has fields of pairs."""
     found = [_crossed(batch, cross) for cross in fields.crosses]
     if fields.recall_row is not None:
         pair = tf.where(tf.math.is_finite(batch.recall))[:, 0]

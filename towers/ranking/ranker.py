@@ -17,7 +17,7 @@ class Pooled(NamedTuple):
     """The fields of n owners."""
 
     first: tf.Tensor
-    """sum_i w_i x_i of each field, [n, n_fields]."""
+    """sum_i w_i x_i of each field, and its pairs of features where they count, [n, n_fields]."""
     vectors: tf.Tensor
     """sum_i v_i x_i of each field, [n, n_fields, width]."""
 
@@ -47,7 +47,7 @@ class Ranker(keras.Model):
     """Scores examples whose fields are pooled: logit = bias + sum of fields + of pairs + network.
 
     A field that has several features, such as a list or a history, meets others by the sum of their
-    vectors; features of one field do not meet each other.
+    vectors; features of one field meet each other only if `settings.within_fields` says so.
     """
 
     def __init__(
@@ -73,6 +73,10 @@ class Ranker(keras.Model):
         place, size = entries.owners * n_fields + entries.fields, n * n_fields
         first = tf.math.unsorted_segment_sum(w * entries.x, place, size)
         vectors = tf.math.unsorted_segment_sum(v * entries.x[:, tf.newaxis], place, size)
+        if self.settings.within_fields:
+            squares = tf.reduce_sum(tf.square(v * entries.x[:, tf.newaxis]), axis=1)
+            squares = tf.math.unsorted_segment_sum(squares, place, size)
+            first += (tf.reduce_sum(tf.square(vectors), axis=1) - squares) / 2.0
         width = self.features.v.shape[1]  # what is gathered may have no static shape
         return Pooled(tf.reshape(first, [-1, n_fields]), tf.reshape(vectors, [-1, n_fields, width]))
 

@@ -20,6 +20,9 @@ class RankerSettings:
     """`fm`: all pairs of fields alike; `fwfm`: a weight for each pair; `ffm`: a vector of each
     feature for each other field; `afm`: pairs by attention; `deepfm`: fm and a network over the
     same vectors. docs/ranking.md says which is worth it when."""
+    within_fields: bool = False
+    """Whether the features of one field meet too, as in the plain machine; what they add counts for
+    their field."""
     embedding_dim: PositiveInt = 16
     """k, the length of a feature's vector; of `ffm`, of each of its vectors."""
     init_scale: Annotated[float, Field(gt=0.0)] = 0.1

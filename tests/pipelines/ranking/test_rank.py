@@ -159,6 +159,23 @@ def test_a_ranker_that_is_no_better_is_not_used(
     assert not list(models.glob(".rank-*"))
 
 
+def test_a_sampled_ranker_is_published_and_explained(
+    ranked: Path, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Its parts sum to its score, the pairs within a history among them."""
+    pytest.importorskip("myfm")
+    models = tmp_path / "models"
+    shutil.copytree(ranked, models, symlinks=True)
+    model = {"kind": "fm", "embedding_dim": 2}
+    sampled = {"rank": CHANGES["rank"] | {"solver": "mcmc", "samples": 3, "model": model}}
+    results = rank(tiny.config(**sampled), models, frames=tiny.tables, promote="always")
+    retriever = Retriever.open(models, version=results.version)
+    best = retriever.recommend(id=USER, k=1)
+    found = retriever.explain_rank(source={"id": USER}, item=best["id"][0])
+    assert found.score == pytest.approx(best["score"][0], abs=1e-3)
+    assert sum(part.value for part in found.parts) == pytest.approx(found.score, abs=1e-3)
+
+
 def test_lists_and_examples_are_what_users_chose_later(
     tiny: Tiny, retriever: Retriever, prepared: Any
 ) -> None:
