@@ -243,7 +243,7 @@ class Rounds:
         )
         figures = ", ".join(f"{value:.4f} {name}" for name, value in found.items())
         self.reporter.say(f"  {self.config.evaluation.metric} by user and moment: {figures}")
-        return {str(way): value for way, value in found.items()}
+        return found
 
     @cached_property
     def _test(self) -> sparse.csr_array:

@@ -20,11 +20,11 @@ from scipy import sparse
 from pipelines.config import RunConfig
 from pipelines.data.blocks import left_out
 from pipelines.data.dataset import Dataset
-from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.evaluate import Scorer, evaluate
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.folds import FoldBatches
-from pipelines.training.measure_context import AskedAt, measure_context
+from pipelines.training.measure_context import AskedAt, moment_scorer
 from pipelines.training.model import build_model
 from pipelines.training.parent import Parent
 from pipelines.workers.workers import ALONE, Workers
@@ -304,27 +304,46 @@ def _validate(model: TwoTower, job: Fit) -> Record:
     """
     if job.validation is None:
         return {}
-    metric, vectors = job.config.evaluation.metric, embed(model, job.dataset, only_users=job.asked)
-    if job.moments is not None:
-        found = measure_context(
-            model,
-            job.dataset,
-            job.moments,
-            vectors=vectors,
-            seen=job.seen,
-            config=job.config.evaluation,
-            ways=["with context"],
-        )
-        return {metric: found["with context"]}
+    asked = validation_queries(model, job, validation=job.validation)
     result = evaluate(
-        match_scorer(vectors),
-        train=job.known,
-        seen=job.seen,
+        asked.scorer,
+        train=asked.known,
+        seen=asked.seen,
         item_counts=job.dataset.interactions.item_counts,
-        test=job.validation,
+        test=asked.wanted,
         config=job.config.evaluation,
     )
+    metric = job.config.evaluation.metric
     return {metric: result.metric(metric)}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ValidationQueries:
+    """Queries that decide, [n], and what scores the items for them."""
+
+    scorer: Scorer
+    known: sparse.csr_array
+    """The positives of their users, [n, n_items]."""
+    seen: sparse.csr_array
+    """What is not recommended to them, likewise."""
+    wanted: sparse.csr_array
+    """What they are to find, likewise."""
+
+
+def validation_queries(
+    model: TwoTower, job: Fit, *, validation: sparse.csr_array
+) -> ValidationQueries:
+    """Ask for the users of the validation part, at the moments of their positives if there are."""
+    vectors, moments = embed(model, job.dataset, only_users=job.asked), job.moments
+    if moments is None:
+        scorer = match_scorer(vectors)
+        return ValidationQueries(scorer=scorer, known=job.known, seen=job.seen, wanted=validation)
+    return ValidationQueries(
+        scorer=moment_scorer(model, job.dataset, moments, vectors=vectors),
+        known=sparse.csr_array(job.known[moments.users]),
+        seen=sparse.csr_array(job.seen[moments.users]),
+        wanted=moments.wanted,
+    )
 
 
 def _keep(checkpoint: tf.train.Checkpoint, state: FitState, record: Record, *, job: Fit) -> None:

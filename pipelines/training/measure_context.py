@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +13,9 @@ from pipelines.data.blocks import Interactions, blocks_with
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, evaluate
-from pipelines.training.embed import Vectors, embed_users
+from pipelines.training.embed import Vectors, embed_users, match_scorer
 from towers.directions import DIRECTIONS
 from towers.two_tower import TwoTower
-
-Way = Literal["with context", "without context"]
-WAYS: tuple[Way, Way] = ("with context", "without context")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,8 +62,7 @@ def measure_context(
     vectors: Vectors,
     seen: sparse.csr_array,
     config: EvaluationConfig,
-    ways: Sequence[Way] = WAYS,
-) -> dict[Way, float]:
+) -> dict[str, float]:
     """The deciding metric of queries at moments, with their context and without.
 
     Args:
@@ -78,33 +72,36 @@ def measure_context(
         vectors: of users and items, without a context.
         seen: what is not recommended to users, [n_users, n_items].
         config: the metric, and its cut-offs.
-        ways: which of the two.
     """
-    if dataset.context_bags is None:
-        return {}
-    contexts = embed_users(model, dataset.context_bags)
-    join = model.features.interaction.join
-
-    def scorer(way: Way) -> Scorer:
-        def score(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-            users = vectors["user"][asked.users[rows]]
-            if way == "with context":
-                users = join(users, contexts[asked.moments[rows]])
-            return DIRECTIONS["u2i"].score(users, vectors["item"])
-
-        return score
-
-    known = sparse.csr_array(seen[asked.users])
+    known, scorer = sparse.csr_array(seen[asked.users]), match_scorer(vectors)
+    scorers: dict[str, Scorer] = {
+        "with context": moment_scorer(model, dataset, asked, vectors=vectors),
+        "without context": lambda queries: scorer(asked.users[queries]),
+    }
     return {
         way: evaluate(
-            scorer(way),
+            score,
             train=known,
             test=asked.wanted,
             item_counts=dataset.interactions.item_counts,
             config=config,
         ).metric(config.metric)
-        for way in ways
+        for way, score in scorers.items()
     }
+
+
+def moment_scorer(model: TwoTower, dataset: Dataset, asked: AskedAt, *, vectors: Vectors) -> Scorer:
+    """A scorer of every item for some of the queries at moments, with their context if any."""
+    bags, join = dataset.context_bags, model.features.interaction.join
+    contexts = None if bags is None else embed_users(model, bags)
+
+    def score(queries: NDArray[np.int64]) -> NDArray[np.float32]:
+        users = vectors["user"][asked.users[queries]]
+        if contexts is not None:
+            users = join(users, contexts[asked.moments[queries]])
+        return DIRECTIONS["u2i"].score(users, vectors["item"])
+
+    return score
 
 
 def validation_moments(

@@ -20,8 +20,7 @@ from scipy import sparse
 
 from pipelines.evaluation.evaluate import user_figures
 from pipelines.progress import Advance, Reporter
-from pipelines.training.embed import embed, match_scorer
-from pipelines.training.fit import START, Fit, Fitted
+from pipelines.training.fit import START, Fit, Fitted, validation_queries
 from towers.layers import FeatureTable
 
 SHARES = (0.0, 0.1, 0.2, 0.3)
@@ -85,10 +84,11 @@ def _best_share(
     found = {}
     for share in SHARES:
         move(share)
+        asked = validation_queries(fitted.model, job, validation=validation)
         found[share] = user_figures(
-            match_scorer(embed(fitted.model, job.dataset, only_users=job.asked)),
-            test=validation,
-            seen=job.seen,
+            asked.scorer,
+            test=asked.wanted,
+            seen=asked.seen,
             metric=job.config.evaluation.metric,
         )
         advance(1)

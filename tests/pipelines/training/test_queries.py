@@ -12,14 +12,19 @@ import pandas as pd
 import pytest
 
 from pipelines.config import ModelConfig, RunConfig, TrainingConfig
+from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.engines import Plan
 from pipelines.data.prepare import prepare
+from pipelines.training.embed import embed, embed_users
+from pipelines.training.fit import Fit, validation_queries
 from pipelines.training.folds import FoldBatches
 from pipelines.training.initialize import initialize
+from pipelines.training.measure_context import AskedAt
 from towers.errors import ConfigError, DataError
 from towers.features.vocabulary import rows_of
 from towers.layers import FeatureTable
+from towers.two_tower import TwoTower
 from towers.typed import parse
 
 N_USERS, N_ITEMS = 8, 12
@@ -198,3 +203,39 @@ def test_a_context_that_is_a_column_of_items_is_refused(tmp_path: Path) -> None:
         ConfigError, match=r"categorical, numeric or cross, received \['multi_valued'"
     ):
         config(kind="multi_valued")
+
+
+def test_validation_asks_at_the_moments_of_the_positives(made: Dataset, tmp_path: Path) -> None:
+    """Here of those of the training part, of which each query finds what it wants."""
+    positives = every_positive(made.interactions)
+    users = np.array([1, 4, 6])
+    moments = AskedAt.of(made.interactions, users=users, limit=1000, seed=0)
+    assert set(moments.users) == set(users)
+    assert moments.wanted.nnz == np.diff(positives.indptr)[users].sum()
+    assert len({*zip(moments.users, moments.moments, strict=True)}) == len(moments.users)
+    few = AskedAt.of(made.interactions, users=users, limit=4, seed=0)
+    assert len(few.users) == len(few.moments) == few.wanted.shape[0] == 4
+
+    features = FeatureTable(made.vocabulary.n_rows, embedding_dim=4, init_scale=0.5, seed=1)
+    model = TwoTower(features, margin=0.5, hardest=5, l2=0.0)
+    validation = made.interactions.of(users)
+    job = Fit(
+        dataset=made,
+        config=config(),
+        epochs=0,
+        mined=None,
+        validation=validation,
+        moments=moments,
+        directory=tmp_path,
+        logs=tmp_path,
+    )
+    asked = validation_queries(model, job, validation=validation)
+    scores = asked.scorer(np.arange(len(moments.users)))
+    vectors = embed(model, made)
+    assert made.context_bags is not None
+    contexts = embed_users(model, made.context_bags)
+    for query, (user, moment) in enumerate(zip(moments.users, moments.moments, strict=True)):
+        own = vectors["user"][user, 1:] + contexts[moment, 1:]
+        expected = vectors["item"][:, 0] + vectors["item"][:, 1:] @ own
+        np.testing.assert_allclose(scores[query], expected, rtol=1e-4, atol=1e-5)
+    assert (asked.known.toarray() == positives.toarray()[moments.users]).all()
