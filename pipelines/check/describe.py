@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.blocks import PARTS, StoredInteractions
+from pipelines.data.blocks import PARTS
 from pipelines.data.prepare import Prepared
+from pipelines.data.store_blocks import StoredInteractions
 
 QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9}
 QUANTILES |= {"p99": 0.99, "max": 1.0}

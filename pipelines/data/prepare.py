@@ -16,15 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import (
-    PARTS,
-    HeldInteractions,
-    Interactions,
-    Part,
-    StoredInteractions,
-    finish_blocks,
-    ids_of,
-)
+from pipelines.data.blocks import PARTS, HeldInteractions, Interactions, Part, ids_of
 from pipelines.data.engines import Plan
 from pipelines.data.entities import entities_from_ids
 from pipelines.data.faults.rejects import Faults, settle_rejects
@@ -37,6 +29,7 @@ from pipelines.data.steps.chunks import INTERACTIONS
 from pipelines.data.steps.database import forget_databases
 from pipelines.data.steps.hashing import blocks_of, hash_ids
 from pipelines.data.steps.job import Job, Settled
+from pipelines.data.store_blocks import StoredInteractions, finish_blocks
 from pipelines.progress import Reporter
 from serving.atomic import move_directory
 from towers.errors import ConfigError, DataError

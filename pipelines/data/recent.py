@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.data.blocks import StoredInteractions
+from pipelines.data.store_blocks import StoredInteractions
 
 SHARES = tuple(2.0 ** (-step / 2) for step in range(2, 21))
 """Shares of the interactions that windows hold: from a half to a thousandth, by the root of 2."""

@@ -16,9 +16,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
-from pipelines.data.blocks import StoredInteractions
 from pipelines.data.dataset import Dataset
 from pipelines.data.recent import count_recent, trend_values, window_lengths
+from pipelines.data.store_blocks import StoredInteractions
 from pipelines.evaluation.evaluate import Scorer, popularity_scorer, user_figures
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import score_spread

@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipelines.data.blocks import PARTS, block_file, write_block
+from pipelines.data.blocks import PARTS
 from pipelines.data.split import Split
 from pipelines.data.steps.database import NOWHERE, Place, connect
 from pipelines.data.steps.files import known_file, settled_file, whole_file
+from pipelines.data.store_blocks import block_file, write_block
 from pipelines.spark.tasks import Outcome
 
 TRAIN, VALIDATION, TEST = range(len(PARTS))

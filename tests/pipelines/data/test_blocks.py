@@ -14,21 +14,23 @@ from scipy import sparse
 from pipelines.behaviours import Behaviour
 from pipelines.data.blocks import (
     PARTS,
-    SCHEMA,
     HeldInteractions,
     Interactions,
     Part,
-    StoredInteractions,
     all_blocks,
-    block_file,
     every_positive,
-    finish_blocks,
     first_times,
     left_out,
     sample_users,
-    write_block,
 )
 from pipelines.data.events import Events
+from pipelines.data.store_blocks import (
+    SCHEMA,
+    StoredInteractions,
+    block_file,
+    finish_blocks,
+    write_block,
+)
 from tests.examples import examples
 
 RATED = {

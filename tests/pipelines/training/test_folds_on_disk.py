@@ -10,14 +10,9 @@ import pyarrow as pa
 import pytest
 
 from pipelines.behaviours import resolve
-from pipelines.data.blocks import (
-    StoredInteractions,
-    block_file,
-    every_positive,
-    finish_blocks,
-    write_block,
-)
+from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
+from pipelines.data.store_blocks import StoredInteractions, block_file, finish_blocks, write_block
 from tests.pipelines.training.folds_support import (
     DATASET,
     N_ITEMS,
