@@ -22,7 +22,7 @@ from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
 from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, Unchosen, fit, follow
-from pipelines.training.initialize import start_vectors
+from pipelines.training.initialize import is_placed, start_vectors
 from pipelines.training.measure_context import AskedAt, validation_moments
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.mix_with_start import mix_with_start
@@ -74,7 +74,7 @@ class RoundFits:
         self._workers = workers
         self._searched: dict[int, Fitted] = {}
         self.config = settled(config)
-        if parent is None and config.model.init == "spectral" and config.schema.history is not None:
+        if parent is None and is_placed(config):
             self.config = self._choose_start()
         self.config = with_powers(self.config, **powers_of(self.config))
 
