@@ -20,8 +20,9 @@ from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
-from pipelines.training.fit import Fit, Fitted, fit, sampling_report
+from pipelines.training.fit import Fit, Fitted, fit
 from pipelines.training.mine import mine_fitted
+from pipelines.training.report_sampling import report_sampling
 from towers.negatives import MinedNegatives
 
 
@@ -82,7 +83,7 @@ class SeedFits:
             config=config.evaluation,
         )
         found = {name: result.segments[name] for name in SEGMENTS if result.segments[name].n_users}
-        sampling = sampling_report(last.fitted.records)
+        sampling = report_sampling(last.fitted.records)
         return Cell(
             data=self.bench.name,
             variant=variant.name,

@@ -28,10 +28,11 @@ from pipelines.publishing.sample_answers import sample_answers
 from pipelines.reporting.report import write_report
 from pipelines.results import Data, Results, Round, Rule, flatten
 from pipelines.training.embed import Vectors, embed, match_scorer
-from pipelines.training.fit import Fitted, sampling_report
+from pipelines.training.fit import Fitted
 from pipelines.training.measure_context import AskedAt, measure_context
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
+from pipelines.training.report_sampling import report_sampling
 from pipelines.versions.compare_versions import compare_opened, index_costs
 from pipelines.workers.workers import ALONE, Workers
 from serving.atomic import move_file, write_text_atomic
@@ -98,7 +99,7 @@ class Rounds:
         with self.reporter.stage(f"round {number}: fit"):
             versions = [finished["version"] for finished in self._results["rounds"]]
             fitted, epochs = self._fits.fit(number, versions=versions)
-        sampling = sampling_report(fitted.records) or sampling_report(epochs)
+        sampling = report_sampling(fitted.records) or report_sampling(epochs)
         for group, figures in sampling.items():
             shown = ", ".join(f"{name} {value:.3g}" for name, value in figures.items())
             self.reporter.say(f"  {group}: {shown}")

@@ -16,7 +16,8 @@ from pipelines.evaluation.evaluate import evaluate
 from pipelines.progress import Advance, Reporter
 from pipelines.training import fit as fit_module
 from pipelines.training.embed import embed, match_scorer
-from pipelines.training.fit import STATE, Fit, FitState, Fitted, fit, sampling_report
+from pipelines.training.fit import STATE, Fit, FitState, Fitted, fit
+from pipelines.training.report_sampling import report_sampling
 from towers.errors import TrainingError
 from towers.negatives import MinedNegatives
 
@@ -214,7 +215,7 @@ def test_what_was_sampled_is_reported_by_source(make_job: MakeJob, two: Fitted) 
         items=np.tile(np.arange(40, dtype=np.int32), (60, 1)), version=1, ranks=(1, 40)
     )
     fitted = fit(make_job("mined", epochs=1, mined=mined), Reporter())
-    without, report = sampling_report(two.records), sampling_report(fitted.records)
+    without, report = report_sampling(two.records), report_sampling(fitted.records)
     for found in (without, report):
         for what in ("share of sampled negatives", "share of hardest negatives"):
             assert sum(found[what].values()) == pytest.approx(1.0, abs=1e-5)
