@@ -147,6 +147,12 @@ def evaluate(
     )
 
 
+def user_metric(metric: str) -> str:
+    """The metric that users have of their own: in place of coverage, which is no mean, recall."""
+    name, _, k = metric.partition("@")
+    return f"recall@{k}" if name == "coverage" else metric
+
+
 def user_figures(
     scorer: Scorer,
     *,
@@ -160,13 +166,13 @@ def user_figures(
         scorer: gives the scores.
         test: [n_users, n_items]; as `evaluate` takes it.
         seen: likewise.
-        metric: such as `recall@20`; in place of coverage, which is no mean over users, recall.
+        metric: such as `recall@20`; see `user_metric`.
 
     Raises:
         TrainingError: as `evaluate`.
     """
-    name, _, cutoff = metric.partition("@")
-    metric, k = f"recall@{cutoff}" if name == "coverage" else metric, int(cutoff)
+    metric = user_metric(metric)
+    k = int(metric.partition("@")[2])
     test, seen = _positives(test), _positives(seen)
     n_users, n_items = test.shape
     tally = SegmentTally(

@@ -27,7 +27,7 @@ from pipelines.config import RunConfig
 from pipelines.data.blocks import all_blocks, ids_of
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
-from pipelines.evaluation.evaluate import Scorer, user_figures
+from pipelines.evaluation.evaluate import Scorer, user_figures, user_metric
 from pipelines.evaluation.published import config_of, published_scorer
 from pipelines.results import Promotion, Rule
 from pipelines.training.embed import embed, match_scorer
@@ -91,8 +91,7 @@ class Gate:
     @property
     def _metric(self) -> str:
         """The metric of the run where it is a mean over users, else recall at its cut-off."""
-        name, _, k = self._config.evaluation.metric.partition("@")
-        return f"recall@{k}" if name == "coverage" else f"{name}@{k}"
+        return user_metric(self._config.evaluation.metric)
 
     def _compare(self, scorer: Scorer, held_out: HeldOut, *, current: int) -> Promotion:
         """Rank by both versions.
