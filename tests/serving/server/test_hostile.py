@@ -242,16 +242,20 @@ def test_every_answer_is_one_that_the_openapi_page_has(api: Api) -> None:
 
 
 def test_memory_is_steady(published: Path) -> None:
-    """After a first round, which fills what is cached and pooled, 800 more take no more room."""
+    """What a request leaves behind would show in every round; caches and pools fill in the first.
+
+    The process is that of the tests, so what other tests left may come and go in one round.
+    """
     bodies = [body for body, _ in HOSTILE.values() if len(body) < 10**6]
+    growths: list[int] = []
     with running_api(published) as api:
-        before = 0
-        for number in range(1000):
-            send(api, bodies[number % len(bodies)])
-            if number == 200:
-                before = resident_bytes()
+        while not growths or growths[-1] > 2**20:
+            assert len(growths) < 8, f"400 requests added this many bytes, round by round: {growths}"
+            before = resident_bytes()
+            for number in range(400):
+                send(api, bodies[number % len(bodies)])
+            growths.append(resident_bytes() - before)
         assert still_answers(api)
-        assert resident_bytes() - before < 16 * 2**20
 
 
 def resident_bytes() -> int:
