@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,10 @@ from tests.examples import INNER_LOOP, INNER_LOOP_SHARE, WHOLE
 from towers.environment import prepare
 
 prepare()  # before a test module imports TensorFlow
+
+TESTS = Path(__file__).parent
+WITH_PROCESSES = (TESTS / "serving/server", TESTS / "pipelines/workers", TESTS / "docs")
+"""Tests that start servers and processes, which what else the machine does can hold up."""
 
 # An example's time depends on what else the machine does; a deadline would fail at random.
 settings.register_profile("whole", deadline=None, max_examples=WHOLE)
@@ -24,9 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have slow tests, so that processes side by side end together."""
+    """Begin with the files that have slow tests, so that processes side by side end together.
+
+    A test with processes that fails is tried once more; pytest says which ("1 rerun").
+    """
     with_slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in with_slow)
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in WITH_PROCESSES):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_collection_finish() -> None:

@@ -250,7 +250,9 @@ def test_memory_is_steady(published: Path) -> None:
     growths: list[int] = []
     with running_api(published) as api:
         while not growths or growths[-1] > 2**20:
-            assert len(growths) < 8, f"400 requests added this many bytes, round by round: {growths}"
+            assert len(growths) < 8, (
+                f"400 requests added this many bytes, round by round: {growths}"
+            )
             before = resident_bytes()
             for number in range(400):
                 send(api, bodies[number % len(bodies)])
