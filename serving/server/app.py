@@ -8,6 +8,7 @@ from fastapi_offline import FastAPIOffline
 from serving.server.access.http import CheckAccess
 from serving.server.access.tokens import Tokens
 from serving.server.api import (
+    explain_rank_routes,
     explain_routes,
     fresh_routes,
     operations,
@@ -42,6 +43,7 @@ ROUTERS = (
     retrieve_routes.router,
     recommend_routes.router,
     explain_routes.router,
+    explain_rank_routes.router,
     fresh_routes.items,
     fresh_routes.users,
     explorer_routes.router,

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,14 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 @pytest.fixture(scope="session")
 def address(published: Published, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Where the server's page is."""
-    arguments = ["serve", str(published.root), "--port", "0", "--grpc-port", "0"]
-    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(published.root, log=tmp_path_factory.mktemp("server") / "log") as found:
+        yield found
+
+
+@contextmanager
+def serving(models: Path, *, log: Path) -> Iterator[str]:
+    """Serve a models directory; the address of its page."""
+    arguments = ["serve", str(models), "--port", "0", "--grpc-port", "0"]
     with log.open("wb") as file:
         server = subprocess.Popen(
             [sys.executable, "-c", SERVE.format(arguments=arguments)],

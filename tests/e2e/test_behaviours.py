@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from pipelines.candidates.answer import CandidateTable
 from pipelines.candidates.settings import load_settings
 from pipelines.config import RunConfig
+from pipelines.progress import Reporter
+from pipelines.ranking.rank import rank
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
 from tests.made_once import made_once
@@ -83,21 +89,21 @@ def make_events() -> pd.DataFrame:
 
 
 EVENTS = make_events()
+ITEMS = pd.DataFrame(
+    {
+        "item_id": [f"item {item}" for item in range(N_ITEMS)],
+        "kind": ["red", "blue"] * (N_ITEMS // 2),
+    }
+)
 
 
 @pytest.fixture(scope="module")
 def retriever(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
-    items = pd.DataFrame(
-        {
-            "item_id": [f"item {item}" for item in range(N_ITEMS)],
-            "kind": ["red", "blue"] * (N_ITEMS // 2),
-        }
-    )
     config = parse(RunConfig, CONFIG, where="test")
 
     def make(folder: Path) -> None:
         with without_graphs(but=TOWERS):
-            run(config, folder / "models", frames={"interactions": EVENTS, "items": items})
+            run(config, folder / "models", frames={"interactions": EVENTS, "items": ITEMS})
 
     folder = made_once(tmp_path_factory, "behaviours", make)
     return Retriever.open(folder / "models")
@@ -180,6 +186,54 @@ def test_a_server_takes_the_context_beside_an_id_or_features(
     np.testing.assert_allclose(scores[0], scores[2], rtol=1e-4, atol=1e-5)
     assert not np.allclose(scores[0], scores[1], rtol=1e-4)
     assert [result["id"] for result in alone] == [one["id"] for one in answers[0]]
+
+
+def test_a_ranker_of_exposures_at_their_moments_answers_and_explains(
+    retriever: Retriever, tmp_path: Path
+) -> None:
+    """Its examples are what was bought and what was turned down; a context changes its scores."""
+    models = tmp_path / "models"
+    shutil.copytree(retriever.bundle.path.parents[1], models, symlinks=True)
+    settings = {
+        "model": {"kind": "fwfm", "embedding_dim": 4},
+        "crosses": [{"user": "hour", "item": "kind", "buckets": 20}],
+        "candidates": N_ITEMS,
+        "epochs": 2,
+        "batch_size": 64,
+    }
+    config = parse(RunConfig, CONFIG | {"rank": settings}, where="test")
+    frames = {"interactions": EVENTS, "items": ITEMS}
+    said = io.StringIO()
+    reporter = Reporter(Console(file=said, width=200))
+    rank(config, models, frames=frames, promote="always", reporter=reporter)
+    bought = EVENTS[EVENTS["did"] == "buy"].sort_values("at")
+    late = EVENTS[EVENTS["at"] >= bought["at"].iloc[round(len(bought) * 0.8)]]
+    n_shown = late["did"].isin(["buy", "hide"]).sum()
+    told = re.search(r"([0-9,]+) examples", said.getvalue())
+    assert told is not None and 0.4 * n_shown < int(told[1].replace(",", "")) < 0.8 * n_shown
+    ranked = Retriever.open(models)
+    moment = {"hour": 12, "warmth": 0.7}
+    expected = ranked.recommend(id=3, features=moment, k=5)
+    plain = ranked.recommend(id=3, k=5)
+    assert not np.allclose(expected["score"], plain["score"], rtol=1e-4)
+    with running_api(models, journal=tmp_path / "journal") as api:
+        asked = {"id": 3, "context": moment}
+        answer = api.post("/v1/recommend", asked | {"k": 5}).json()["results"]
+        item = {"item": answer[0]["id"]}
+        found = api.post("/v1/explain/rank", asked | item | {"limit": 4}).json()
+        without = api.post("/v1/explain/rank", {"id": 3} | item).json()
+        unknown = api.post("/v1/explain/rank", asked | {"item": "none"})
+    assert [one["id"] for one in answer] == expected["id"].tolist()
+    assert found["score"] == pytest.approx(answer[0]["score"], abs=1e-4)
+    assert found["recall_score"] == pytest.approx(answer[0]["recall_score"], abs=1e-4)
+    assert sum(part["value"] for part in found["parts"]) + found["rest"] == pytest.approx(
+        found["score"], abs=1e-5
+    )
+    assert (len(found["parts"]), unknown.status_code) == (4, 404)
+    whole = ranked.explain_rank(source={"id": 3, "features": moment}, item=item["item"])
+    fields = {part.fields for part in whole.parts}
+    assert {("hour",), ("warmth",), ("hour x kind",), ("views", "item_id")} <= fields
+    assert not any("hour" in part["fields"] for part in without["parts"])
 
 
 def test_scores_are_explained_by_every_history(retriever: Retriever) -> None:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope
 from serving.server.api.table_json import json_response
 from serving.server.errors import OK, status_of
 from serving.server.runtime.server_core import SMALL_BYTES, ServerCore
+from serving.version.saved_models.names import RANK
 
 
 class JsonRoute(APIRoute):
@@ -86,5 +87,5 @@ def _model_of(request: Request) -> str:
     """What a request is counted as: the direction, or the tower that encodes what it brings."""
     kind = request.url.path.split("/")[2]
     models = {"items": "item_tower", "users": "user_tower"}
-    models |= {"explain": "explain", "explorer": "explorer"}
+    models |= {"explain": "explain", "explorer": "explorer", "recommend": RANK}
     return models.get(kind, str(request.path_params.get("direction")))

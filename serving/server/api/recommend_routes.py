@@ -126,19 +126,24 @@ def _ask(retriever: Retriever, query: RecommendQuery, *, k: int) -> Question:
         QueryError: it cannot be answered.
         UnknownIdError: the id is unknown.
     """
-    given = {**(query.features or {}), **(query.context or {})}
-    features = {name: [value] for name, value in given.items()}
-    if query.id is None and not features:  # of whom nothing is known
-        features = {name: [None] for name in retriever.tower("user").inputs}
+    features = features_of(retriever, query)
     return retriever.ask(
         "u2i",
         ids=None if query.id is None else [query.id],
-        features=features or None,
+        features=None if features is None else {name: [x] for name, x in features.items()},
         k=k,
         exclude=query.exclude,
         exclude_seen=query.exclude_seen,
         where=query.where,
     )
+
+
+def features_of(retriever: Retriever, query: Asking) -> dict[str, Any] | None:
+    """The raw features of a user and of the moment; None for an id without a moment."""
+    given = {**(query.features or {}), **(query.context or {})}
+    if query.id is None and not given:  # of whom nothing is known
+        return dict.fromkeys(retriever.tower("user").inputs)
+    return given or None
 
 
 async def _results(

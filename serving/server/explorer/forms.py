@@ -83,6 +83,7 @@ class ExplorerSchema:
     version: int
     name: Annotated[str, Field(description="The run's name.")]
     max_k: int
+    ranker: Annotated[str | None, Field(description="The kind of its ranker; null without.")]
     directions: list[Direction]
     user: SideSchema
     item: SideSchema
@@ -90,10 +91,12 @@ class ExplorerSchema:
 
 def describe(retriever: Retriever, *, max_k: int) -> ExplorerSchema:
     """Describe a version; takes up to seconds for millions of rows."""
+    ranker = retriever.parts.ranker_record
     return ExplorerSchema(
         version=retriever.version,
         name=retriever.bundle.manifest.name,
         max_k=max_k,
+        ranker=None if ranker is None else ranker.kind,
         directions=[
             Direction(name, DIRECTIONS[name].source, DIRECTIONS[name].target)
             for name in get_args(DirectionName)

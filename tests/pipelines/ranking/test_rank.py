@@ -122,6 +122,7 @@ def test_the_server_and_the_command_line_answer_as_python_does(
         described = api.post("/v1/recommend", {"features": {"city": "Rome"}, "k": 2})
         refused = api.post("/v1/recommend", body | {"candidates": 10**6})
         unknown = api.post("/v1/recommend", {"id": 1})
+        kind = api.get("/v1/explorer/schema").json()["ranker"]
         pairs = {"query": [0, 0], "item": [0, 1], "recall": [0.5, 1.0]}
         user = {"user_history": [["item 1 é"]], "user_city": ["Rome"], "user_age": [30.0]}
         items = {"item_item_id": ["item 1 é", "item 2 é"], "item_tags": [["any"], ["any"]]}
@@ -130,7 +131,7 @@ def test_the_server_and_the_command_line_answer_as_python_does(
         outside = api.post("/v1/models/rank:predict", {"inputs": inputs | {"item": [0, 2]}})
     assert [one["id"] for one in answer["results"]] == expected["id"].tolist()
     assert answer["results"][0]["columns"] == {"title": expected["item.title"][0]}
-    assert (answer["ranker"], answer["candidates"]) == ("fwfm", 20)
+    assert (answer["ranker"], answer["candidates"], kind) == ("fwfm", 20, "fwfm")
     assert len(described.json()["results"]) == 2
     assert (refused.status_code, unknown.status_code) == (400, 404)
     assert len(predicted["outputs"]) == 2

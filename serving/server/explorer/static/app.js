@@ -7,6 +7,7 @@ import { button, fill, h } from "./dom.js";
 import { optionsPanel } from "./options.js";
 import { resultsPanel } from "./results.js";
 import { sourcePanel } from "./source.js";
+import { stagesPanel } from "./stages.js";
 import { current, listen, sides, update, VIEWS } from "./state.js";
 import { failure, waiting } from "./status.js";
 import { DIRECTIONS, name } from "./words.js";
@@ -33,6 +34,7 @@ async function load() {
   schema = described;
   published = versions.versions;
   document.querySelector("#model").textContent = schema.name;
+  tabs.find((tab) => tab.dataset.view === "stages").hidden = !schema.ranker;
   document.querySelector("#version").textContent = `version ${schema.version}`;
 }
 
@@ -58,14 +60,23 @@ function build() {
   const shared = { schema: given, say, answered, examples, open: () => detail.open() };
   const results = resultsPanel(shared);
   const compare = comparePanel({ ...shared, versions });
+  const stages = stagesPanel(shared);
   const source = sourcePanel(given);
   const options = optionsPanel(given);
   const directions = directionPanel();
   const ask = h("div", { class: "ask" }, directions.element, source.element, options.element);
-  const work = h("div", { class: "work" }, ask, results.element, compare.element, detail.element);
+  const work = h(
+    "div",
+    { class: "work" },
+    ask,
+    results.element,
+    stages.element,
+    compare.element,
+    detail.element,
+  );
   const list = versionsPanel({ schema: given, versions });
   fill(main, work, list.element);
-  panels = { work, ask, results, compare, detail, source, options, directions, list };
+  panels = { work, ask, results, stages, compare, detail, source, options, directions, list };
 }
 
 function render(state) {
@@ -84,14 +95,13 @@ function render(state) {
     panels.list.sync(state);
     return;
   }
-  const isCompare = state.view === "compare";
-  panels.work.classList.toggle("comparing", isCompare);
-  panels.results.element.hidden = isCompare;
-  panels.compare.element.hidden = !isCompare;
+  const views = { explore: panels.results, stages: panels.stages, compare: panels.compare };
+  panels.work.classList.toggle("comparing", state.view !== "explore");
+  for (const [view, panel] of Object.entries(views)) panel.element.hidden = view !== state.view;
   panels.directions.sync(state);
   panels.source.sync(state);
   panels.options.sync(state);
-  (isCompare ? panels.compare : panels.results).sync(state);
+  views[state.view].sync(state);
   panels.detail.sync(state);
   if (state.select === null) panels.detail.shut();
 }

@@ -6,6 +6,7 @@ import { encode } from "./json.js";
 import { current, query, sides, source, update } from "./state.js";
 import { cell, name } from "./words.js";
 import { explanation } from "./explanation.js";
+import { rankExplanation } from "./rank_explanation.js";
 
 /** Make the panel; `closed()` is called when it is left on a narrow window. */
 export function detailPanel({ schema, closed }) {
@@ -14,6 +15,7 @@ export function detailPanel({ schema, closed }) {
   const facts = h("dl", { class: "facts" });
   const actions = h("div", { class: "actions" });
   const why = explanation(schema);
+  const whyRank = rankExplanation(schema);
   const problem = h("p", { class: "bad", role: "alert", hidden: true });
   const empty = h(
     "p",
@@ -28,6 +30,7 @@ export function detailPanel({ schema, closed }) {
     facts,
     actions,
     why.element,
+    whyRank.element,
   );
   const element = h("aside", { class: "detail", "aria-label": "Chosen result" }, empty, body);
   let shown = "";
@@ -51,6 +54,7 @@ export function detailPanel({ schema, closed }) {
     if (wanted !== shown) return;
     const side = sides(state.direction).target;
     why.show(state);
+    whyRank.show(state);
     try {
       const row = (await lookup(side, [state.select])).get(String(state.select));
       if (wanted !== shown) return;

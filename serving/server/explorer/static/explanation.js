@@ -86,7 +86,7 @@ export function explanation(schema) {
       (by === "parts" ? answer.rest : 0);
     const hidden = parts.length - shown.length;
     const rows = shown.map((part) =>
-      row(part, widest, by === "fields" ? fieldWords(part) : partWords(part, names)),
+      bar(part, widest, by === "fields" ? fieldWords(part) : partWords(part, names)),
     );
     fill(
       body,
@@ -111,7 +111,7 @@ export function explanation(schema) {
         { class: "bars" },
         rows,
         rest !== 0
-          ? row({ value: rest }, Math.max(widest, Math.abs(rest)), [
+          ? bar({ value: rest }, Math.max(widest, Math.abs(rest)), [
               h("span", { class: "soft" }, "all others together"),
             ])
           : null,
@@ -169,7 +169,7 @@ function joined(terms, kind) {
 }
 
 /** One bar, from the middle to the right where it adds and to the left where it takes away. */
-function row({ value }, widest, words) {
+export function bar({ value }, widest, words) {
   const fillOf = h("span", { class: value >= 0 ? "plus" : "minus" });
   fillOf.style.setProperty("width", `${(50 * Math.min(1, Math.abs(value) / widest)).toFixed(2)}%`);
   return h(

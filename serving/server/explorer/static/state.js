@@ -2,7 +2,7 @@
 
 import { decode, encode } from "./json.js";
 
-export const VIEWS = ["explore", "compare", "versions"];
+export const VIEWS = ["explore", "stages", "compare", "versions"];
 
 const START = Object.freeze({
   view: "explore",

@@ -74,6 +74,7 @@ def test_only_the_pages_files_are_served(api: Api) -> None:
 def test_the_schema_has_features_and_columns(api: Api, world: World) -> None:
     schema = api.get("/v1/explorer/schema").json()
     assert (schema["version"], schema["name"], schema["max_k"]) == (1, "world", 1000)
+    assert schema["ranker"] is None
     assert [d["name"] for d in schema["directions"]] == ["u2i", "i2i", "u2u", "i2u"]
     user, item = schema["user"], schema["item"]
     assert (user["id"], user["id_type"], user["label"]) == ("user_id", "integer", None)
