@@ -96,7 +96,7 @@ def fetch_movielens_100k(
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".movielens-") as work:
-        source, file = _download(sources or default_sources(), Path(work), say=say)
+        source, file = download(sources or default_sources(), Path(work), say=say)
         beside = Path(work) / "tables"
         _write(_tidy(source.parse(file)), beside, origin=source.name)
         _publish(beside, folder)
@@ -231,7 +231,7 @@ def _publish(beside: Path, folder: Path) -> None:
             raise
 
 
-def _download(
+def download(
     sources: Sequence[Source], work: Path, *, say: Callable[[str], None]
 ) -> tuple[Source, Path]:
     """Download from the first source that can be reached, and check what came."""

@@ -27,7 +27,7 @@ from pipelines.ranking.examples import Examples, Reader, Tables
 from pipelines.ranking.fit_ranker import SCORED_TOGETHER, FittedRanker, Scorer
 from pipelines.ranking.measure import auc, log_loss
 from towers.extras import import_extra
-from towers.ranking.bags import Entries
+from towers.ranking.bags import FieldBags
 from towers.ranking.pairs import pair_entries
 from towers.ranking.ranker import Ranker
 
@@ -92,12 +92,10 @@ def sample_ranker(
     if path.with_suffix(".index").exists():
         checkpoint.read(str(path)).assert_consumed()
     else:
-        x, fields = design(reader, train, n_rows=tables.n_rows)
         with reporter.bar("draw machines", config.epochs, unit="draws") as advance:
             machine = sample_machine(
-                x,
+                design(tables, train),
                 train.labels,
-                fields,
                 config=config,
                 seed=seed,
                 is_rating=is_rating,
@@ -116,70 +114,122 @@ def sample_ranker(
     )
 
 
-def design(
-    reader: Reader, examples: Examples, *, n_rows: int
-) -> tuple[sparse.csr_array, NDArray[np.int64]]:
-    """Examples as a matrix [n, n_rows], and the field of each column; 0 where none has it.
+class Design(NamedTuple):
+    """The features of n examples, those of a query and of an item once."""
+
+    queries: sparse.csr_array
+    """Of each query, [n_queries, n_rows]."""
+    items: sparse.csr_array
+    """Of each item, [n_items, n_rows]."""
+    pairs: sparse.csr_array
+    """Of each example, crosses and the score of recall, [n, n_rows]."""
+    query_of: NDArray[np.int64]
+    """The query of each example, [n]."""
+    item_of: NDArray[np.int64]
+    """The item of each, [n]."""
+    fields: NDArray[np.int64]
+    """The field of each column, [n_rows]; 0 where no example has it."""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether no column is of queries and of items, as the ids of past items are."""
+        return not np.intersect1d(self.queries.indices, self.items.indices).size
+
+    def flat(self) -> sparse.csr_array:
+        """All features of each example, [n, n_rows]."""
+        found = self.queries[self.query_of] + self.items[self.item_of] + self.pairs
+        return sparse.csr_array(found)
+
+
+def design(tables: Tables, examples: Examples) -> Design:
+    """Write examples as matrices.
 
     Two combinations of a cross that have one row by their hash are one value here; the ranker has
     their pair beside it.
     """
-    field_of, parts = np.zeros(n_rows, dtype=np.int64), []
-    first_item, first_pair = len(reader.fields.query), len(reader.fields.query + reader.fields.item)
+    fields, n_moments = np.zeros(tables.n_rows, dtype=np.int64), tables.moments.n
+    keys = examples.users * n_moments + examples.moments
+    queries, query_of = np.unique(keys, return_inverse=True)
+    items, item_of = np.unique(examples.items, return_inverse=True)
+    first_item = len(tables.fields.query)
 
-    def bags(entries: Entries, n: int, *, first: int) -> sparse.csr_array:
-        owners, fields, rows, x = (np.asarray(part) for part in entries)
-        field_of[rows] = first + fields
-        return sparse.csr_array((x.astype(np.float64), (owners, rows)), shape=(n, n_rows))
+    def matrix(bags: FieldBags, *, first: int) -> sparse.csr_array:
+        fields[bags.rows] = first + bags.fields
+        shape = (bags.n, tables.n_rows)
+        return sparse.csr_array((bags.x.astype(np.float64), bags.rows, bags.starts), shape=shape)
 
+    known, now = matrix(tables.users, first=0), matrix(tables.moments, first=0)
+    pairs = _pairs(tables, examples, fields)
+    return Design(
+        queries=sparse.csr_array(known[queries // n_moments] + now[queries % n_moments]),
+        items=matrix(tables.items, first=first_item)[items],
+        pairs=pairs,
+        query_of=query_of,
+        item_of=item_of,
+        fields=fields,
+    )
+
+
+def _pairs(tables: Tables, examples: Examples, fields: NDArray[np.int64]) -> sparse.csr_array:
+    """The features of pairs; writes their fields."""
+    shape, first = (len(examples), tables.n_rows), len(tables.fields.query + tables.fields.item)
+    if not tables.fields.n_pair:
+        return sparse.csr_array(shape)
+    reader, parts = Reader(tables), []
     for start in range(0, len(examples), SCORED_TOGETHER):
         part = examples.take(slice(start, start + SCORED_TOGETHER))
         columns = (part.users, part.items, part.moments, part.recall)
         batch = reader.batch(*(tf.constant(one) for one in columns))
-        found = bags(batch.queries, int(batch.n_queries), first=0)[batch.query_of.numpy()]
-        found += bags(batch.items, int(batch.n_items), first=first_item)[batch.item_of.numpy()]
-        if reader.fields.n_pair:
-            pairs = pair_entries(batch, reader.fields)
-            found += bags(pairs, len(part), first=first_pair)
-        parts.append(found)
-    return sparse.csr_array(sparse.vstack(parts, format="csr")), field_of
+        entries = pair_entries(batch, tables.fields)
+        owners, numbers, rows, x = (np.asarray(one) for one in entries)
+        fields[rows] = first + numbers
+        found = (x.astype(np.float64), (owners, rows))
+        parts.append(sparse.csr_array(found, shape=(len(part), shape[1])))
+    return sparse.csr_array(sparse.vstack(parts, format="csr"))
 
 
 def sample_machine(
-    x: sparse.csr_array,
+    x: Design,
     labels: NDArray[Any],
-    fields: NDArray[np.int64],
     *,
     config: RankConfig,
     seed: int,
     is_rating: bool,
     advance: Advance = ignore,
 ) -> Machine:
-    """Draw machines for examples x [n, m] by Gibbs sampling; the mean of some as one machine.
+    """Draw machines for n examples by Gibbs sampling; the mean of some as one machine.
 
     Each field has a prior of its own, which is learned too. Columns that no example has are 0.
+    Where no column is of both queries and items, a draw takes the features of a query and of an
+    item once, however many examples they have.
+
+    Source: S. Rendle, Scaling Factorization Machines to Relational Data, VLDB 2013.
 
     Raises:
         ConfigError: myFM is not installed.
     """
     myfm = import_extra("myfm", extra="mcmc", task='rank.solver = "mcmc"')
-    columns = np.unique(x.indices)
-    _, groups = np.unique(fields[columns], return_inverse=True)
     model = (myfm.MyFMRegressor if is_rating else myfm.MyFMClassifier)(
         rank=config.model.embedding_dim, random_seed=seed
     )
+    parts = [x.pairs, x.queries, x.items] if x.is_apart else [x.flat()]
+    used = [np.unique(part.indices) for part in parts]
+    whole, *once = [sparse.csr_matrix(part[:, own]) for part, own in zip(parts, used, strict=True)]
+    places = [x.query_of, x.item_of]
+    columns = np.concatenate(used)
     model.fit(
-        sparse.csr_matrix(x[:, columns]),
+        whole if whole.shape[1] else None,
         labels.astype(np.float64) if is_rating else labels > 0,
+        X_rel=[myfm.RelationBlock(at, part) for at, part in zip(places, once, strict=False)],
         n_iter=config.epochs,
         n_kept_samples=max(config.epochs // 2, 1),
-        grouping=groups.tolist(),
+        grouping=np.unique(x.fields[columns], return_inverse=True)[1].tolist(),
         callback=_telling(advance),
     )
     drawn = model.predictor_.samples
     chosen = np.linspace(0, len(drawn) - 1, min(config.samples, len(drawn))).round().astype(int)
     found = mean_of([Machine(one.w0, one.w, one.V) for one in (drawn[place] for place in chosen)])
-    w, v = np.zeros(x.shape[1]), np.zeros((x.shape[1], found.v.shape[1]))
+    w, v = np.zeros(len(x.fields)), np.zeros((len(x.fields), found.v.shape[1]))
     w[columns], v[columns] = found.w, found.v
     return Machine(found.bias, w, v)
 

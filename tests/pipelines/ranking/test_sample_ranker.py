@@ -111,7 +111,8 @@ def test_a_ranker_scores_as_the_plain_machine_over_the_design(
 ) -> None:
     """Features of one field meet too, and those of pairs are there."""
     reader = Reader(tables)
-    x, fields = design(reader, examples, n_rows=tables.n_rows)
+    whole = design(tables, examples)
+    x = whole.flat()
     settings = RankerSettings(kind="fm", embedding_dim=5, within_fields=True, dropout=0.0)
     ranker = Ranker(tables.n_rows, len(tables.fields.names), settings)
     machine = random_machine(np.random.default_rng(2), tables.n_rows, 3)
@@ -121,18 +122,29 @@ def test_a_ranker_scores_as_the_plain_machine_over_the_design(
     np.testing.assert_allclose(
         scores(examples), scale * scores_of(machine, x), rtol=1e-3, atol=1e-3
     )
-    assert set(fields[np.unique(x.indices)]) == set(range(len(tables.fields.names)))
+    assert set(whole.fields[np.unique(x.indices)]) == set(range(len(tables.fields.names)))
 
 
-def test_machines_are_those_of_the_library(tables: Tables, examples: Examples) -> None:
-    """With all that it keeps, the scores are its own predictions."""
+@pytest.mark.parametrize("is_apart", [True, False])
+def test_machines_are_those_of_the_library(
+    tables: Tables, examples: Examples, is_apart: bool
+) -> None:
+    """With all that it keeps, the scores are its own predictions of the whole matrix."""
     myfm: Any = pytest.importorskip("myfm")
-    x, fields = design(Reader(tables), examples, n_rows=tables.n_rows)
-    machine = sample_machine(x, examples.labels, fields, config=CONFIG, seed=3, is_rating=True)
-    columns = np.unique(x.indices)
+    whole = design(tables, examples)
+    assert whole.is_apart
+    if not is_apart:  # an item that is a feature of queries too
+        shared = whole.items[[0]] * 0.5
+        queries = sparse.vstack([whole.queries[:-1], whole.queries[[-1]] + shared], format="csr")
+        whole = whole._replace(queries=sparse.csr_array(queries))
+        assert not whole.is_apart
+    x = whole.flat()
+    machine = sample_machine(whole, examples.labels, config=CONFIG, seed=3, is_rating=True)
+    used = [np.unique(one.indices) for one in (whole.pairs, whole.queries, whole.items)]
+    columns = np.concatenate(used) if is_apart else np.unique(x.indices)
     known = sparse.csr_matrix(x[:, columns])
     model = myfm.MyFMRegressor(rank=2, random_seed=3)
-    _, groups = np.unique(fields[columns], return_inverse=True)
+    _, groups = np.unique(whole.fields[columns], return_inverse=True)
     labels = examples.labels.astype(np.float64)
     model.fit(known, labels, n_iter=8, n_kept_samples=4, grouping=groups.tolist())
     np.testing.assert_allclose(scores_of(machine, x), model.predict(known), rtol=1e-6)
