@@ -108,6 +108,13 @@ def read_libraries(folder: Path) -> pd.DataFrame:
     return pd.DataFrame({"user_id": users, "item_id": items})
 
 
+def read_frames(folder: Path) -> dict[str, pd.DataFrame]:
+    """Read the tables of a run."""
+    libraries = read_libraries(folder)
+    users = libraries[["user_id"]].drop_duplicates()
+    return {"interactions": libraries, "users": users, "items": read_items(folder)}
+
+
 def read_split(folder: Path, config: RunConfig) -> Split:
     """Read the tags, and the interactions of each part."""
     items = read_items(folder)
@@ -157,12 +164,7 @@ def fit_and_measure(split: Split, config: RunConfig, reporter: Reporter) -> Figu
 
 def run_random(folder: Path, config: RunConfig, reporter: Reporter) -> dict[str, Figures]:
     """Run the whole job on a random split, and give the figures of the baselines and its own."""
-    libraries = read_libraries(folder)
-    frames = {
-        "interactions": libraries,
-        "users": libraries[["user_id"]].drop_duplicates(),
-        "items": read_items(folder),
-    }
+    frames = read_frames(folder)
     config = dataclasses.replace(
         config, split=SplitConfig(by="random"), index=IndexConfig(kind="exact")
     )

@@ -1,13 +1,14 @@
-"""Compare the members of the family on one data set: quality, width and speed.
+"""Compare the members of the family on one data set: quality, width, index size and speed.
 
 Run: .venv/bin/python -m benchmarks.family
-Run: .venv/bin/python -m benchmarks.family --config benchmarks/movielens-1m.toml --dims 32 128
+Run: .venv/bin/python -m benchmarks.family --data citeulike-a --dims 16 --epochs 4
 
-Each member is run by `fm-recall run`'s own job on a random split (or the file's own, with
+Each member is run by `fm-recall run`'s own job on a random split (or that of the file, with
 `--split file`), with an exact index, published where validation finds it best: after some epoch, or
 as it starts, which is the same for all members. Without `--refit`, the model that was validated is
 the one that is tested. `ffm` and others in fewer dimensions have vectors as wide as `fm` in more:
-compare rows of equal width too.
+compare rows of equal width too. The index is of u2i, in float32; its speed is that of exact search
+in batches of 64. Expected in data/: ml-1m or citeulike-a.
 """
 
 from __future__ import annotations
@@ -21,18 +22,23 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks import citeulike
 from pipelines.config import IndexConfig, RunConfig, SplitConfig, load_config
 from pipelines.progress import Reporter
+from pipelines.publishing.index_direction import queries_per_second
 from pipelines.results import Results, served_round
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
+from serving.search.graph_search import ExactSearch
 from towers.features.kinds import Categorical, Features
+from towers.features.schema import SIDES
 
-CONFIG = Path(__file__).with_name("movielens-1m.toml")
+HERE = Path(__file__).parent
+DATA = ("movielens-1m", "citeulike-a")
 MEMBERS = ("fm", "fwfm", "ffm", "fm3")
 HEAD = (
-    "| member | k | coordinates | epoch | validation | recall@20 / NDCG@20 | s an epoch | s |\n"
-    "|---|---|---|---|---|---|---|---|"
+    "| member | k | coordinates | epoch | validation | recall@20 / NDCG@20 | index MB | queries/s "
+    "| s an epoch | s |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -41,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", type=Path, default=CONFIG)
+    parser.add_argument("--data", choices=DATA, default=DATA[0])
     parser.add_argument("--members", nargs="+", choices=MEMBERS, default=list(MEMBERS))
     parser.add_argument("--dims", type=int, nargs="+", default=[32])
     parser.add_argument("--epochs", type=int, default=8)
@@ -51,11 +57,14 @@ def main() -> None:
     given = parser.parse_args()
     reporter = Reporter(Console(stderr=True, highlight=False))
     print(HEAD, flush=True)
-    for config in configs(load_config(given.config), given):
+    frames = citeulike.read_frames(citeulike.DATA) if given.data == "citeulike-a" else None
+    for config in configs(load_config(HERE / f"{given.data}.toml"), given):
         with TemporaryDirectory() as models:
-            results = run(config, models, reporter=reporter)
-            width = Retriever.open(models).catalogue("item").vectors.shape[1]
-        print(row_of(config, results, width=width), flush=True)
+            results = run(config, models, frames=frames, reporter=reporter)
+            retriever = Retriever.open(models)
+            users, items = (retriever.catalogue(side).vectors for side in SIDES)
+            speed = queries_per_second(ExactSearch(items), users, k=100)
+        print(row_of(config, results, shape=items.shape, speed=speed), flush=True)
 
 
 def configs(config: RunConfig, given: argparse.Namespace) -> Iterator[RunConfig]:
@@ -89,7 +98,7 @@ def known_items(items: Features | None) -> Features | None:
     )
 
 
-def row_of(config: RunConfig, results: Results, *, width: int) -> str:
+def row_of(config: RunConfig, results: Results, *, shape: tuple[int, ...], speed: float) -> str:
     """A line of the table."""
     found, metric = served_round(results), results["metric"]
     epochs = found["epochs"]
@@ -100,10 +109,12 @@ def row_of(config: RunConfig, results: Results, *, width: int) -> str:
     cells = (
         config.model.interaction,
         config.model.embedding_dim,
-        width,
+        shape[1],
         int(best["epoch"]),
         f"{best.get(metric, float('nan')):.4f}",
         f"{figures['recall@20']:.4f} / {figures['ndcg@20']:.4f}",
+        f"{4 * shape[0] * shape[1] / 1e6:.1f}",
+        f"{speed:,.0f}",
         f"{sum(trained) / max(len(trained), 1):.1f}",
         f"{total:.0f}",
     )

@@ -76,7 +76,7 @@ def index_direction(
     search, indexed = _indexed(
         direction, corpus, queries, config=config, folder=folder, advance=advance
     )
-    rate = _queries_per_second(search, queries.vectors, k=min(config.recall_k, len(corpus)))
+    rate = queries_per_second(search, queries.vectors, k=min(config.recall_k, len(corpus)))
     return search, dataclasses.replace(indexed, shape=corpus.shape, per_second=rate)
 
 
@@ -125,7 +125,7 @@ def describe(name: str, indexed: IndexedDirection) -> str:
     )
 
 
-def _queries_per_second(search: Search, queries: NDArray[np.float32], *, k: int) -> float:
+def queries_per_second(search: Search, queries: NDArray[np.float32], *, k: int) -> float:
     """How many queries are answered a second, in at most `TIMED` batches behind a first one."""
     if not len(queries):
         return 0.0
