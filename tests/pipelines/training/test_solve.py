@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +13,17 @@ from rich.console import Console
 from pipelines.config import RunConfig
 from pipelines.data.blocks import HeldInteractions, every_positive
 from pipelines.data.dataset import Dataset, assemble_dataset
+from pipelines.data.engines import Plan
 from pipelines.data.events import Block
 from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
+from pipelines.results import baselines, served_round
 from pipelines.training import solve
 from pipelines.training.embed import embed
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
+from serving.retrieval.retriever import Retriever
+from tests.without_graphs import TOWERS, without_graphs
 from towers.errors import ConfigError
 from towers.features.kinds import Categorical, Features
 from towers.features.schema import SIDES
@@ -149,3 +154,24 @@ def test_items_start_at_the_solution(tiny: Tiny, dataset: Dataset) -> None:
     found, wanted = (dataset.item_bags @ v)[known], vectors[known]
     scale = np.linalg.norm(found) / np.linalg.norm(wanted)
     np.testing.assert_allclose(found, scale * wanted, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_from_disk_publishes_what_one_in_memory_does(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole job, with its validation and its refit; what is published finds likes."""
+    published = []
+    for plan in (Plan(), Plan(engine="disk", rows=150)):
+        monkeypatch.setattr("pipelines.run.choose_engine", lambda *_, plan=plan, **__: plan)
+        folder = tmp_path / plan.engine
+        with without_graphs(but=TOWERS):
+            results = tiny.run(folder, training=ALS | {"rounds": 0})
+        published.append(Retriever.open(folder))
+        figures = served_round(results)["evaluation"]["segments"]["all"]["figures"]
+        popular = baselines(results)["popularity"]["segments"]["all"]["figures"]
+        assert figures["recall@5"] > 1.3 * popular["recall@5"]
+    memory, disk = published
+    for side in SIDES:
+        found, wanted = (one.catalogue(side).vectors for one in (disk, memory))
+        np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
