@@ -57,14 +57,9 @@ PEERS = ("deepctr-fm", "deepctr-fwfm", "deepctr-afm", "deepctr-deepfm", "myfm-fm
 Codes = NDArray[np.int64]
 
 RECIPES: dict[Kind, RankConfig] = {
-    kind: RankConfig(
-        model=RankerSettings(kind=kind, embedding_dim=10, dropout=0.2 if kind == "deepfm" else 0.0),
-        learning_rate=2e-3 if kind == "deepfm" else 5e-3,
-        epochs=60,
-    )
-    for kind in INTERACTIONS
+    kind: RankConfig(model=RankerSettings(kind=kind)) for kind in INTERACTIONS
 }
-"""The settings of each ranker on this data set."""
+"""The settings of each ranker: the defaults."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

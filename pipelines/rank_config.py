@@ -53,7 +53,7 @@ class RankConfig:
     """The share of the users with held-out interactions who decide when to stop, and the gate."""
     test_fraction: Share = 0.2
     """The share of them for the final figures."""
-    epochs: PositiveInt = 50
+    epochs: PositiveInt = 60
     """Passes over the examples at most."""
     patience: PositiveInt = 3
     """Stop after this many epochs without a better `metric` of validation."""
@@ -62,8 +62,10 @@ class RankConfig:
     `log_loss`, which asks for probabilities, and is at its best some epochs sooner."""
     batch_size: PositiveInt = 4096
     """Examples of a step."""
-    learning_rate: PositiveFloat = 1e-3
-    """Of lazy Adam."""
+    learning_rate: PositiveFloat = 5e-3
+    """Of lazy Adam, at first."""
+    decay: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    """Factor of the learning rate for each epoch without a better `metric` of validation."""
     first_order_rate: PositiveFloat = 1.0
     """Factor of the learning rate for first-order weights."""
     k: PositiveInt = 10

@@ -12,6 +12,8 @@ from towers.interactions.interaction import FM, Interaction
 
 FIRST_ORDER = "first_order"
 """The name of w, by which an optimizer can find it."""
+VECTORS = "vectors"
+"""That of v."""
 
 
 class FeatureTable(keras.layers.Layer):
@@ -47,7 +49,7 @@ class FeatureTable(keras.layers.Layer):
         normal = keras.initializers.RandomNormal(stddev=init_scale, seed=seed)
         blocks = self.interaction.blocks
         self.v = self.add_weight(
-            name="vectors",
+            name=VECTORS,
             shape=(n_rows, blocks * embedding_dim),
             initializer=normal if blocks == 1 else _repeated(normal, blocks),
         )

@@ -24,6 +24,7 @@ class LazyAdam(keras.optimizers.Optimizer):
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
         *,
         rates: Mapping[str, float] | None = None,
+        l2: Mapping[str, float] | None = None,
         add_up: Callable[[Gradients], Gradients] | None = None,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -36,6 +37,7 @@ class LazyAdam(keras.optimizers.Optimizer):
         Args:
             learning_rate: a number, or a schedule over steps.
             rates: factors of the learning rate, for variables whose name ends with the key.
+            l2: likewise, weights in the loss of the squared length of each row that is moved.
             add_up: sums the gradients of several workers; default: as `tf.distribute` does.
             beta_1: decay of the first moment.
             beta_2: decay of the second moment.
@@ -47,7 +49,7 @@ class LazyAdam(keras.optimizers.Optimizer):
         super().__init__(name=name, **({"weight_decay": None, "jit_compile": False} | kwargs))
         self._learning_rate = self._build_learning_rate(learning_rate)
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
-        self.rates = dict(rates or {})
+        self.rates, self.l2 = dict(rates or {}), dict(l2 or {})
         self._add_up = add_up
 
     def build(self, var_list: list[tf.Variable]) -> None:
@@ -76,7 +78,12 @@ class LazyAdam(keras.optimizers.Optimizer):
         rows, g = gradient.indices, gradient.values
         step = tf.cast(self.iterations + 1, variable.dtype)
         bias = tf.sqrt(1.0 - tf.pow(self.beta_2, step)) / (1.0 - tf.pow(self.beta_1, step))
-        rate = tf.cast(self.learning_rate, variable.dtype) * bias * self._factor(variable)
+        rate = (
+            tf.cast(self.learning_rate, variable.dtype) * bias * _named(self.rates, variable, 1.0)
+        )
+        penalty = _named(self.l2, variable, 0.0)
+        if penalty:
+            g += 2.0 * penalty * tf.gather(variable, rows)
         m = self.beta_1 * tf.gather(first, rows) + (1.0 - self.beta_1) * g
         v = self.beta_2 * tf.gather(second, rows) + (1.0 - self.beta_2) * tf.square(g)
         first.scatter_update(tf.IndexedSlices(m, rows))
@@ -84,11 +91,6 @@ class LazyAdam(keras.optimizers.Optimizer):
         moved = rate * m / (tf.sqrt(v) + self.epsilon)
         # Keras has summed repeated rows, so setting them is the same as subtracting, and faster
         variable.scatter_update(tf.IndexedSlices(tf.gather(variable, rows) - moved, rows))
-
-    def _factor(self, variable: tf.Variable) -> float:
-        """The factor of a variable's learning rate, 1 unless `rates` names it."""
-        name = variable.name.split(":")[0]
-        return next((f for ending, f in self.rates.items() if name.endswith(ending)), 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
@@ -99,4 +101,11 @@ class LazyAdam(keras.optimizers.Optimizer):
             "beta_2": self.beta_2,
             "epsilon": self.epsilon,
             "rates": self.rates,
+            "l2": self.l2,
         }
+
+
+def _named(values: Mapping[str, float], variable: tf.Variable, default: float) -> float:
+    """The value for a variable by the end of its name."""
+    name = variable.name.split(":")[0]
+    return next((value for ending, value in values.items() if name.endswith(ending)), default)

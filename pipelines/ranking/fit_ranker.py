@@ -17,7 +17,7 @@ from pipelines.ranking.examples import Examples, Reader, Tables
 from pipelines.ranking.measure import auc, log_loss
 from serving.atomic import write_text_atomic
 from towers.errors import TrainingError
-from towers.layers import FIRST_ORDER
+from towers.layers import FIRST_ORDER, VECTORS
 from towers.optimizer import LazyAdam
 from towers.ranking.pairs import pool
 from towers.ranking.ranker import Ranker
@@ -78,7 +78,10 @@ def fit_ranker(
     reader = Reader(tables)
     ranker = Ranker(tables.n_rows, len(tables.fields.names), config.model, seed=seed)
     optimizer = LazyAdam(
-        config.learning_rate, rates={FIRST_ORDER: config.first_order_rate}, epsilon=1e-8
+        config.learning_rate,
+        rates={FIRST_ORDER: config.first_order_rate},
+        l2=dict.fromkeys((FIRST_ORDER, VECTORS), config.model.penalty),
+        epsilon=1e-8,
     )
     run_epoch = _epoch(ranker, reader, optimizer, batch_size=min(config.batch_size, len(train)))
     scores = Scorer(ranker, reader)
@@ -91,6 +94,9 @@ def fit_ranker(
     while len(state.records) < config.epochs and not _is_over(state, config):
         start, epoch = time.perf_counter(), len(state.records) + 1
         order = np.random.default_rng([seed, epoch]).permutation(len(train))
+        optimizer.learning_rate.assign(
+            config.learning_rate * config.decay ** n_stalls(state, config)
+        )
         loss = float(run_epoch(tf.constant(order), *columns))
         if not np.isfinite(loss):
             raise TrainingError(
@@ -192,6 +198,18 @@ def _is_over(state: State, config: RankConfig) -> bool:
     return len(state.records) - state.best >= config.patience
 
 
+def n_stalls(state: State, config: RankConfig) -> int:
+    """How many epochs were no better than the best before them."""
+    worth = _worth(state, config)
+    return int((worth[1:] <= np.maximum.accumulate(worth)[:-1]).sum())
+
+
+def _worth(state: State, config: RankConfig) -> NDArray[np.float64]:
+    """What each epoch is worth, the larger the better."""
+    found = np.nan_to_num([one[config.metric] for one in state.records])
+    return found if config.metric == "auc" else -found
+
+
 def _keep(
     checkpoint: tf.train.Checkpoint,
     state: State,
@@ -203,8 +221,7 @@ def _keep(
     """Write the checkpoint of the epoch and then the state; remove checkpoints not needed."""
     state.records.append(record)
     latest = len(state.records)
-    order = np.nan_to_num([one[config.metric] for one in state.records])
-    state.best = 1 + int(np.argmax(order if config.metric == "auc" else -order))
+    state.best = 1 + int(np.argmax(_worth(state, config)))
     checkpoint.write(str(folder / f"epoch-{latest}"))
     write_text_atomic(folder / STATE, json.dumps(vars(state), indent=2))
     for path in folder.glob("epoch-*"):

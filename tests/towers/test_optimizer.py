@@ -74,6 +74,18 @@ def test_dense_gradients_move_as_by_keras_adam() -> None:
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6)
 
 
+def test_a_penalty_pulls_the_rows_that_are_moved_and_no_other() -> None:
+    """As a term l2 |row|^2 of the loss for each row that has a gradient, whatever its size."""
+    optimizer, table = LazyAdam(0.05, l2={"table": 0.3}), variable()
+    reference, rng = NumpyAdam(START, rate=0.05), np.random.default_rng(6)
+    for rows in ([2, 0], [0]):
+        gradient = rng.normal(size=(len(rows), 3)) / 10
+        optimizer.apply_gradients([(slices(gradient, rows), table)])
+        reference.apply(gradient + 0.6 * reference.value[rows], rows)
+    assert_moved_alike(table, reference)
+    assert LazyAdam.from_config(optimizer.get_config()).l2 == {"table": 0.3}
+
+
 def test_sparse_gradients_move_their_rows_and_no_other() -> None:
     optimizer, table, reference = LazyAdam(0.05), variable(), NumpyAdam(START, rate=0.05)
     rng = np.random.default_rng(1)

@@ -42,7 +42,7 @@ class Interaction(keras.layers.Layer):
         super().__init__(name=settings.kind)
         self.n_fields, self.settings, self.seed = n_fields, settings, seed
         self._first, self._second = pairs_of(n_fields)
-        self._dropout = keras.layers.Dropout(settings.dropout, seed=seed)
+        self._dropout = keras.layers.Dropout(settings.dropped, seed=seed)
         self._make()
 
     @classmethod
@@ -119,8 +119,11 @@ class Afm(Interaction):
         start = keras.initializers.GlorotUniform(seed=self.seed)
         self._network = keras.layers.Dense(dim, activation="relu", kernel_initializer=start)
         self._logit = keras.layers.Dense(1, use_bias=False, kernel_initializer=start)
+        # where attention is the same for all pairs, as it is at first, the score is that of `Fm`
         self.project = self.add_weight(
-            name="project", shape=(self.settings.embedding_dim,), initializer="ones"
+            name="project",
+            shape=(self.settings.embedding_dim,),
+            initializer=keras.initializers.Constant(float(len(self._first))),
         )
 
     def call(self, vectors: tf.Tensor, training: bool = False) -> Parts:
@@ -137,15 +140,18 @@ class Afm(Interaction):
 class DeepFm(Interaction):
     """The pairs of `Fm`, and a network over the same vectors, one after another.
 
-    Source: H. Guo et al., DeepFM, IJCAI 2017, equations 1 to 4.
+    Its layers are normalized over the batch before they are cut off at 0. Sources: H. Guo et al.,
+    DeepFM, IJCAI 2017, equations 1 to 4; S. Ioffe and C. Szegedy, Batch Normalization, ICML 2015.
     """
 
     def _make(self) -> None:
         layers = []
         for number, size in enumerate(self.settings.hidden):
             start = keras.initializers.HeUniform(seed=self.seed + number)
-            layers.append(keras.layers.Dense(size, activation="relu", kernel_initializer=start))
-            layers.append(keras.layers.Dropout(self.settings.dropout, seed=self.seed + number))
+            layers.append(keras.layers.Dense(size, use_bias=False, kernel_initializer=start))
+            layers.append(keras.layers.BatchNormalization(momentum=0.9))
+            layers.append(keras.layers.Activation("relu"))
+            layers.append(keras.layers.Dropout(self.settings.dropped, seed=self.seed + number))
         start = keras.initializers.GlorotUniform(seed=self.seed)
         self._layers = [*layers, keras.layers.Dense(1, kernel_initializer=start)]
 

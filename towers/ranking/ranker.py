@@ -92,12 +92,10 @@ class Ranker(keras.Model):
         return Ranked(logits, self.bias[0], pooled.first, parts)
 
     def loss_of(self, pooled: Pooled, labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        """The weighted mean of the binary cross-entropy, and the penalty of the vectors."""
+        """The weighted mean of the binary cross-entropy."""
         logits = self(pooled, training=True).logits
         each = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
-        loss = tf.math.divide_no_nan(tf.reduce_sum(each * weights), tf.reduce_sum(weights))
-        squares = tf.reduce_sum(tf.square(pooled.vectors), axis=[1, 2])
-        return loss + self.settings.l2 * tf.reduce_mean(squares)
+        return tf.math.divide_no_nan(tf.reduce_sum(each * weights), tf.reduce_sum(weights))
 
 
 @tf.custom_gradient

@@ -27,12 +27,26 @@ class RankerSettings:
     """k, the length of a feature's vector; of `ffm`, of each of its vectors."""
     init_scale: Annotated[float, Field(gt=0.0)] = 0.1
     """Standard deviation of the initial vectors; with a tenth of it, pairs may never start."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] | None = None
     """The share that is dropped in training: of the fields' vectors; of `afm`, of the products of
-    its pairs; of `deepfm`, behind each layer of the network."""
-    l2: NonNegativeFloat = 1e-5
-    """Weight of the squared length of an example's field vectors in the loss."""
+    its pairs; of `deepfm`, behind each layer of the network. Default: 0.5 of `deepfm`, else 0.2."""
+    l2: NonNegativeFloat | None = None
+    """Weight in the loss of the squared length of the weight and the vector of each feature that a
+    batch has, however often: rare features are held back most. Default: 1e-4 of `deepfm`, else
+    1e-5."""
     attention_dim: PositiveInt = 16
     """`afm`: the width of its attention network."""
     hidden: tuple[PositiveInt, ...] = (256, 128)
     """`deepfm`: the widths of the layers of its network."""
+
+    @property
+    def dropped(self) -> float:
+        """The share that is dropped, as given or by the kind."""
+        usual = 0.5 if self.kind == "deepfm" else 0.2
+        return usual if self.dropout is None else self.dropout
+
+    @property
+    def penalty(self) -> float:
+        """The weight of squared lengths, as given or by the kind."""
+        usual = 1e-4 if self.kind == "deepfm" else 1e-5
+        return usual if self.l2 is None else self.l2
