@@ -16,6 +16,11 @@ FEWEST = 100
 """The interactions that a window holds at least, to say anything of items."""
 
 
+FEWEST_OF_ITEM = 5
+"""The choices of an item, in a window or in all, that say whether it is chosen more often of late:
+how often one of fewer is chosen is hardly known to begin with."""
+
+
 def window_lengths(stored: StoredInteractions) -> list[float]:
     """Say how long windows are that hold a half to a thousandth of the interactions, longest first.
 
@@ -56,11 +61,15 @@ def count_recent(
 
 
 def trend_values(recent: NDArray[np.int64], total: NDArray[np.int64]) -> NDArray[np.float32]:
-    """The trend of each item: log((n + 1) / (m + 1)), the equation of `towers.features.schema`.
+    """The trend of each item: log((n + 1) / (m + 1)), the equation of `towers.features.kinds`.
+
+    0 for an item of fewer than `FEWEST_OF_ITEM` choices.
 
     Args:
         recent: n, the choices of each item within a window, [n_items].
         total: its choices in all, [n_items]; m is the sum of `recent` times its share of them.
     """
     expected = total * (recent.sum() / max(int(total.sum()), 1))
-    return np.asarray(np.log1p(recent) - np.log1p(expected), dtype=np.float32)
+    trend = np.log1p(recent) - np.log1p(expected)
+    is_rare = np.maximum(recent, total) < FEWEST_OF_ITEM
+    return np.where(is_rare, 0.0, trend).astype(np.float32)

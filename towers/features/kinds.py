@@ -17,6 +17,10 @@ real values x_i. What each kind does with a missing or an unknown value:
 
 An out-of-vocabulary row starts at zero, so that it says nothing until tokens rarer than `min_count`
 have taught it something.
+
+A user of whom nothing is known has one feature, that of the default user, x = 1. Nothing is known
+where there is no row but out-of-vocabulary ones, no number of a vector, and no item in a history;
+the context of a query says nothing of its user.
 """
 
 from __future__ import annotations
@@ -201,9 +205,10 @@ class Trend:
     """How much more often an item was chosen of late than its popularity lets expect.
 
     x = log((n + 1) / (m + 1)), where the item has n of the N choices of a window up to now, and m
-    is N times its share of all choices. It has a first-order weight alone, so that it moves the
-    item's bias and no vector. Training does not see it: window and weight are chosen on what was
-    held out by time. `fm-recall refresh` counts it again, without training.
+    is N times its share of all choices; 0 for an item that was chosen fewer than five times. It has
+    a first-order weight alone, so that it moves the item's bias and no vector. Training does not
+    see it: window and weight are chosen on what was held out by time. `fm-recall refresh` counts it
+    again, without training.
     """
 
     kind: Literal["trend"] = "trend"
