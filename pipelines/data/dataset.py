@@ -154,15 +154,31 @@ class Dataset:
         content = sparse.csr_array((bags.data[kept], codes.ravel(), starts), shape=shape)
         return content, columns.astype(np.int64)
 
+    @cached_property
+    def described(self) -> NDArray[np.bool_]:
+        """Of which users something is known besides their past, [n_users]."""
+        tells = ~np.isin(self.user_bags.indices, self.vocabulary.oov_rows)
+        found = np.add.reduceat(np.append(tells, False), self.user_bags.indptr[:-1]) > 0
+        found &= np.diff(self.user_bags.indptr) > 0
+        return np.asarray(found | self.dense("user").x.any(axis=1))
+
     def query_bags(self, block: Block) -> sparse.csr_array:
-        """Bags of a block's users with the latest items of their history, [n, n_rows] float32."""
-        bags = self.user_bags
+        """Bags of a block's users with the latest items of their history, [n, n_rows] float32.
+
+        Those of whom nothing is known have the default user's.
+        """
+        bags, known = self.user_bags, self.described[block.users]
         if len(block.users) < bags.shape[0]:
             bags = bags[block.users]
         for history in self.schema.histories:
             weights = self.history_of(block, history)
             bags = sparse.csr_array(bags + weights @ self.pasts[history.name].bags)
-        return bags
+            known |= np.diff(weights.indptr) > 0
+        row, unknown = self.vocabulary.default_user_row, np.flatnonzero(~known)
+        if row is None or not len(unknown):
+            return bags
+        entries = np.ones(len(unknown), np.float32), (unknown, np.full(len(unknown), row))
+        return sparse.csr_array(bags + sparse.csr_array(entries, shape=bags.shape))
 
     def query_dense(self, block: Block) -> Dense:
         """The numbers of the vectors of a block's users, then those that histories bring; [n, m].

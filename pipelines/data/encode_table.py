@@ -69,11 +69,11 @@ def _encode(
     table: pd.DataFrame,
     columns: Mapping[str, str],
 ) -> sparse.csr_array:
-    """Encode some columns of a table."""
+    """Encode some columns of a table; whether nothing is known of a user, histories decide."""
     encoder = Encoder(schema, vocabulary, side=side)
     parts = []
     for packed in _packed(schema, vocabulary, side=side, table=table, columns=columns):
-        x = encoder(packed)
+        x, *_ = encoder.without_histories(packed)
         query, row = x.indices.numpy().T
         parts.append(sparse.csr_array((x.values.numpy(), (query, row)), shape=x.shape))
     return sparse.vstack(parts, format="csr")

@@ -150,6 +150,9 @@ class Fitted:
     """What was added to w of unknown item ids; None before, or where nothing decides it."""
     unchosen: Unchosen | None = None
     """None before, where every item has an interaction, or where nothing decides it."""
+    default_user_scale: float | None = None
+    """How many times the mean user's vector those have of whom nothing is known; None before, or
+    where nothing decides it."""
     trend: ChosenTrend | None = None
     """None before, where items have none, or where nothing decides it."""
 

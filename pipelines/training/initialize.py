@@ -85,8 +85,8 @@ def initialize(
     features at what their regression says of it, which is all that an item without interactions
     has, and its id at the rest. First-order weights start where they cancel the pairs within an
     item, so that scores are those of the spectral vectors. Features of users start at the
-    regression of their histories. Where a feature has several vectors, each starts so: every member
-    of the family starts as the plain machine.
+    regression of their histories, and the default user at the mean of all users. Where a feature
+    has several vectors, each starts so: every member of the family starts as the plain machine.
 
     With the solver `als`, the vectors that it finds stand in place of the spectral ones. Users
     without a history and items then have the solution itself.
@@ -101,7 +101,8 @@ def initialize(
     # an unknown token says nothing, until rare ones have taught its row something; nor a context,
     # nor the id of an item that nobody has chosen
     silent = [*dataset.vocabulary.oov_rows, *context_rows(dataset), *dataset.unchosen[1]]
-    rows = np.unique(silent).astype(np.int64)
+    default = dataset.vocabulary.default_user_row
+    rows = np.unique([*silent, *([] if default is None else [default])]).astype(np.int64)
     set_columns(features.v, np.zeros((len(rows), k), dtype=np.float32), rows=rows)
     if dataset.past is None and config.training.solver == "als":
         start = _first_vectors(dataset, config, reporter=reporter)
@@ -122,6 +123,25 @@ def initialize(
     _cancel_pairs(features, dataset)
     rows, placed = _place_users(dataset, features.v.numpy()[:, : vectors.shape[1]])
     set_columns(features.v, placed, rows=rows)
+    if default is not None:
+        set_columns(features.v, mean_user(features, dataset), rows=np.array([default]))
+
+
+def mean_user(features: FeatureTable, dataset: Dataset) -> NDArray[np.float32]:
+    """The vector of the mean user, [1, blocks k], to stand for those of whom nothing is known.
+
+    It is the sum over the mean bag of the users of the training part, with their histories.
+    """
+    users = np.flatnonzero(dataset.interactions.user_counts)
+    v, n = features.v.numpy(), max(len(users), 1)
+    own, dense = dataset.user_bags[users].sum(axis=0), dataset.dense("user").take(users)
+    total = own @ v + dense.x.sum(axis=0) @ v[dense.rows]
+    for history in dataset.schema.histories:
+        past, items = dataset.pasts[history.name], np.zeros(len(dataset.item_ids))
+        for block in all_blocks(dataset.interactions):
+            items += dataset.history_of(block, history).sum(axis=0)
+        total += (items @ past.bags) @ v + (items @ past.dense.x) @ v[past.dense.rows]
+    return np.asarray(total[np.newaxis] / n, dtype=np.float32)
 
 
 def start_vectors(

@@ -27,6 +27,7 @@ from pipelines.training.measure_context import AskedAt, validation_moments
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.mix_with_start import mix_with_start
 from pipelines.training.parent import Parent
+from pipelines.training.place_default_user import measure_default_user, place_default_user
 from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
 from pipelines.training.trend import add_trend, choose_trend, choose_window, with_trend
 from pipelines.workers.workers import ALONE, Workers
@@ -204,6 +205,7 @@ class RoundFits:
         epochs, records = searched.best_epoch, searched.records
         share, weight = searched.start_share, searched.unknown_item_weight
         trend, unchosen = searched.trend, searched.unchosen
+        default_user = searched.default_user_scale
         del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
         fitted = self._fit_final(
@@ -214,6 +216,7 @@ class RoundFits:
             weight=weight,
             trend=trend,
             unchosen=unchosen,
+            default_user=default_user,
         )
         return fitted, records
 
@@ -238,7 +241,8 @@ class RoundFits:
         fitted = mix_with_start(self._fit(job), job, self._reporter)
         fitted = calibrate(fitted, job, self._reporter)
         if not self._is_by_time:
-            return self._place(fitted, job)
+            scale = measure_default_user(fitted, job)
+            return self._place(fitted, job, default_user=scale)
         trend, stored = None, self._prepared.stored("train")
         term = np.zeros(len(job.dataset.item_ids), dtype=np.float32)
         if self.config.schema.trend is not None:
@@ -246,7 +250,13 @@ class RoundFits:
         if trend is not None:
             _, counts = count_recent(stored, [trend.window])
             term = np.float32(trend.weight) * trend_values(counts[0], stored.item_counts)
-        return self._place(fitted, job, trend, measure_unchosen(fitted, job, term=term))
+        return self._place(
+            fitted,
+            job,
+            trend,
+            measure_unchosen(fitted, job, term=term),
+            default_user=measure_default_user(fitted, job, term=term),
+        )
 
     def _fit(self, job: Fit) -> Fitted:
         """Fit, with the other workers, if there are some; they are told what `follow` needs."""
@@ -286,10 +296,13 @@ class RoundFits:
         job: Fit,
         trend: ChosenTrend | None = None,
         unchosen: Unchosen | None = None,
+        *,
+        default_user: float | None = None,
     ) -> Fitted:
-        """Add what training could not see: the trend, and where items belong that have no click."""
+        """Add what training could not see: the trend, and where those belong who have no click."""
         fitted = add_trend(fitted, job.dataset, trend=trend, reporter=self._reporter)
-        return place_unchosen(fitted, job, self._reporter, placed=unchosen)
+        fitted = place_unchosen(fitted, job, self._reporter, placed=unchosen)
+        return place_default_user(fitted, job, self._reporter, scale=default_user)
 
     def _fit_final(
         self,
@@ -301,8 +314,9 @@ class RoundFits:
         weight: float | None = None,
         trend: ChosenTrend | None = None,
         unchosen: Unchosen | None = None,
+        default_user: float | None = None,
     ) -> Fitted:
-        """Fit on everything but the test; the last four are what validation has decided."""
+        """Fit on everything but the test; the last five are what validation has decided."""
         job = Fit(
             dataset=self.final_data,
             config=self.config,
@@ -316,7 +330,7 @@ class RoundFits:
         )
         fitted = mix_with_start(self._fit(job), job, self._reporter, share=share)
         fitted = calibrate(fitted, job, self._reporter, weight=weight)
-        return self._place(fitted, job, trend, unchosen)
+        return self._place(fitted, job, trend, unchosen, default_user=default_user)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the previous round's model that was fitted without validation, too."""

@@ -169,6 +169,7 @@ def make_frames(
             "taste": [v if v is None else str(v.tolist()) for v in vectors(n_users, length=5)],
         }
     )
+    users.loc[n_users - 1, users.columns.drop("user_id")] = None  # of whom nothing is known
     shops = pd.Series(2**55 + rng.integers(6, size=n_items), dtype="Int64")
     items = pd.DataFrame(
         {

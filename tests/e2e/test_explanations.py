@@ -59,6 +59,17 @@ def test_parts_sum_to_the_score_that_ranked_the_target(
             check_sum(explanation, float(hits["score"].iloc[place]))
 
 
+def test_who_is_not_known_is_explained_as_the_default_user(
+    published: Published, retriever: Retriever
+) -> None:
+    nobody = {"id": published.frames["users"]["user_id"].iloc[-1]}
+    for source, unknown in [(nobody, {"user_id"}), ({"features": {}}, set())]:
+        explanation = retriever.explain("u2i", source=source, target={"id": "物品 «3»"})
+        fields = {part.source for part in explanation.fields if part.source is not None}
+        assert fields == unknown | {"default user"}
+        check_sum(explanation, explanation.score)
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_features_of_someone_known_are_explained_as_its_id_is(
     published: Published, retriever: Retriever, direction: str

@@ -29,6 +29,8 @@ def reference(schema: Schema, vocabulary: Vocabulary, query: Query) -> Bag:
     for feature in schema.features("user"):
         for row, x in reference_entries(feature, schema, vocabulary, query):
             bag[row] = bag.get(row, 0.0) + x
+    if set(bag) <= set(vocabulary.oov_rows) and vocabulary.default_user_row is not None:
+        bag[vocabulary.default_user_row] = 1.0  # nothing is known
     return bag
 
 

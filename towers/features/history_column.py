@@ -194,23 +194,32 @@ class HistoryColumn(tf.Module):
         x = tf.add_n([bags.dense(positions) for bags, positions in found])
         return tf.math.unsorted_segment_sum(x * scale[:, tf.newaxis], query, tf.shape(ids)[0])
 
+    def has_items(self, features: Tensors) -> tf.Tensor:
+        """Whether any item counts, [batch] bool."""
+        ids = features[self._column]
+        query, *_ = self._latest_items(ids)
+        return are_among(query, tf.shape(ids)[0])
+
     def pool(self, embed: Embed) -> None:
         """Embed what items bring, those held now and those that are put in, for `pooled`."""
         self.published.pool(embed)
         self.fresh.pool(embed)
 
-    def pooled(self, features: Tensors) -> tf.Tensor:
-        """Sum what past items add to the vectors of queries, [batch, d]; after `pool`."""
+    def pooled(self, features: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sum what past items add to the vectors of queries, [batch, d], after `pool`.
+
+        With `has_items`.
+        """
         ids = features[self._column]
         query, scale, found = self._latest_items(ids)
+        batch = tf.shape(ids)[0]
         sums = []
         for bags, positions in found:
             known = tf.where(positions >= 0)[:, 0]
             vectors = bags.pooled(tf.gather(positions, known))
             vectors *= tf.gather(scale, known)[:, tf.newaxis]
-            batch = tf.shape(ids)[0]
             sums.append(tf.math.unsorted_segment_sum(vectors, tf.gather(query, known), batch))
-        return tf.add_n(sums)
+        return tf.add_n(sums), are_among(query, batch)
 
     def _latest_items(
         self, ids: tf.Tensor
@@ -236,6 +245,11 @@ class HistoryColumn(tf.Module):
             for bags, positions in ((self.published, published), (self.fresh, fresh))
         ]
         return query, weights * tf.math.rsqrt(tf.gather(total, query)), found
+
+
+def are_among(query: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+    """Which of a batch's queries are among the places `query` [n]; [batch] bool."""
+    return tf.math.unsorted_segment_sum(tf.ones_like(query), query, batch) > 0
 
 
 def _last_places(items: tf.Tensor, known: tf.Tensor) -> tf.Tensor:

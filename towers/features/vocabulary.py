@@ -34,6 +34,9 @@ from towers.features.reading import (
 )
 from towers.features.schema import Schema, Side, space_of
 
+DEFAULT_USER = "user.default user"
+"""The space of the one feature that a user has of whom nothing is known; no input has its name."""
+
 CROSSED = " & "
 """What stands between the tokens of a cross."""
 
@@ -108,6 +111,12 @@ class Vocabulary:
 
     spaces: Mapping[str, Space]
     n_rows: int
+
+    @property
+    def default_user_row(self) -> int | None:
+        """The row of those of whom nothing is known; None in versions published without one."""
+        space = self.spaces.get(DEFAULT_USER)
+        return space.row if isinstance(space, Scalar) else None
 
     @property
     def oov_rows(self) -> list[int]:
@@ -242,7 +251,8 @@ def fit_vocabulary(
                 name = space_of(history, side="user", schema=schema)
                 spaces[name] = replace(ids, rows=rows, oov_row=n_rows)
                 n_rows += len(rows) + 1
-    return Vocabulary(spaces=spaces, n_rows=n_rows)
+    spaces[DEFAULT_USER] = Scalar(row=n_rows, mean=0.0, std=1.0)
+    return Vocabulary(spaces=spaces, n_rows=n_rows + 1)
 
 
 def _fit_space(

@@ -101,9 +101,9 @@ class TowerModel(tf.Module):
     def __call__(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Compute vectors, [b, 1 + d]."""
         if self._pools:
-            x, dense = self._encoder.without_histories(features)
+            x, dense, known = self._encoder.without_histories(features)
             own = self._interaction.user_vector(x, self._v, dense=dense)
-            past = self._encoder.pooled_histories(features)
+            past = self._encoder.pooled_histories(features, known)
             return tf.concat([own[:, :1], own[:, 1:] + past], axis=1)
         x, dense = self._encoder(features), self._encoder.dense(features)
         if self._w is None:

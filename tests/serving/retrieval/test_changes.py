@@ -133,8 +133,8 @@ def test_a_fresh_item_counts_in_histories_by_its_features(retriever: Retriever) 
         known = found["row"][0] != space.oov_row
         return weight * (found["v"][0] * found["x"][0][:, np.newaxis])[known].sum(axis=0)
 
-    nothing = user()
-    np.testing.assert_array_equal(user("fresh"), nothing)
+    np.testing.assert_array_equal(user("fresh"), user())
+    nothing = np.append(1.0, np.zeros(len(user()) - 1))
     for fresh in (FRESH, FRESH | {"genres": ["y"], "price": -3.0}):
         upsert(retriever, "item", fresh)
         np.testing.assert_allclose((user("fresh") - nothing)[1:], brought(), atol=1e-5)

@@ -132,10 +132,17 @@ def test_history_given_counts_as_seen(exact: Retriever) -> None:
 
 
 def test_nothing_known_still_has_an_answer(exact: Retriever) -> None:
-    """By the items' own quality; nobody is like a user of whom nothing is known."""
-    own = exact.catalogue("item").vectors[:, 0]
-    assert ids(exact.retrieve("u2i", features={}, k=1)) == [f"item {own.argmax()}"]
-    assert exact.retrieve("u2u", features={}, k=3)["score"].tolist() == [0.0] * 3
+    """That of the default user, who is one feature more than the items' own quality."""
+    items = exact.catalogue("item").vectors
+    parts = exact.explain("u2i", source={"features": {}}, target={"id": ITEM}).parts()
+    assert {str(part.source) for part in parts if part.source} == {"default user: 1"}
+    own = sum(part.value for part in parts if part.source is None)
+    assert own == pytest.approx(items[ROW, 0], abs=1e-5)
+    best = exact.retrieve("u2i", features={}, k=1)
+    (default,) = exact.tower("user")(exact.tower("user").pack({}, size=1))
+    assert ids(best) == [f"item {(items @ default).argmax()}"]
+    assert best["score"][0] == pytest.approx((items @ default).max(), rel=1e-5)
+    assert (exact.retrieve("u2u", features={}, k=3)["score"] > 0.0).all()
 
 
 @pytest.mark.parametrize("direction", SOURCES)

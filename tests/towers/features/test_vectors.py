@@ -113,10 +113,12 @@ def test_numbers_are_scaled_as_the_feature_says_and_missing_ones_are_zero() -> N
     np.testing.assert_array_equal(users.x[:, :2], [[1.0, 2.0], [0.0, 0.0], [0.0, -3.0]])
 
 
-def test_rows_of_vectors_lie_together_behind_all_others() -> None:
+def test_rows_of_vectors_lie_together_behind_all_other_columns() -> None:
     vocabulary = fit(schema())
-    assert vocabulary.dense_rows("user", "item") == range(vocabulary.n_rows - 7, vocabulary.n_rows)
-    assert vocabulary.dense_rows("user") == range(vocabulary.n_rows - 7, vocabulary.n_rows - 5)
+    behind = vocabulary.default_user_row
+    assert behind is not None
+    assert vocabulary.dense_rows("user", "item") == range(behind - 7, behind)
+    assert vocabulary.dense_rows("user") == range(behind - 7, behind - 5)
     assert items_dense(schema()).first == vocabulary.dense_rows("item").start
 
 

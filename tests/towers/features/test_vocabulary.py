@@ -138,6 +138,7 @@ def test_every_row_belongs_to_one_space() -> None:
         "item.item",
         "item.tags",
         "item.words",
+        "user.default user",
     }
 
 

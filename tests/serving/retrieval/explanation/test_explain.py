@@ -153,16 +153,19 @@ def test_similarity_says_which_features_are_shared(world: World, retriever: Retr
     assert total(itself) == pytest.approx(1)
 
 
-def test_nothing_known_leaves_what_the_target_brings_itself(
-    world: World, retriever: Retriever
-) -> None:
+def test_who_is_not_known_is_the_default_user(world: World, retriever: Retriever) -> None:
     nobody = retriever.explain("u2i", source={"features": {}}, target={"id": ITEM})
-    own = float(world.sides["item"].vectors[7, 0])
-    assert nobody.source == []
-    assert nobody.score == pytest.approx(own)
-    assert total(nobody) == close(own, nobody)
-    alone = retriever.explain("u2u", source={"features": {}}, target={"id": USER})
-    assert (alone.score, alone.parts(), alone.fields) == (0.0, [], [])
+    item = world.sides["item"].vectors[7].astype(np.float64)
+    tower = retriever.tower("user")
+    (default,) = tower(tower.pack({}, size=1)).astype(np.float64)
+    assert [str(name) for name in nobody.source] == ["default user: 1"]
+    assert nobody.score == pytest.approx(item @ default, rel=1e-5)
+    assert total(nobody) == close(nobody.score, nobody)
+    own = sum(part.value for part in nobody.parts() if part.source is None)
+    assert own == pytest.approx(item[0], abs=1e-5)
+    alike = retriever.explain("u2u", source={"features": {}}, target={"id": USER})
+    assert total(alike) == close(alike.score, alike)
+    assert {part.source for part in alike.fields} == {"default user"}
 
 
 def test_fields_and_the_rest_sum_up_what_is_not_shown(retriever: Retriever) -> None:
