@@ -7,9 +7,9 @@ The folds are those that GroupLens publishes, u1 to u5: the k-th 20,000 ratings 
 wanted, all others train. `ids`: user and film; `implicit`: beside them the day, what the user has
 rated and who has rated the film, whatever the rating; `all`: also age, gender, occupation, genres
 and year. `mcmc` is the mean of some draws as one ranker, as with `[rank] solver = "mcmc"`;
-`mcmc-all` that of all draws of the second half, which are myFM's own predictions; `sgd` minimizes
-the squared error by epochs of lazy Adam, and a tenth of the training part says when to stop. The
-data are fetched as those of the demo.
+`mcmc-all` that of all draws behind the first twentieth, which are myFM's own predictions; `sgd`
+minimizes the squared error by epochs of lazy Adam, and a tenth of the training part says when to
+stop. The data are fetched as those of the demo.
 
 Source of the features: S. Rendle, L. Zhang, Y. Koren, On the difficulty of evaluating baselines,
 arXiv:1905.01395. myFM's documentation has, with ten dimensions and all draws: fold 3, ids .8944,
@@ -39,7 +39,7 @@ from pipelines.rank_config import RankConfig
 from pipelines.ranking.encode import encode_tables
 from pipelines.ranking.examples import Examples, Reader, Tables
 from pipelines.ranking.fit_ranker import Scorer
-from pipelines.ranking.sample_ranker import sample_ranker
+from pipelines.ranking.sample_ranker import n_kept, sample_ranker
 from towers.features.kinds import Categorical, Features, MultiValued, Numeric
 from towers.features.schema import Schema
 from towers.features.vocabulary import fit_vocabulary
@@ -57,7 +57,7 @@ CONFIG = RankConfig(
     epochs=200,
     samples=20,
 )
-"""Ten dimensions, and 200 draws, of which the second half is used."""
+"""Ten dimensions, and 200 draws."""
 RATE, L2, BATCH, PATIENCE, MOST = 2e-3, 2e-2, 1024, 3, 60
 """Of gradients: the learning rate, the weight of the squared length of an example's vectors, the
 examples of a step, and the epochs without a better validation before it stops, of so many."""
@@ -238,7 +238,7 @@ def by(
     """The error of a solver on test."""
     if solver == "sgd":
         return by_gradients(tables, train, test, seed=seed)
-    samples = CONFIG.samples if solver == "mcmc" else CONFIG.epochs // 2
+    samples = CONFIG.samples if solver == "mcmc" else n_kept(CONFIG)
     return by_sampling(tables, train, test, seed=seed, samples=samples, reporter=reporter)
 
 

@@ -36,8 +36,8 @@ class RankConfig:
     Bayesian machine, of kind `fm`, with myFM (pip install 'fm-recall[mcmc]'): nothing to tune, for
     some ten thousand to a million examples."""
     samples: PositiveInt = 10
-    """With `mcmc`: how many draws of the second half of the `epochs` the ranker is the mean of; its
-    vectors have as many times `embedding_dim` numbers."""
+    """With `mcmc`: how many draws the ranker is the mean of, at even distances behind the first
+    twentieth of the `epochs`; its vectors have as many times `embedding_dim` numbers."""
     model: RankerSettings = dataclasses.field(default_factory=RankerSettings)
     """The ranker, which reads the features of the run, and the score of recall."""
     crosses: tuple[RankCross, ...] = ()

@@ -59,8 +59,8 @@ def sample_ranker(
 ) -> FittedRanker:
     """Draw machines from the posterior of the training examples, and make a ranker of their mean.
 
-    Features that no training example has add nothing. The mean is over the second half of
-    `config.epochs` draws. A ranker that is in `folder` already is taken from there.
+    Features that no training example has add nothing. The mean is over draws behind the
+    first twentieth of `config.epochs`. A ranker that is in `folder` already is taken from there.
 
     Args:
         tables: the features.
@@ -222,7 +222,7 @@ def sample_machine(
         labels.astype(np.float64) if is_rating else labels > 0,
         X_rel=[myfm.RelationBlock(at, part) for at, part in zip(places, once, strict=False)],
         n_iter=config.epochs,
-        n_kept_samples=max(config.epochs // 2, 1),
+        n_kept_samples=n_kept(config),
         grouping=np.unique(x.fields[columns], return_inverse=True)[1].tolist(),
         callback=_telling(advance),
     )
@@ -232,6 +232,11 @@ def sample_machine(
     w, v = np.zeros(len(x.fields)), np.zeros((len(x.fields), found.v.shape[1]))
     w[columns], v[columns] = found.w, found.v
     return Machine(found.bias, w, v)
+
+
+def n_kept(config: RankConfig) -> int:
+    """How many draws there are behind the first twentieth."""
+    return config.epochs - config.epochs // 20
 
 
 def mean_of(machines: list[Machine]) -> Machine:

@@ -36,8 +36,8 @@ N_USERS, N_ITEMS, N = 12, 9, 200
 CONFIG = RankConfig(
     solver="mcmc",
     model=RankerSettings(kind="fm", embedding_dim=2),
-    epochs=8,
-    samples=4,
+    epochs=20,
+    samples=19,
 )
 
 
@@ -146,7 +146,7 @@ def test_machines_are_those_of_the_library(
     model = myfm.MyFMRegressor(rank=2, random_seed=3)
     _, groups = np.unique(whole.fields[columns], return_inverse=True)
     labels = examples.labels.astype(np.float64)
-    model.fit(known, labels, n_iter=8, n_kept_samples=4, grouping=groups.tolist())
+    model.fit(known, labels, n_iter=20, n_kept_samples=19, grouping=groups.tolist())
     np.testing.assert_allclose(scores_of(machine, x), model.predict(known), rtol=1e-6)
 
 
