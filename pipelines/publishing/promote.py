@@ -29,6 +29,7 @@ from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, user_figures, user_metric
 from pipelines.evaluation.published import config_of, published_scorer
+from pipelines.evaluation.race import standard_error
 from pipelines.results import Promotion, Rule
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.parent import Parent, model_of, read_parent
@@ -147,7 +148,7 @@ class Gate:
         share = self._config.evaluation.promotion_margin
         if share != "noise":
             return share * current
-        return float(ERRORS * difference.std(ddof=1) / np.sqrt(len(difference)))
+        return ERRORS * standard_error(difference)
 
     @cached_property
     def _ids(self) -> dict[Side, pd.Index]:

@@ -6,7 +6,7 @@ Nothing has to be trained to rank with the initial vectors, so that the choice t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import HeldInteractions, left_out, sample_users
+from pipelines.data.blocks import HeldInteractions, left_out
 from pipelines.data.dataset import Dataset
-from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.evaluate import user_figures, user_metric
+from pipelines.evaluation.metrics import Floats, Rows
+from pipelines.evaluation.race import race
 from pipelines.progress import Reporter
-from pipelines.training.embed import embed, match_scorer
+from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.initialize import START_POWER, initialize, new_table
 from towers.features.kinds import POPULARITY_POWER, Feature, Features, History, Trend
-from towers.layers import FeatureTable
 from towers.two_tower import TwoTower
 
 START_POWERS = (0.0, 0.2, 0.4)
@@ -30,10 +31,8 @@ HISTORY_POWERS = (0.0, 0.25, 0.5)
 """What a history's power is beyond p, so that p alone changes no user."""
 Powers = dict[str, float]
 """`start_power` and `popularity_power`, as the configuration calls them."""
-
-USERS = (1000, 4000)
-"""With how many validation users all powers are compared, and then the best of them, at most."""
-FINALISTS = 3
+Choice = tuple[tuple[str, float], ...]
+"""The same as something that does not change."""
 
 
 def settled(config: RunConfig) -> RunConfig:
@@ -52,7 +51,8 @@ def choose_start(
 ) -> Powers:
     """Choose the powers that are not set: the best deciding metric of untrained vectors.
 
-    The best few of all are compared once more with more users, since most differ by little.
+    They are raced, since a few users tell which powers are far behind, and only all of them which
+    of the others is best.
 
     Args:
         config: settled, with the spectral start and a history; what it sets is kept.
@@ -61,50 +61,59 @@ def choose_start(
         validation: positives that decide, [n_users, n_items]; at least one.
         reporter: is told what was chosen.
     """
-    table = new_table(dataset, config)
-
-    def measured(candidates: list[Powers], users: int) -> list[tuple[float, Powers]]:
-        """The metric of each of some powers with so many users, the best first."""
-        test = sample_users(HeldInteractions(validation), limit=users, seed=config.seed)
-        found = []
-        for powers in candidates:
-            one = with_powers(config, **powers)
-            data = dataset.with_schema(one.schema)
-            initialize(table, data, config=one, spectral=spectral)
-            found.append((_measure(table, data, one, test=test), powers))
-        return sorted(found, key=lambda pair: -pair[0])
-
-    found = measured(_candidates(config), USERS[0])
-    best, n_users = found, int(np.count_nonzero(np.diff(validation.indptr)))
-    if len(found) > 1 and n_users > USERS[0]:
-        best = measured([powers for _, powers in found[:FINALISTS]], USERS[1])
-    figure, chosen = best[0]
+    candidates = [tuple(one.items()) for one in _candidates(config)]
+    users = np.flatnonzero(np.diff(validation.indptr))
+    measured = _Starts(config, dataset, spectral=spectral, validation=validation)
+    found = race(candidates, np.random.default_rng(config.seed).permutation(users), measured)
+    best = max(found, key=lambda one: found[one].mean())
+    chosen = dict(best)
     vectors = "solved vectors" if config.training.solver == "als" else "singular vectors"
     reporter.say(
         f"  items start at count^{chosen['start_power']:g} times their {vectors}, histories "
         f"weigh them by count^-{chosen['popularity_power']:g}: untrained "
-        f"{config.evaluation.metric} {figure:.4f}, the best of {len(found)}"
+        f"{user_metric(config.evaluation.metric)} {found[best].mean():.4f}, the best of "
+        f"{len(candidates)}"
     )
     return chosen
 
 
-def _measure(
-    table: FeatureTable, dataset: Dataset, config: RunConfig, *, test: sparse.csr_array
-) -> float:
-    """The deciding metric of untrained vectors for the users with test items."""
-    users = np.flatnonzero(np.diff(test.indptr))
-    settings = config.evaluation
-    settings = dataclasses.replace(settings, k=(int(settings.metric.partition("@")[2]),))
-    vectors = embed(TwoTower(table, margin=0.0, hardest=1, l2=0.0), dataset, only_users=users)
-    found = evaluate(
-        match_scorer(vectors),
-        train=dataset.interactions.of(users),
-        seen=left_out(dataset.interactions, users, what=settings.leave_out),
-        test=test,
-        config=settings,
-        item_counts=dataset.interactions.item_counts,
-    )
-    return found.metric(settings.metric)
+class _Starts:
+    """Measures untrained vectors of several powers, one after the other in one table."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        *,
+        spectral: NDArray[np.float32],
+        validation: sparse.csr_array,
+    ) -> None:
+        self._config, self._dataset, self._spectral = config, dataset, spectral
+        self._held_out = HeldInteractions(validation)
+        self._table = new_table(dataset, config)
+
+    def __call__(self, candidates: Sequence[Choice], users: Rows) -> list[Floats]:
+        """The deciding metric of each of some users [m], ascending, for each of some powers."""
+        evaluation, interactions = self._config.evaluation, self._dataset.interactions
+        test = self._held_out.of(users)
+        seen = left_out(interactions, users, what=evaluation.leave_out)
+        return [
+            user_figures(
+                match_scorer(self._vectors(dict(powers), users)),
+                test=test,
+                seen=seen,
+                metric=evaluation.metric,
+            )
+            for powers in candidates
+        ]
+
+    def _vectors(self, powers: Powers, users: Rows) -> Vectors:
+        """The untrained vectors of some users, and of all items."""
+        config = with_powers(self._config, **powers)
+        data = self._dataset.with_schema(config.schema)
+        initialize(self._table, data, config=config, spectral=self._spectral)
+        model = TwoTower(self._table, margin=0.0, hardest=1, l2=0.0)
+        return embed(model, data, only_users=users)
 
 
 def _candidates(config: RunConfig) -> list[Powers]:

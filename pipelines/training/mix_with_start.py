@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from scipy import sparse
 
 from pipelines.evaluation.evaluate import user_figures
+from pipelines.evaluation.race import near_best
 from pipelines.progress import Advance, Reporter
 from pipelines.training.fit import START, Fit, Fitted, validation_queries
 from towers.layers import FeatureTable
@@ -77,10 +77,7 @@ def _best_share(
     validation: sparse.csr_array,
     advance: Advance,
 ) -> float:
-    """The largest share within one standard error of the best validation metric.
-
-    The error is that of the mean difference over users, who are the same for all shares.
-    """
+    """The largest share within one standard error of the best validation metric."""
     found = {}
     for share in SHARES:
         move(share)
@@ -92,8 +89,4 @@ def _best_share(
             metric=job.config.evaluation.metric,
         )
         advance(1)
-    best = max(found.values(), key=np.mean)
-    losses = {share: best - figures for share, figures in found.items()}
-    return max(
-        share for share, loss in losses.items() if loss.mean() <= loss.std() / np.sqrt(len(loss))
-    )
+    return max(near_best(found, errors=1.0))

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from pipelines.config import RunConfig
-from pipelines.data.blocks import HeldInteractions, every_positive, sample_users
+from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
@@ -108,24 +108,14 @@ def test_the_scale_of_histories_is_the_number_of_item_features(
     assert history.scale == (scale or len(config.schema.item.features))
 
 
-def test_a_sample_of_users_decides_and_a_larger_one_between_the_best(
+def test_what_is_said_is_the_figure_of_all_who_were_asked(
     tiny: Tiny, dataset: Dataset, validation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.training.choose_start.USERS", (10, 30))
-    measured: list[tuple[int, float]] = []
-
-    def measure(scorer: Any, *, test: Any, config: Any, **given: Any) -> Any:
-        found = evaluate(scorer, test=test, config=config, **given)
-        n_users = int(np.count_nonzero(np.diff(test.indptr)))
-        measured.append((n_users, found.metric(config.metric)))
-        return found
-
-    monkeypatch.setattr("pipelines.training.choose_start.evaluate", measure)
+    monkeypatch.setattr("pipelines.evaluation.race.FIRST", 10)
     config = with_history(settled(tiny.config()), popularity_power=None)
     powers, said = choose(config, dataset, validation)
-    users, figures = zip(*measured, strict=True)
-    assert users == (10,) * 9 + (30,) * 3
-    assert f"{max(figures[9:]):.4f}" in said
-    some = sample_users(HeldInteractions(validation), limit=30, seed=config.seed)
-    again = untrained(with_powers(config, **powers), dataset, some)
-    assert again == pytest.approx(max(figures[9:]))
+    n_users = int(np.count_nonzero(np.diff(validation.indptr)))
+    config = with_powers(config, **powers)
+    figure = untrained(config, dataset, validation)
+    assert n_users > 10
+    assert f"untrained {config.evaluation.metric} {figure:.4f}, the best of 9" in said
