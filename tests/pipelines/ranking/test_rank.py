@@ -12,6 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
+from tensorflow_serving.apis.model_pb2 import ModelSpec
+from tensorflow_serving.apis.predict_pb2 import PredictRequest
+from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from pipelines.candidates.answer import CandidateTable
 from pipelines.candidates.settings import load_settings
@@ -23,6 +26,7 @@ from serving.version.store import Store
 from tests.made_once import made_once
 from tests.pipelines.conftest import Tiny
 from tests.serving.server.api_support import running_api
+from tests.serving.server.tf_serving.predict_support import grpc_channel
 from towers.errors import ConfigError, DataError, QueryError
 
 pytestmark = pytest.mark.slow
@@ -92,24 +96,33 @@ def test_two_stages_order_what_one_finds(retriever: Retriever) -> None:
         retriever.recommend(id=USER, k=0)
 
 
-def test_a_saved_model_scores_pairs_of_raw_features(retriever: Retriever) -> None:
+def test_a_saved_model_scores_pairs_of_raw_features(ranked: Path, retriever: Retriever) -> None:
+    """Loaded by stock TensorFlow, and asked over gRPC as TF Serving is."""
     found = retriever.recommend(id=USER, k=4)
     model = tf.saved_model.load(str(retriever.bundle.model("rank")))
     history = retriever.parts.items.ids.take(
         retriever.parts.seen.of("user", int(retriever.catalogue("user").rows([USER])[0]))
     )
     n = len(found)
-    answer = model.signatures["serving_default"](
-        user_history=tf.constant([history.tolist()]),
-        user_city=tf.constant(["Rome"]),
-        user_age=tf.constant(retriever.catalogue("user").show(np.array([5]))["age"], "float32"),
-        item_item_id=tf.constant(found["id"].tolist()),
-        item_tags=tf.constant([list(tags) for tags in found["item.tags"]]),
-        query=tf.zeros([n], tf.int64),
-        item=tf.range(n, dtype=tf.int64),
-        recall=tf.constant(found["recall_score"].to_numpy(np.float32)),
-    )
+    inputs = {
+        "user_history": tf.constant([history.tolist()]),
+        "user_city": tf.constant(["Rome"]),
+        "user_age": tf.constant(retriever.catalogue("user").show(np.array([5]))["age"], "float32"),
+        "item_item_id": tf.constant(found["id"].tolist()),
+        "item_tags": tf.constant([list(tags) for tags in found["item.tags"]]),
+        "query": tf.zeros([n], tf.int64),
+        "item": tf.range(n, dtype=tf.int64),
+        "recall": tf.constant(found["recall_score"].to_numpy(np.float32)),
+    }
+    answer = model.signatures["serving_default"](**inputs)
     np.testing.assert_allclose(answer["scores"], found["score"], rtol=1e-4, atol=1e-5)
+    request = PredictRequest(model_spec=ModelSpec(name="rank"))
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value.numpy()))
+    with grpc_channel(ranked) as channel:
+        response = PredictionServiceStub(channel).Predict(request, timeout=60)
+    scores = tf.make_ndarray(response.outputs["scores"])
+    np.testing.assert_allclose(scores, found["score"], rtol=1e-4, atol=1e-5)
 
 
 def test_the_server_and_the_command_line_answer_as_python_does(
