@@ -34,14 +34,14 @@ Cost = tuple[float, float]
 WHERE = {"column": "brand", "range": {"lt": 2000}}
 
 
-def measure(models: Path, *, n_fresh: int) -> Iterator[tuple[str, str]]:
+def measure(models: Path, *, n_fresh: int, prices: int | None) -> Iterator[tuple[str, str]]:
     """Yield the lines of a table: what was measured, and how much it was."""
     without, retriever = Retriever.open(models), Retriever.open(models)
     for one in (without, retriever):
         one.warm()
     n_items = retriever.catalogue("item").size
     began = time.perf_counter()
-    put_many(retriever, first=n_items, n=n_fresh)
+    put_many(retriever, first=n_items, n=n_fresh, prices=prices)
     name = f"putting {n_fresh:,} items in, {CHUNK:,} at a time"
     yield name, f"{time.perf_counter() - began:.1f} s"
     for when, settle in (("at once", 0.0), (f"{SETTLE_S:.0f} s later", SETTLE_S)):
@@ -57,15 +57,16 @@ def measure(models: Path, *, n_fresh: int) -> Iterator[tuple[str, str]]:
     yield "one delete: median, 99 of 100, longest", _ms(gone)
 
 
-def put_many(retriever: Retriever, *, first: int, n: int) -> None:
-    """Put in items as the corpus has them, with new ids."""
+def put_many(retriever: Retriever, *, first: int, n: int, prices: int | None = None) -> None:
+    """Put in items as the corpus has them, with new ids; of so many prices, else all differ."""
     rng = np.random.default_rng(first)
     for start in range(first, first + n, CHUNK):
         ids = range(start, min(start + CHUNK, first + n))
         category = rng.integers(1000, size=len(ids))
+        price = rng.lognormal(size=len(ids)) if prices is None else 1.0 + np.arange(CHUNK) % prices
         records = [
-            {"item_id": i, "category": int(c), "brand": int(c) * 10, "price": 1.0 + i % 7}
-            for i, c in zip(ids, category, strict=True)
+            {"item_id": i, "category": int(c), "brand": int(c) * 10, "price": float(p)}
+            for i, c, p in zip(ids, category, price[: len(ids)], strict=True)
         ]
         retriever.apply(retriever.change("item", upsert=records))
 
@@ -146,13 +147,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--items", type=int, default=10_000, help="published (%(default)s)")
     parser.add_argument("--fresh", type=int, default=100_000, help="put in (%(default)s)")
+    parser.add_argument("--prices", type=int, help="of fresh items; else all vectors differ")
     given = parser.parse_args()
     models, console = Path("build", f"fresh-{given.items}"), Console()
     if Store(models).current() is None:
         size = Size(items=given.items, users=5_000, all_known=True)
         publish_corpus(models, size, Reporter(Console(stderr=True)))
-    for name, value in measure(models, n_fresh=given.fresh):
-        console.print(f"{name:50} {value}", highlight=False)
+    for name, value in measure(models, n_fresh=given.fresh, prices=given.prices):
+        console.print(f"{name:50} {value}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -42,15 +42,19 @@ def largest() -> dict[str, tuple[str, bytes]]:
     narrow = [{"features": {"history": [n]}} for n in range(MOST_CELLS // 4 // 1000)]
     records = [{"item_id": 10**9 + n, "category": n} for n in range(MOST_SOURCES)]
     rows = {"history": histories, "age": [1] * MOST_SOURCES, "city": [1] * MOST_SOURCES}
-    where = {"column": "item_id", "in": list(range(10_000))}
+    where = {"column": "brand", "in": list(range(10_000))}
+    texts = [f"{'x' * 50}{n}" for n in range(MOST_CELLS)]
+    long = [{"features": {"history": texts[n : n + length]}} for n in range(0, MOST_CELLS, length)]
     u2i = "/v1/retrieve/u2i/batch"
     return {
         "the longest histories": (u2i, _body(sources=wide, k=10)),
         "the most results": (u2i, _body(sources=few, k=1000)),
         "the most columns": (u2i, _body(sources=narrow, k=1000, columns=columns)),
+        "the longest texts": (u2i, _body(sources=long, k=10)),
         "the longest filter": (u2i, _body(sources=few, k=10, where=where)),
         "the most fresh items": ("/v1/items", _body(items=records)),
         "TF Serving's longest lists": ("/v1/models/u2i:predict", _body(inputs=rows)),
+        "16 MiB of lists": (u2i, b'{"sources": [' + b"[]," * (2**24 // 3 - 20) + b"[]]}"),
         "16 MiB of no use": (u2i, b'{"sources": [' + b'{"id": "' + b"x" * (2**24 - 64) + b'"}]}'),
     }
 
@@ -122,7 +126,7 @@ def _report(console: Console, name: str, times: Mapping[str, list[float]], about
     for kind, seconds in times.items():
         median, late, worst = np.quantile(np.array(seconds) * 1000, [0.5, 0.99, 1.0])
         text = f"median {median:.1f} ms, 99 of 100 {late:.1f} ms, longest {worst:.1f} ms"
-        console.print(f"{name:28} {kind:9} {text}  {about}", highlight=False)
+        console.print(f"{name:28} {kind:9} {text}  {about}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

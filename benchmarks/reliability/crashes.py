@@ -20,6 +20,8 @@ from towers.errors import BundleError, StorageError
 
 ROOM = 60_000
 """Bytes that the full disk of a campaign has."""
+MOST, BEYOND = 10_000, 20
+"""Changes that are written to it at most, and after how many that it refuses there are no more."""
 
 
 def run_kills(world: World, folder: Path, *, kills: int) -> Outcome:
@@ -77,7 +79,10 @@ def _fill(world: World, place: Path, write: int, *, room: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with Journal(place) as journal:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-        for number in range(300):
+        refused = 0
+        for number in range(MOST):
+            if refused == BEYOND:
+                break
             record = world.record(number)
             drafts = list_drafts("item", id_column="item_id", upsert=[record])
             try:
@@ -85,6 +90,7 @@ def _fill(world: World, place: Path, write: int, *, room: int) -> None:
                 mark = "+"
             except StorageError:
                 mark = "-"
+                refused += 1
             os.write(write, f"{mark}{record['item_id']}\n".encode())
     os._exit(0)
 

@@ -64,9 +64,8 @@ class LivePlaces:
         )
         self._rows = GrowingArray(places.rows)
         place = np.repeat(np.arange(len(self._starts)), self._counts.values)
-        place_of = np.empty_like(place)
-        place_of[places.rows] = place
-        self._place_of = RowNumbers(place_of)
+        self._place_of = RowNumbers(np.empty(0, dtype=np.int64))
+        self._place_of.put(places.rows, place)
 
     @property
     def size(self) -> int:

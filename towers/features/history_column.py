@@ -167,7 +167,10 @@ def _write(held: tf.Variable, values: tf.Tensor, start: tf.Tensor) -> None:
         return end
 
     tf.cond(end > room, grow, lambda: room)
-    held[start:end].assign(values)
+    # `held[start:end].assign(values)` would read `held` first, and so copy all of it each time.
+    tf.raw_ops.ResourceStridedSliceAssign(
+        ref=held.handle, begin=[start], end=[end], strides=[tf.ones_like(start)], value=values
+    )
 
 
 class HistoryColumn(tf.Module):

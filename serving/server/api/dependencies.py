@@ -25,7 +25,15 @@ async def _current(request: Request) -> Served:
     return (await _core(request)).versions.current()
 
 
+async def _n_bytes(request: Request) -> int:
+    """How many bytes the body has."""
+    return len(await request.body())
+
+
 TheCore = Annotated[ServerCore, Depends(_core)]
 
 
 Current = Annotated[Served, Depends(_current)]
+
+
+NBytes = Annotated[int, Depends(_n_bytes)]

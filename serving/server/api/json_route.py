@@ -7,7 +7,6 @@ from contextlib import suppress
 from functools import partial, wraps
 from typing import Any
 
-import orjson
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from starlette.types import Receive, Scope
 
 from serving.server.api.table_json import json_response
 from serving.server.errors import OK, status_of
+from serving.server.json_body import check_values, parse
 from serving.server.runtime.server_core import SMALL_BYTES, ServerCore
 from serving.version.saved_models.names import RANK
 
@@ -48,7 +48,7 @@ class JsonRoute(APIRoute):
             strict = _StrictRequest(request.scope, request.receive, model=model)
             status = OK
             try:
-                await strict.body()  # FastAPI would call what is wrong with it a fault of the JSON
+                await strict.check()  # FastAPI would call what is wrong with it a fault of the JSON
                 return await handle(strict)
             except Exception as error:
                 status = status_of(error)
@@ -69,6 +69,18 @@ class _StrictRequest(Request):
         super().__init__(scope, receive)
         self._model = model
 
+    async def check(self) -> None:
+        """Read the body, and refuse one with too many values.
+
+        Raises:
+            TooLargeError: there are too many bytes or values.
+            DeadlineError: they come too slowly.
+        """
+        body = await self.body()
+        core: ServerCore = self.app.state.core
+        check = partial(check_values, body, max_cells=core.settings.max_cells)
+        await core.prepare(check, n_bytes=len(body))
+
     async def json(self) -> Any:
         """Parse the body; a large one on another thread, and as a model if it fits it."""
         body = await self.body()
@@ -76,7 +88,7 @@ class _StrictRequest(Request):
         return await core.prepare(partial(self._parse, body), n_bytes=len(body))
 
     def _parse(self, body: bytes) -> Any:
-        plain = orjson.loads(body)
+        plain = parse(body)
         if self._model is not None and len(body) > SMALL_BYTES:
             with suppress(ValidationError):  # FastAPI says what is wrong
                 return self._model.validate_python(plain)

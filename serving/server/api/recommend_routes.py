@@ -16,7 +16,7 @@ from serving.retrieval.questions import Question
 from serving.retrieval.ranking import RankedHits, candidates_for, rank_hits
 from serving.retrieval.retriever import Retriever
 from serving.search.filters import Filter
-from serving.server.api.dependencies import Current, TheCore
+from serving.server.api.dependencies import Current, NBytes, TheCore
 from serving.server.api.error_answers import ERRORS
 from serving.server.api.json_route import JsonRoute
 from serving.server.api.request_model import REQUEST
@@ -74,7 +74,9 @@ class Recommendation:
 
 
 @router.post("/recommend", summary="The best items for one user, recalled and ranked")
-async def recommend(query: RecommendQuery, core: TheCore, served: Current) -> Recommendation:
+async def recommend(
+    query: RecommendQuery, core: TheCore, served: Current, n_bytes: NBytes
+) -> Recommendation:
     """Find candidates for a user, and order them by the version's ranker.
 
     Both stages answer by one version, within one deadline, the server's. A version without a
@@ -82,7 +84,7 @@ async def recommend(query: RecommendQuery, core: TheCore, served: Current) -> Re
     """
     try:
         async with asyncio.timeout(core.settings.timeout_s):
-            return await _recommend(core, served, query)
+            return await _recommend(core, served, query, n_bytes=n_bytes)
     except TimeoutError:
         raise DeadlineError(
             f"timeout: expected to find and rank within {core.settings.timeout_s} s; ask for fewer "
@@ -90,7 +92,9 @@ async def recommend(query: RecommendQuery, core: TheCore, served: Current) -> Re
         ) from None
 
 
-async def _recommend(core: ServerCore, served: Served, query: RecommendQuery) -> Recommendation:
+async def _recommend(
+    core: ServerCore, served: Served, query: RecommendQuery, *, n_bytes: int
+) -> Recommendation:
     """Recall, rank, and show.
 
     Raises:
@@ -103,7 +107,8 @@ async def _recommend(core: ServerCore, served: Served, query: RecommendQuery) ->
         raise QueryError(
             f"candidates: expected at most {core.settings.max_k}, received {wanted}; ask for less"
         )
-    question = await core.prepare(partial(_ask, retriever, query, k=wanted), size=1)
+    ask = partial(_ask, retriever, query, k=wanted)
+    question = await core.prepare(ask, n_bytes=n_bytes)
     hits = await core.answer(served, question, model=RANK)
     ranked = await core.compute(
         served,

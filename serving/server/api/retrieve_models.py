@@ -32,7 +32,7 @@ def check_filter_size(raw: Any) -> Any:
         ValueError: it is.
     """
     waiting = [(raw, 1)]
-    n_conditions = 0
+    n_conditions = n_values = 0
     while waiting:
         node, depth = waiting.pop()
         n_conditions += 1
@@ -43,8 +43,9 @@ def check_filter_size(raw: Any) -> Any:
         if len(node) > MOST_KEYS:
             raise ValueError("expected one of equals, in and range with a column, or and, or, not")
         listed = [value for value in node.values() if isinstance(value, list)]
-        if any(len(value) > MOST for value in listed):
-            raise ValueError(f"expected at most {MOST} values in a list")
+        n_values += sum(len(value) for value in listed)
+        if n_values > MOST:
+            raise ValueError(f"expected at most {MOST} values in all lists of a filter together")
         for key in ("and", "or", "not"):
             inner = node.get(key, [])
             waiting += [(one, depth + 1) for one in (inner if isinstance(inner, list) else [inner])]

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Path
 from serving.retrieval.parts import find_direction
 from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
-from serving.server.api.dependencies import Current, TheCore
+from serving.server.api.dependencies import Current, NBytes, TheCore
 from serving.server.api.error_answers import ERRORS
 from serving.server.api.json_route import JsonRoute
 from serving.server.api.request_values import check_lists
@@ -58,29 +58,39 @@ class _Part:
 
 
 @router.post("/{direction}", summary="The best targets for one user or item")
-async def retrieve(direction: InPath, query: Query, core: TheCore, served: Current) -> Answer:
+async def retrieve(
+    direction: InPath, query: Query, core: TheCore, served: Current, n_bytes: NBytes
+) -> Answer:
     """Find the best targets for one source.
 
     An id that the version does not have is 404: ask by features instead.
     """
-    found, applied = await _find(core, served, direction, sources=[query], options=query)
+    asked = partial(_find, core, served, direction, options=query, n_bytes=n_bytes)
+    found, applied = await asked(sources=[query])
     return Answer(served.version, direction, found[0], applied)
 
 
 @router.post("/{direction}/batch", summary="The best targets for several users or items")
 async def retrieve_batch(
-    direction: InPath, query: BatchQuery, core: TheCore, served: Current
+    direction: InPath, query: BatchQuery, core: TheCore, served: Current, n_bytes: NBytes
 ) -> BatchAnswer:
     """Find the best targets for each of several sources.
 
     If one id is unknown, the whole request is 404.
     """
-    found, applied = await _find(core, served, direction, sources=query.sources, options=query)
+    asked = partial(_find, core, served, direction, options=query, n_bytes=n_bytes)
+    found, applied = await asked(sources=query.sources)
     return BatchAnswer(served.version, direction, found, applied)
 
 
 async def _find(
-    core: ServerCore, served: Served, direction: str, *, sources: Sequence[Asking], options: Options
+    core: ServerCore,
+    served: Served,
+    direction: str,
+    *,
+    sources: Sequence[Asking],
+    options: Options,
+    n_bytes: int,
 ) -> tuple[list[list[Result]], Applied]:
     """Ask for all sources; answers the results of each, and what was applied.
 
@@ -92,7 +102,7 @@ async def _find(
     _check_size(core, len(sources), k=options.k, n_columns=len(options.columns))
     check_lists([source.features or {} for source in sources], most=core.settings.max_cells)
     ask = partial(_ask, served.retriever, direction, sources, options)
-    parts = await core.prepare(ask, size=len(sources))
+    parts = await core.prepare(ask, size=len(sources), n_bytes=n_bytes)
     hits = await asyncio.gather(
         *(core.answer(served, part.question, model=direction) for part in parts)
     )

@@ -12,6 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from serving.server.errors import TooLargeError
+from serving.server.json_body import parse
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.json_tensors import Format, flatten, is_object, show, to_array
 from serving.server.tf_serving.tensor_specs import Shape, Signature, TensorSpec, show_shape
@@ -182,7 +183,7 @@ def _parse(body: bytes) -> Any:
     if not body:
         raise QueryError("JSON Parse error: The document is empty")
     try:
-        return orjson.loads(body)
+        return parse(body)
     except orjson.JSONDecodeError as error:
         if b"NaN" not in body and b"Infinity" not in body:
             raise QueryError(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None

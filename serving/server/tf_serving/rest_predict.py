@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from serving.server.errors import OK, status_of
+from serving.server.json_body import check_values
 from serving.server.runtime.server_core import ServerCore
 from serving.server.tf_serving.json_request import JsonRequest
 from serving.server.tf_serving.json_tensors import Format, dump
@@ -82,7 +83,8 @@ class ModelsEndpoint:
         body = await request.body()
         if address.method == "predict":
             return await self._predict(address, body)
-        signature = JsonRequest.parse(body).signature
+        parse = partial(self._parse, body)
+        signature = (await self._core.prepare(parse, n_bytes=len(body))).signature
         target = self._predictor.find(address.model, signature, **address.choice)
         raise refuse_method(address.method, target.signature)
 
@@ -104,7 +106,7 @@ class ModelsEndpoint:
             QueryError: it is not what the model takes.
             TooLargeError: it has too many values.
         """
-        document = JsonRequest.parse(body)
+        document = self._parse(body)
         try:
             target = self._predictor.find(address.model, document.signature, **address.choice)
         except UnknownSignatureError as error:
@@ -113,6 +115,15 @@ class ModelsEndpoint:
             ) from None
         form, inputs = document.read(target.signature, settings=self._core.settings)
         return target, form, inputs
+
+    def _parse(self, body: bytes) -> JsonRequest:
+        """Read a body. Any thread may call it.
+
+        Raises:
+            QueryError, TooLargeError: as `_read`.
+        """
+        check_values(body, max_cells=self._core.settings.max_cells)
+        return JsonRequest.parse(body)
 
     def _status(self, address: _Address) -> Response:
         """Say what has become of the versions of a model."""

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 Worker = subprocess.Popen[str]
 
 
+FIRST, LAST = 20_000, 30_000
+"""Ports that no system gives to whoever asks for any, so that nobody takes one in between."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("", 0))
-        return [one.getsockname()[1] for one in sockets]
+        found: list[int] = []
+        while len(found) < count:
+            one = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind(("", random.randrange(FIRST, LAST)))
+                found.append(one.getsockname()[1])
+        return found
 
 
 def start_workers(arguments: Sequence[object], *, count: int = 2) -> list[Worker]:

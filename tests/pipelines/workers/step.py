@@ -111,6 +111,8 @@ def main() -> None:
     apart.fit(own, verbose=0)
     workers.check_equal(apart.trainable_variables, epoch=1)
     told = workers.tell("é" if workers.is_chief else "not heard")
+    part = tf.constant([1.0, 2.0]) * float(workers.index + 1), tf.Variable([0.0, 0.0])
+    ((added_up, _),) = workers.add_up([part])
     v = [model.features.v.numpy() for model in (start, together, apart)]
     w = [model.features.w.numpy() for model in (start, together, apart)]
     common = set(batches[0]["rows"].tolist()) & set(batches[1]["rows"].tolist())
@@ -120,6 +122,7 @@ def main() -> None:
         "told": told,
         "moved": float(np.abs(v[1] - v[0]).max()),
         "difference": float(max(np.abs(v[1] - v[2]).max(), np.abs(w[1] - w[2]).max())),
+        "dense": added_up.numpy().tolist(),
         "rows of both": len(common),
         "diverged": complaint(lambda: workers.check_equal(apart.trainable_variables, epoch=2)),
         "other job": complaint(lambda: workers.check_same_job(str(workers.index))),

@@ -63,6 +63,48 @@ def test_many_that_are_put_in_get_a_tree_that_finds_what_an_exact_search_does(
     assert recall(index, known, [11, 2000]) >= 0.97
 
 
+def test_equal_vectors_are_scored_once_and_all_of_them_found(index: LiveGrowingIndex) -> None:
+    """What is put in has no vector of its id, and so often that of another."""
+    added = vectors(30, seed=3)[np.arange(1500) % 30]
+    known = np.concatenate([vectors(800, seed=2), added])
+    index.put(np.arange(800, 2300), added)
+    index.search(QUERIES, K)
+    index.settle()
+    index.search(QUERIES, K)
+    assert index.has_tree
+    known[900] = vectors(1, seed=4)
+    index.put(np.array([900]), known[[900]])
+    gone = [5, 830, 860]
+    index.remove(np.array(gone))
+    present = np.ones(len(known), dtype=np.bool_)
+    present[gone] = False
+    _, true = search_rows(known, QUERIES, 500, present=present)
+    found, scores = index.search(QUERIES, 500)
+    np.testing.assert_allclose(scores, true, rtol=1e-4, atol=1e-4)
+    of_found = np.take_along_axis(QUERIES @ known.T, found, axis=1)
+    np.testing.assert_allclose(scores, of_found, rtol=1e-4, atol=1e-4)
+    assert all(len(set(rows)) == 500 and not set(gone) & set(rows) for rows in found.tolist())
+
+
+def test_a_tree_is_good_where_some_vectors_are_much_longer(
+    index: LiveGrowingIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are what most queries look for."""
+    monkeypatch.setattr(live_growing, "SHARES", (0.5,))
+    added = vectors(3000, seed=3)
+    added[::60] *= 20
+    known = np.concatenate([vectors(800, seed=2), added])
+    index.put(np.arange(800, 3800), added)
+    index.search(QUERIES, K)
+    index.settle()
+    assert recall(index, known, []) >= 0.97
+    assert index.has_tree
+    known[3] *= 30  # longer than all
+    index.put(np.array([3]), known[[3]])
+    index.remove(np.array([860]))
+    assert recall(index, known, [860]) >= 0.97
+
+
 def test_a_tree_that_finds_too_little_is_not_used(
     index: LiveGrowingIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:

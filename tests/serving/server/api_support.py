@@ -18,6 +18,7 @@ from serving.server.access.tokens import Tokens
 from serving.server.app import build_app
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
+from tests.patience import PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def running_api(
     async def serving() -> AsyncIterator[tuple[ServerCore, FastAPI, httpx.AsyncClient]]:
         async with AsyncExitStack() as stack:
             kept = stack.enter_context(Journal(journal)) if journal else None
-            chosen = ServerSettings(**{"poll_s": 0.05} | settings)
+            chosen = ServerSettings(**{"poll_s": 0.05, "timeout_s": PATIENCE_S} | settings)
             core = await stack.enter_async_context(
                 ServerCore(models, settings=chosen, journal=kept)
             )
@@ -62,7 +63,9 @@ def running_api(
                 await core.versions.ready()
             app = build_app(core, tokens=tokens)
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            client = httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=30)
+            client = httpx.AsyncClient(
+                transport=transport, base_url="http://localhost", timeout=PATIENCE_S
+            )
             yield core, app, await stack.enter_async_context(client)
 
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(serving()) as served:

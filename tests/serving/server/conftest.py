@@ -22,6 +22,7 @@ from serving.version.embeddings import Embeddings
 from serving.version.manifest import FORMAT, MANIFEST, Provenance
 from serving.version.store import Store
 from tests.made_once import made_once
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.serving.conftest import Publish, World
@@ -49,7 +50,8 @@ def running(published: Path) -> Running:
     async def running(
         models: Path = published, *, journal: Journal | None = None, **settings: Any
     ) -> AsyncIterator[ServerCore]:
-        quick: dict[str, Any] = {"poll_s": 0.05, "port": 0, "grpc_port": 0, **settings}
+        quick: dict[str, Any] = {"timeout_s": PATIENCE_S, "poll_s": 0.05, "port": 0, "grpc_port": 0}
+        quick |= settings
         async with ServerCore(models, settings=ServerSettings(**quick), journal=journal) as core:
             await core.versions.settled()
             yield core

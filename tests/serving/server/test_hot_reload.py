@@ -21,6 +21,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
 from serving.version.store import Store
+from tests.patience import PATIENCE_S
 
 if TYPE_CHECKING:
     from tests.serving.conftest import World
@@ -43,13 +44,13 @@ class Server:
 
     def events(self, message: str) -> list[dict[str, Any]]:
         """What it has logged under a message."""
-        lines = self.log.read_text().splitlines()
+        *lines, _ = self.log.read_text().split("\n")  # the last one is being written
         events: list[dict[str, Any]] = [json.loads(line) for line in lines if line[:1] == "{"]
         return [event for event in events if event["message"] == message]
 
     async def event(self, message: str, *, n: int = 1) -> dict[str, Any]:
         """Wait for the n-th event of a message."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_S):
             while len(found := self.events(message)) < n:
                 assert self.process.poll() is None, self.log.read_text()
                 await asyncio.sleep(0.05)
@@ -62,6 +63,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     log = tmp_path / "log"
     script = "from pipelines.cli.main import main; main()"
     options = ["--port", "0", "--grpc-port", "0", "--poll", "0.1", "--log-format", "json"]
+    options += ["--timeout", str(PATIENCE_S)]
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-c", script, "serve", str(tmp_path / "models"), *options],
@@ -120,7 +122,7 @@ class Load:
             request.inputs[name].CopyFrom(tf.make_tensor_proto(values, tf.string))
         request.inputs["k"].CopyFrom(tf.make_tensor_proto([K], tf.int32))
         request.inputs["exclude"].CopyFrom(tf.make_tensor_proto([[""]], tf.string))
-        response = await stub.Predict(request, timeout=30)
+        response = await stub.Predict(request, timeout=PATIENCE_S)
         ids = [text.decode() for text in response.outputs["ids"].string_val]
         self.check("grpc", response.model_spec.version.value, row, ids)
 
@@ -169,14 +171,17 @@ def test_ten_swaps_and_two_refused_versions_under_load_cost_no_request_and_mix_n
             else:
                 await publish(swap)
             await server.event("version swapped in", n=swap + 1)
-            await asyncio.sleep(0.2)
+            current = Store(models).current() or 0
+            async with asyncio.timeout(PATIENCE_S):
+                while not all(load.answered[name, current] for name in ("retrieve", "grpc")):
+                    await asyncio.sleep(0.02)
         load.over = True
 
     async def test() -> None:
         await publish(0)
         addresses = await server.event("started")
         async with (
-            httpx.AsyncClient(base_url=addresses["rest"], timeout=30) as rest,
+            httpx.AsyncClient(base_url=addresses["rest"], timeout=PATIENCE_S) as rest,
             grpc.aio.insecure_channel(addresses["grpc"]) as channel,
         ):
             await server.event("version swapped in")
@@ -194,7 +199,7 @@ def test_ten_swaps_and_two_refused_versions_under_load_cost_no_request_and_mix_n
     (tmp_path / "models").mkdir(exist_ok=True)
     asyncio.run(test())
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(PATIENCE_S) == 0
     versions = {event["version"] for event in server.events("version swapped in")}
     for surface in ("retrieve", "grpc"):
         assert {version for name, version in load.answered if name == surface} == versions

@@ -19,6 +19,7 @@ import pytest
 from serving.server.access.tokens import Tokens
 from serving.server.process import Addresses, serve
 from serving.server.runtime.settings import ServerSettings
+from tests.patience import PATIENCE_S
 from tests.serving.server.api_support import Api, running_api
 from towers.errors import ConfigError
 
@@ -182,21 +183,22 @@ def test_both_surfaces_are_encrypted_and_every_method_of_grpc_asks_for_a_token(
         server = asyncio.create_task(
             serve(published, settings=settings, journal=tmp_path, ready=found.set_result)
         )
-        addresses = await asyncio.wait_for(found, 30)
+        addresses = await asyncio.wait_for(found, PATIENCE_S)
         assert addresses.rest.startswith("https://127.0.0.1:")
         trusted = ssl.create_default_context(cafile=str(certificate[0]))
-        async with httpx.AsyncClient(base_url=addresses.rest, verify=trusted) as rest:
+        patient = httpx.AsyncClient(base_url=addresses.rest, verify=trusted, timeout=PATIENCE_S)
+        async with patient as rest:
             assert (await rest.get("/healthz")).status_code == 200
             assert (await rest.get("/v1/models/u2i")).status_code == 401
             with pytest.raises(httpx.HTTPError):
-                async with httpx.AsyncClient() as plain:
+                async with httpx.AsyncClient(timeout=PATIENCE_S) as plain:
                     await plain.get(addresses.rest.replace("https", "http") + "/healthz")
         credentials = grpc.ssl_channel_credentials(certificate[0].read_bytes())
         async with grpc.aio.secure_channel(addresses.grpc, credentials) as channel:
             for method in METHODS:
                 await check_method(channel, method)
         signal.raise_signal(signal.SIGTERM)
-        await asyncio.wait_for(server, 30)
+        await asyncio.wait_for(server, PATIENCE_S)
 
     asyncio.run(test())
 
@@ -208,7 +210,7 @@ async def check_method(channel: Any, method: str) -> None:
     async def ask(token: str | None) -> grpc.StatusCode:
         metadata = [] if token is None else [("authorization", f"Bearer {token}")]
         try:
-            await call(b"", metadata=metadata, timeout=20)
+            await call(b"", metadata=metadata, timeout=PATIENCE_S)
         except grpc.aio.AioRpcError as error:
             return error.code()
         return grpc.StatusCode.OK
@@ -242,9 +244,9 @@ def test_changes_have_a_port_of_their_own_if_it_is_asked_for(
         server = asyncio.create_task(
             serve(published, settings=settings, journal=tmp_path, ready=found.set_result)
         )
-        addresses = await asyncio.wait_for(found, 30)
+        addresses = await asyncio.wait_for(found, PATIENCE_S)
         assert addresses.writes not in {"", addresses.rest}
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
             while (await client.get(f"{addresses.writes}/readyz")).status_code != 200:
                 await asyncio.sleep(0.02)
             body = {"items": [{"item_id": "fresh"}]}
@@ -260,6 +262,6 @@ def test_changes_have_a_port_of_their_own_if_it_is_asked_for(
             shown = await client.get(f"{addresses.rest}/v1/items/fresh")
             assert shown.status_code == 200
         signal.raise_signal(signal.SIGTERM)
-        await asyncio.wait_for(server, 30)
+        await asyncio.wait_for(server, PATIENCE_S)
 
     asyncio.run(test())

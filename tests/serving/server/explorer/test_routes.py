@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from serving.server.explorer import other_version
 from serving.server.explorer import page as explorer_page
 from serving.server.explorer.page import FOLDER
 from serving.version.manifest import MANIFEST, FileRecord, Manifest
+from tests.patience import PATIENCE_S, wait_until
 from tests.serving.server.api_support import Api, running_api
 
 pytestmark = pytest.mark.slow
@@ -271,20 +271,16 @@ def test_a_version_that_takes_long_to_open_is_503_and_there_later(
     may_open = threading.Event()
 
     def open_slowly(bundle: Any) -> Retriever:
-        may_open.wait(30)
+        may_open.wait(PATIENCE_S)
         return Retriever(bundle)
 
     with running_api(root, timeout_s=0.5) as api:
         monkeypatch.setattr(other_version, "Retriever", open_slowly)
         code, found = compare(api, id=USER, other=other)
         assert (code, found["error"]["code"]) == (503, "UNAVAILABLE")
-        assert api.post("/v1/retrieve/u2i", {"id": USER}).status_code == 200
+        wait_until(lambda: api.post("/v1/retrieve/u2i", {"id": USER}).status_code == 200)
         may_open.set()
-        ends = time.monotonic() + 30
-        while compare(api, id=USER, other=other)[0] == 503:
-            assert time.monotonic() < ends
-            time.sleep(0.05)
-        assert compare(api, id=USER, other=other)[0] == 200
+        wait_until(lambda: compare(api, id=USER, other=other)[0] == 200)
 
 
 def test_before_a_version_is_loaded_it_is_503_but_for_the_page(tmp_path: Path) -> None:

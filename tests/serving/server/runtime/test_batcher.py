@@ -9,6 +9,7 @@ import pytest
 
 from serving.server.errors import DeadlineError, OverloadedError, UnavailableError
 from serving.server.runtime.batcher import Batcher
+from tests.patience import PATIENCE_S
 from towers.errors import QueryError
 
 Test = Callable[..., Coroutine[Any, Any, None]]
@@ -26,7 +27,7 @@ class Slow:
         self.batches.append(list(questions))
         self.threads.add(threading.get_ident())
         self.began.set()
-        if not self.go.wait(timeout=10):
+        if not self.go.wait(timeout=PATIENCE_S):
             raise TimeoutError
         if -1 in questions:
             raise QueryError("a bad question")
@@ -34,7 +35,12 @@ class Slow:
 
 
 def run(
-    test: Test, *, max_batch: int = 8, max_queue: int = 100, timeout_s: float = 10.0, **given: Any
+    test: Test,
+    *,
+    max_batch: int = 8,
+    max_queue: int = 100,
+    timeout_s: float = PATIENCE_S,
+    **given: Any,
 ) -> None:
     """Run a test with a batcher and a function whose first batch, of the question 0, has begun."""
 
@@ -176,7 +182,7 @@ def test_what_comes_too_late_is_refused_and_what_then_still_waits_is_not_compute
             await batcher.run(slow, 1)
         assert batcher.waiting == 0
         slow.go.set()
-        assert await batcher.run(slow, 2) == 2
+        assert await batcher.together(slow, 2, size=1) == 2  # whose time is never over
         assert slow.batches == [[0], [2]]
 
     run(test, timeout_s=0.05)

@@ -15,6 +15,7 @@ from serving.retrieval.fresh.journal import Journal
 from serving.server.runtime.change_queue import Changed
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
+from tests.patience import PATIENCE_S
 from towers.errors import QueryError, ReadOnlyError, StorageError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Disk:
         ids = [draft.id for request in requests for draft in request]
         self.asked.append(ids)
         self.begun.set()
-        assert self.go.wait(20)
+        assert self.go.wait(PATIENCE_S)
         if set(self._full) & set(ids):
             raise StorageError("/srv/models/journal/fresh.sqlite: the disk is full")
         return self._append(requests)
@@ -50,9 +51,9 @@ async def change_while_it_writes(
 ) -> list[Changed | BaseException]:
     """Begin with one change, and ask for `changes` before it is on disk."""
     first = asyncio.create_task(core.change("item", upsert=[fresh("first")]))
-    await asyncio.to_thread(disk.begun.wait, 20)
+    await asyncio.to_thread(disk.begun.wait, PATIENCE_S)
     waiting = [asyncio.create_task(core.change("item", **change)) for change in changes]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while core._changes._disk.waiting < len(changes):
             await asyncio.sleep(0)
     disk.go.set()
@@ -145,10 +146,10 @@ def test_what_is_on_disk_is_never_answered_as_refused(
             monkeypatch.setattr(journal, "append", disk.append)
             async with running(tmp_path / "models", journal=journal) as core:
                 change = asyncio.create_task(core.change("item", upsert=[fresh("a"), fresh("b")]))
-                await asyncio.to_thread(disk.begun.wait, 20)
+                await asyncio.to_thread(disk.begun.wait, PATIENCE_S)
                 monkeypatch.setattr(Served, "open", opening())
                 shifted(tmp_path / "models", 1)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     while core.versions.current().version != 2:
                         await asyncio.sleep(0.01)
                 disk.go.set()
@@ -181,7 +182,7 @@ def test_a_server_that_only_reads_follows_the_journal(
             ):
                 await core.change("item", upsert=[fresh("a")])
                 catalogue = other.versions.current().retriever.catalogue("item")
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_S):
                     while catalogue.rows(["a"])[0] < 0:
                         await asyncio.sleep(0.01)
                 with pytest.raises(ReadOnlyError, match="only reads"):

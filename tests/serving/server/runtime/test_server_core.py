@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from serving.server.runtime.change_queue import MOST_WAITING
 from serving.server.runtime.served_version import Served
 from serving.server.runtime.server_core import ServerCore
 from serving.version.store import Store
+from tests.patience import PATIENCE_S
 from towers.errors import QueryError
 
 if TYPE_CHECKING:
@@ -40,8 +42,8 @@ async def ask(core: ServerCore, served: Served | None = None, *, k: int = 10) ->
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait; a test that waits for 20 s has failed."""
-    async with asyncio.timeout(20):
+    """Wait for what happens sooner or later."""
+    async with asyncio.timeout(PATIENCE_S):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -94,15 +96,22 @@ def test_encoding_is_batched_and_each_client_gets_its_own_vectors(running: Runni
                 [[f"item {row}" for row in range(9)]],
             ]
             batches = [tower.pack({"history": lists}, size=len(lists)) for lists in histories]
-            found = await asyncio.gather(
-                *(core.encode(served, "user", packed, model="user_tower") for packed in batches)
-            )
+            go = threading.Event()
+            held = asyncio.create_task(core.compute(served, go.wait, model="u2i"))
+            await asyncio.sleep(0)  # it holds up the others, so that they wait together
+            asked = [
+                asyncio.create_task(core.encode(served, "user", packed, model="user_tower"))
+                for packed in batches
+            ]
+            await asyncio.sleep(0)
+            go.set()
+            await held
+            found = await asyncio.gather(*asked)
             for packed, vectors in zip(batches, found, strict=True):
                 expected = served.retriever.encode("user", packed)
                 np.testing.assert_allclose(vectors, expected, rtol=1e-6)
             count = core.metrics.registry.get_sample_value("fm_recall_batch_sources_count")
-            assert count is not None
-            assert count <= 2  # the first at once, the others together
+            assert count == 2  # what held them, and they
 
     asyncio.run(test())
 
@@ -118,7 +127,7 @@ def test_a_directory_without_a_version_is_waited_for(
             with pytest.raises(NotFoundError, match="Could not find any versions of model u2i"):
                 core.versions.statuses("u2i")
             shifted(tmp_path, 5)
-            await asyncio.wait_for(core.versions.ready(), 20)
+            await asyncio.wait_for(core.versions.ready(), PATIENCE_S)
             assert (await ask(core)).ids.tolist() == [best(ROW, shift=5)]
 
     asyncio.run(test())
@@ -224,11 +233,15 @@ def test_a_slow_answer_is_given_up_and_the_host_answers_the_next(
             retriever, go = core.versions.current().retriever, threading.Event()
             answer = retriever.answer
             with monkeypatch.context() as patch:
-                patch.setattr(retriever, "answer", lambda q: go.wait(10) and answer(q))
+                patch.setattr(retriever, "answer", lambda q: go.wait(PATIENCE_S) and answer(q))
                 with pytest.raises(DeadlineError):
                     await ask(core)
                 go.set()
-            await ask(core)
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    with suppress(DeadlineError):
+                        await ask(core)
+                        break
 
     asyncio.run(test())
 
@@ -284,7 +297,7 @@ def test_no_change_is_lost_while_versions_are_swapped(
                         await asyncio.sleep(0.005)
                         rows = core.versions.current().retriever.catalogue("item").rows(added)
                         assert (rows >= 0).all()
-                assert len(added) > 3
+                assert len(added) >= 3
 
     asyncio.run(test())
 
@@ -328,7 +341,9 @@ def test_changes_that_the_disk_cannot_keep_up_with_are_refused(
     async def test() -> None:
         with Journal(tmp_path) as journal:
             append = journal.append
-            monkeypatch.setattr(journal, "append", lambda *a, **b: go.wait(10) and append(*a, **b))
+            monkeypatch.setattr(
+                journal, "append", lambda *a, **b: go.wait(PATIENCE_S) and append(*a, **b)
+            )
             async with running(journal=journal) as core:
                 waiting = [
                     asyncio.create_task(core.change("item", upsert=[FRESH]))
@@ -372,7 +387,7 @@ def test_what_waits_together_is_answered_in_one_batch_each_client_its_own(
             sample = core.metrics.registry.get_sample_value
             for _ in range(20):
                 go = threading.Event()
-                async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+                async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as tasks:
                     tasks.create_task(core.compute(core.versions.current(), go.wait, model="u2i"))
                     await asyncio.sleep(0)
                     for row in range(40):

@@ -23,6 +23,7 @@ from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
 from serving.server.tf_serving.grpc_predict import add_services
 from serving.server.tf_serving.predictor import Predictor
+from tests.patience import PATIENCE_S
 from towers.directions import DIRECTIONS
 
 Arrays = dict[str, NDArray[Any]]
@@ -171,7 +172,9 @@ def check_same(received: Mapping[str, Any], expected: Mapping[str, Any]) -> None
 
 
 def _settings(**limits: Any) -> ServerSettings:
-    return ServerSettings(**{"poll_s": 0.05, "port": 0, "grpc_port": 0, **limits})
+    return ServerSettings(
+        **{"poll_s": 0.05, "timeout_s": PATIENCE_S, "port": 0, "grpc_port": 0, **limits}
+    )
 
 
 @cache

@@ -17,6 +17,7 @@ from tensorflow.core.framework.types_pb2 import DT_INT32, DT_STRING
 from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 
+from tests.patience import PATIENCE_S
 from tests.serving.server.tf_serving.predict_support import (
     MODELS,
     RestClient,
@@ -179,7 +180,7 @@ def protos(draw: st.DrawFn) -> PredictRequest:
 
 def check_call(call: Any, request: Any) -> None:
     try:
-        call(request, timeout=60)
+        call(request, timeout=PATIENCE_S)
     except grpc.RpcError as error:
         failure: Any = error
         assert failure.code() in REFUSALS

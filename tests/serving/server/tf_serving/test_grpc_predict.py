@@ -19,6 +19,7 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
+from tests.patience import PATIENCE_S
 from tests.serving.server.tf_serving.predict_support import (
     MODELS,
     Arrays,
@@ -77,7 +78,9 @@ def test_answers_are_those_of_the_saved_models(
         inputs = raw_features(world, model, size=3)
         if signature == "top_k":
             inputs |= chosen(world, model, size=3)
-        response = stub.Predict(request(model, inputs, signature_name=signature), timeout=60)
+        response = stub.Predict(
+            request(model, inputs, signature_name=signature), timeout=PATIENCE_S
+        )
         check_same(outputs(response), saved_model(published, model, signature, inputs))
         assert response.model_spec == specification(model, version=1, signature_name=signature)
 
@@ -235,6 +238,6 @@ def check_refused(
     method: Callable[..., Any], asked: Any, code: grpc.StatusCode, message: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        method(asked, timeout=60)
+        method(asked, timeout=PATIENCE_S)
     error: Any = caught.value
     assert (error.code(), error.details()[: len(message)]) == (code, message)

@@ -15,10 +15,19 @@ from serving.retrieval.fresh.journal import Journal
 from serving.server.errors import UnavailableError
 from serving.server.runtime.server_core import ServerCore
 from serving.server.runtime.settings import ServerSettings
+from serving.server.workers import team as team_of_processes
 from serving.server.workers.team import Team
+from tests.patience import PATIENCE_S
 from towers.errors import QueryError, StorageError
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is slow to read what was changed is waited for, however busy the machine."""
+    monkeypatch.setattr(team_of_processes, "PATIENCE_S", PATIENCE_S)
+
 
 FRESH = {"item_id": "fresh", "genres": ["x"], "price": 1.0, "title": "Fresh"}
 
@@ -31,7 +40,7 @@ def has(core: ServerCore, id: str) -> bool:
 @asynccontextmanager
 async def team(models: Path, journal: Path, *, n: int = 3) -> AsyncIterator[list[ServerCore]]:
     """Cores of which the first writes; `poll_s` is so long that nobody looks by itself."""
-    settings = ServerSettings(poll_s=600, max_unknown=2)
+    settings = ServerSettings(poll_s=3600, timeout_s=PATIENCE_S, max_unknown=2)
     with TemporaryDirectory() as folder:
         async with AsyncExitStack() as stack:
             cores = []
@@ -42,7 +51,7 @@ async def team(models: Path, journal: Path, *, n: int = 3) -> AsyncIterator[list
                 cores.append(await stack.enter_async_context(core))
             for core in cores:
                 await core.versions.ready()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 while len(cores[0]._team._peers) < n - 1:  # type: ignore[union-attr]
                     await asyncio.sleep(0.01)
             yield cores
@@ -100,7 +109,7 @@ def test_without_the_writing_process_questions_are_answered_and_changes_wait(
 ) -> None:
     async def test(cores: list[ServerCore]) -> None:
         await cores[0]._team.close()  # type: ignore[union-attr]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
                     await cores[1].change("item", upsert=[FRESH])
