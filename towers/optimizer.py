@@ -19,6 +19,10 @@ class LazyAdam(keras.optimizers.Optimizer):
     step. Source: D. Kingma, J. Ba, Adam, ICLR 2015, algorithm 1, applied to the touched rows.
     """
 
+    has_repeats = True
+    """Whether a sparse gradient may name a row several times; set to False, where none does, Keras
+    does not sum what is there once, which takes longer than any other part of a step."""
+
     def __init__(
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
@@ -69,6 +73,15 @@ class LazyAdam(keras.optimizers.Optimizer):
             return self._add_up(grads_and_vars)
         found: Gradients = super().aggregate_gradients(grads_and_vars)
         return found
+
+    def _deduplicate_sparse_grad(
+        self, grads: Sequence[tf.Tensor | tf.IndexedSlices]
+    ) -> Sequence[tf.Tensor | tf.IndexedSlices]:
+        """Sum repeated rows, if there may be any; called by Keras."""
+        if not self.has_repeats:
+            return grads
+        summed: Sequence[tf.Tensor | tf.IndexedSlices] = super()._deduplicate_sparse_grad(grads)
+        return summed
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """Move the rows named by a sparse gradient, or all of a dense one's."""

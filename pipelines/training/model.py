@@ -78,6 +78,8 @@ def build_model(
         rates={FIRST_ORDER: training.first_order_rate},
         add_up=workers.add_up if workers else None,
     )
+    # a batch gathers each row of the table once; see `BATCH_SPEC`
+    optimizer.has_repeats = workers is not None or bool(features.interaction_weights)
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
     return model

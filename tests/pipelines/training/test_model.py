@@ -12,6 +12,7 @@ from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import Dataset
 from pipelines.training.choose_start import with_histories
 from pipelines.training.embed import embed
+from pipelines.training.fit import as_tensors
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from towers.features.kinds import Features
@@ -140,3 +141,17 @@ def test_the_rate_falls_with_the_root_of_the_dimensions(
     model = build(tiny, dataset, embedding_dim=dim)
     rate = tiny.config().training.learning_rate
     assert float(model.optimizer.learning_rate) == pytest.approx(rate * math.sqrt(128 / dim))
+
+
+def test_no_row_is_moved_otherwise_where_keras_does_not_sum_repeated_ones(
+    tiny: Tiny, dataset: Dataset
+) -> None:
+    """A batch names each row once, so that there is nothing to sum."""
+    config = tiny.config(model={"embedding_dim": DIM})
+    batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
+    models = [build_model(config, batches) for _ in range(2)]
+    assert not models[0].optimizer.has_repeats
+    models[1].optimizer.has_repeats = True
+    for model in models:
+        model.fit(as_tensors(batches, epoch=0), verbose=0)
+    np.testing.assert_array_equal(*(model.features.v.numpy() for model in models))
