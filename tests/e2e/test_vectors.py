@@ -46,7 +46,8 @@ def test_a_fresh_item_is_found_by_its_vectors_and_counts_in_histories(
     users = retriever.encode("user", packed)
     np.testing.assert_allclose(users[0], users[1], rtol=1e-6)
     assert not np.allclose(users[0], users[2])
-    assert not users[3, 1:].any()
+    unknown = retriever.encode("user", retriever.tower("user").pack({}, size=1))
+    np.testing.assert_array_equal(users[3], unknown[0])
 
 
 def test_a_fresh_item_is_explained_with_a_line_for_each_vector(retriever: Retriever) -> None:
