@@ -3,7 +3,7 @@
 import { patient } from "./api.js";
 import { debounced, field, fill, h } from "./dom.js";
 import { encode } from "./json.js";
-import { listing, ranked } from "./listing.js";
+import { ranked, twoListings } from "./listing.js";
 import { current, query, sides, source, update } from "./state.js";
 import { blank, failure, waiting } from "./status.js";
 import { count, telling } from "./words.js";
@@ -13,23 +13,15 @@ export function comparePanel({ schema, versions, open, say, answered, examples }
   const other = h("select", {});
   const figures = h("dl", { class: "figures", "aria-label": "What changed" });
   const select = (id) => update({ select: id });
-  const lists = [
-    listing({ label: "The version that answers", select, open }),
-    listing({ label: "The other version", select, open }),
-  ];
-  const heads = [h("h3", {}), h("h3", {})];
-  const pair = h(
-    "div",
-    { class: "sides" },
-    lists.map((list, number) => h("div", {}, heads[number], list.element)),
-  );
+  const pair = twoListings(["The version that answers", "The other version"], { select, open });
+  const { lists, heads } = pair;
   const instead = h("div", {});
   const element = h(
     "section",
     { class: "results compare", "aria-label": "Comparison" },
     h("header", { class: "split" }, h("h2", {}, "Compare versions"), field("Compare with", other)),
     figures,
-    pair,
+    pair.element,
     instead,
   );
   let asked = null;
@@ -168,7 +160,7 @@ export function comparePanel({ schema, versions, open, say, answered, examples }
   }
 
   function put(what) {
-    pair.hidden = figures.hidden = what !== null;
+    pair.element.hidden = figures.hidden = what !== null;
     fill(instead, what);
   }
 

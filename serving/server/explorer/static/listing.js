@@ -120,3 +120,11 @@ function bar(value, { low, high }) {
   inner.style.setProperty("width", `${Math.max(3, 100 * share).toFixed(1)}%`);
   return h("span", { class: "meter", "aria-hidden": "true" }, inner);
 }
+
+/** Make two lists side by side; `heads` are what stands above them, at first their labels. */
+export function twoListings(labels, { select, open }) {
+  const lists = labels.map((label) => listing({ label, select, open }));
+  const heads = labels.map((label) => h("h3", {}, label));
+  const columns = lists.map((list, number) => h("div", {}, heads[number], list.element));
+  return { lists, heads, element: h("div", { class: "sides" }, columns) };
+}

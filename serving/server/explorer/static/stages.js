@@ -3,7 +3,7 @@
 import { request } from "./api.js";
 import { debounced, fill, h } from "./dom.js";
 import { encode } from "./json.js";
-import { listing, ranked } from "./listing.js";
+import { ranked, twoListings } from "./listing.js";
 import { current, query, source, update } from "./state.js";
 import { blank, failure, waiting } from "./status.js";
 import { count, telling } from "./words.js";
@@ -11,22 +11,14 @@ import { count, telling } from "./words.js";
 /** Make the panel. */
 export function stagesPanel({ schema, open, say, answered, examples }) {
   const select = (id) => update({ select: id });
-  const lists = [
-    listing({ label: "By recall", select, open }),
-    listing({ label: "By the ranker", select, open }),
-  ];
-  const heads = [h("h3", {}, "By recall"), h("h3", {})];
-  const pair = h(
-    "div",
-    { class: "sides" },
-    lists.map((list, number) => h("div", {}, heads[number], list.element)),
-  );
+  const pair = twoListings(["By recall", "By the ranker"], { select, open });
+  const { lists, heads } = pair;
   const instead = h("div", {});
   const element = h(
     "section",
     { class: "results compare", "aria-label": "Two stages" },
     h("header", {}, h("h2", {}, "Recall and ranking")),
-    pair,
+    pair.element,
     instead,
   );
   let asked = null;
@@ -90,7 +82,7 @@ export function stagesPanel({ schema, open, say, answered, examples }) {
   }
 
   function put(what) {
-    pair.hidden = what !== null;
+    pair.element.hidden = what !== null;
     fill(instead, what);
   }
 
