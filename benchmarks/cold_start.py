@@ -4,8 +4,11 @@ Run: .venv/bin/python -m benchmarks.cold_start
 
 Five hundred users are kept out of training altogether. Each is then served by features and by the
 first n of its likes, and asked for the likes after the twentieth; beside them stand popularity and
-a model that was trained with those twenty. Then, on the run file's own split, items with fewer
+a model that was made with those twenty. Then, on the run file's own split, items with fewer
 than five training interactions are raised until they take so many of the twenty places.
+
+Models are what a run publishes of these tables: the start, which no epoch betters. `--epochs`
+trains it.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, evaluate, popularity_scorer
 from pipelines.progress import Reporter
+from pipelines.training.choose_start import powers_of, settled, with_powers
 from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.fit import Fit, fit
 from towers.two_tower import TwoTower
@@ -38,16 +42,15 @@ GIVEN = (0, 1, 2, 3, 5, 10, 20)
 NEW_USERS, FEWEST_LIKES, FEW = 500, 25, 5
 PLACES = (0.5, 1.0, 2.0, 4.0)
 """Of twenty, how many cold items are to take."""
-EPOCHS = 4
 
 
 def fit_model(dataset: Dataset, config: RunConfig) -> TwoTower:
-    """Train for a fixed number of epochs."""
+    """Train for the epochs that are set."""
     with TemporaryDirectory() as folder:
         job = Fit(
             dataset=dataset,
             config=config,
-            epochs=EPOCHS,
+            epochs=config.training.epochs,
             mined=None,
             validation=None,
             directory=Path(folder, "fit"),
@@ -99,7 +102,7 @@ def new_users(prepared: Prepared, config: RunConfig) -> None:
         show(f"{n} likes given", recall(scorer, train=given, test=test, config=config)["all"])
     warm = build(~is_new | is_given)
     scorer = match_scorer(embed(fit_model(warm, config), warm))
-    show("trained with 20", recall(scorer, train=given, test=test, config=config)["all"])
+    show("with 20 in training", recall(scorer, train=given, test=test, config=config)["all"])
 
 
 def new_items(prepared: Prepared, config: RunConfig) -> None:
@@ -150,7 +153,11 @@ def main() -> None:
     """Run both."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--config", type=Path, default=CONFIG)
-    config = load_config(parser.parse_args().config)
+    parser.add_argument("--epochs", type=int, default=0)
+    given = parser.parse_args()
+    config = settled(load_config(given.config))
+    config = with_powers(config, **powers_of(config))
+    config = replace(config, training=replace(config.training, epochs=given.epochs))
     with prepared_tables(config) as prepared:
         new_users(prepared, config)
         new_items(prepared, config)

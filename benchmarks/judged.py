@@ -28,6 +28,7 @@ from benchmarks.peers.rows import PEERS, PRODUCT
 from benchmarks.peers.splits import DataSet
 from pipelines.data.blocks import every_positive, left_out
 from pipelines.evaluation.evaluate import Scorer, evaluate, popularity_scorer
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Reporter
 from pipelines.training.embed import match_scorer
 from serving.retrieval.retriever import Retriever
@@ -54,7 +55,9 @@ def main() -> None:
     for name, scorer in chain(found, rows.items()):
         for what in ("positives", "seen"):
             seen = left_out(interactions, users, what="seen" if what == "seen" else "positives")
-            of = evaluate(scorer, train=train, seen=seen, test=test, config=config.evaluation)
+            of = evaluate(
+                scorer, train=train, left_out=LeftOut(seen), test=test, config=config.evaluation
+            )
             figures = (
                 f"{of.metric('recall@20', segment):.4f} / {of.metric('ndcg@20', segment):.4f}"
                 for segment in SEGMENTS

@@ -31,6 +31,7 @@ from benchmarks.time_to_quality import with_start
 from pipelines.config import RunConfig, load_config
 from pipelines.data.prepare import Prepared, prepare
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Reporter
 from pipelines.training.choose_start import powers_of, settled, with_powers
 from pipelines.training.embed import embed, match_scorer
@@ -135,7 +136,7 @@ def work(config: RunConfig, folder: Path) -> dict[str, Any]:
     found = evaluate(
         match_scorer(embed(fitted.model, dataset, only_users=users)),
         train=known,
-        seen=known,
+        left_out=LeftOut(known),
         item_counts=dataset.interactions.item_counts,
         test=test,
         config=dataclasses.replace(config.evaluation, k=(20,), metric="recall@20"),

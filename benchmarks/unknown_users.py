@@ -23,6 +23,7 @@ from benchmarks.judged import version_scorer
 from pipelines.config import load_config
 from pipelines.data.blocks import every_positive, left_out
 from pipelines.evaluation.evaluate import Scorer, evaluate, popularity_scorer
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Reporter
 from pipelines.run import run
 from serving.retrieval.retriever import Retriever
@@ -66,7 +67,9 @@ def main() -> None:
             found = evaluate(
                 scorer,
                 train=every_positive(dataset.interactions),
-                seen=left_out(dataset.interactions, users, what=config.evaluation.leave_out),
+                left_out=LeftOut(
+                    left_out(dataset.interactions, users, what=config.evaluation.leave_out)
+                ),
                 test=test,
                 config=config.evaluation,
             )

@@ -209,6 +209,10 @@ class EvaluationConfig:
     """What is not recommended to a user again. `seen`: all that the user knows from training,
     positive or not, which serving leaves out with `exclude_seen`; `positives`: only the positives,
     as published figures on positives alone have it."""
+    items: Literal["there", "all"] = "there"
+    """What is ranked for a user. `there`: in a split by time, the items that are there by the time
+    of the user's latest held-out positive, as far as `data.items.available_from` says; `all`: every
+    item of the table. Without such dates both are the same."""
     promotion_margin: Literal["noise"] | Fraction = "noise"
     """How much worse than the current version a new one may be on the same held-out interactions
     and yet take its place. `noise`: two standard errors of the difference between the two over the

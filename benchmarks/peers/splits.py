@@ -17,6 +17,7 @@ from pipelines.config import RunConfig, load_config
 from pipelines.data.blocks import every_positive, left_out
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate
+from pipelines.evaluation.left_out import LeftOut
 from towers.features.vocabulary import Tokens
 
 
@@ -42,7 +43,7 @@ class Split:
         return evaluate(
             scorer,
             train=every_positive(interactions),
-            seen=left_out(interactions, users, what=config.leave_out),
+            left_out=LeftOut(left_out(interactions, users, what=config.leave_out)),
             test=self.test,
             config=config,
         )

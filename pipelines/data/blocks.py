@@ -178,8 +178,36 @@ def first_times(interactions: Interactions) -> NDArray[np.float64] | None:
     for block in all_blocks(interactions):
         if block.times is None:
             return None
-        np.minimum.at(found, block.matrix.indices, block.times)
+        np.fmin.at(found, block.matrix.indices, block.times)
     return found
+
+
+def there_from(available: NDArray[np.float64], interactions: Interactions) -> NDArray[np.float64]:
+    """The time from which each item is there, [n_items]; minus infinity where none is known.
+
+    It is that of the table of items or, where that came earlier, of the first interaction. Of an
+    item without one in the table nothing tells whether it was there before anybody chose it.
+
+    Args:
+        available: the times of the table, NaN where it has none.
+        interactions: what tells of items that were chosen before.
+    """
+    chosen = first_times(interactions)
+    earlier = available if chosen is None else np.fmin(available, chosen)
+    return np.where(np.isnan(available), -np.inf, earlier)
+
+
+def latest_times(interactions: Interactions) -> NDArray[np.float64]:
+    """The time of each user's latest positive, [n_users]; infinite where none is known.
+
+    One block is held at a time.
+    """
+    found = np.full(interactions.shape[0], -np.inf)
+    for block in all_blocks(interactions):
+        if block.times is not None:
+            users = np.repeat(block.users, np.diff(block.matrix.indptr))
+            np.fmax.at(found, users, block.times)
+    return np.where(np.isfinite(found), found, np.inf)
 
 
 def all_blocks(interactions: Interactions, order: Sequence[int] | None = None) -> Iterator[Block]:

@@ -12,6 +12,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from pipelines.config import EvaluationConfig
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.evaluation.metrics import Flags, Floats, Rows
 from pipelines.evaluation.ranking import rank_items
 from pipelines.evaluation.segments import Decile, DecileTally, Segment, SegmentTally
@@ -93,15 +94,14 @@ def evaluate(
     train: scipy.sparse.csr_array,
     test: scipy.sparse.csr_array,
     config: EvaluationConfig,
-    seen: scipy.sparse.csr_array | None = None,
+    left_out: LeftOut | None = None,
     item_counts: NDArray[np.int64] | None = None,
     keep_users: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Rank the full corpus for every user with test items, and measure the lists.
 
-    The items that a user has seen are masked; a test item among them cannot be found, and counts as
-    missed.
+    What is left out is masked; a test item among it cannot be found, and counts as missed.
 
     Args:
         scorer: gives the scores; an item of -inf is not recommended.
@@ -109,8 +109,7 @@ def evaluate(
             test items are looked at.
         test: [n_users, n_items]; nonzero where the user should be recommended the item.
         config: the cut-offs, the metric that decides, and what a cold item is.
-        seen: [n_users, n_items]; nonzero where the item is not recommended to the user; only the
-            train items by default.
+        left_out: what is not recommended to the users; only the train items by default.
         item_counts: the train positives of each item, [n_items]; counted in `train` by default.
         keep_users: whether the figures of each user are given too, as `by_user`.
         advance: called with the number of users after each batch.
@@ -122,19 +121,19 @@ def evaluate(
     """
     _check(train, test, config=config)
     train, test = _positives(train), _positives(test)
-    seen = train if seen is None else _positives(seen)
+    left_out = LeftOut(train) if left_out is None else left_out
     popularity = train.sum(axis=0) if item_counts is None else item_counts
     segments = _segments(train, test, popularity=popularity, config=config, keep=keep_users)
     alone = _segments_alone(test, popularity=popularity, config=config, keep=keep_users)
     deciles = DecileTally(test, popularity=popularity, k=int(config.metric.partition("@")[2]))
     k = max(config.k)
-    for batch, scores, scratch in _batches(scorer, test):
-        ranked = rank_items(scores, k, exclude=seen[batch], scratch=scratch)
+    for batch, scores, seen, scratch in _batches(scorer, test, left_out):
+        ranked = rank_items(scores, k, exclude=seen, scratch=scratch)
         _count(batch, ranked, test, tallies=[*segments.values(), deciles])
         for segment in alone.values():
             places = segment.concerns(batch)
             if len(places):
-                ranked = segment.rank_alone(scores, k, exclude=seen[batch], places=places)
+                ranked = segment.rank_alone(scores, k, exclude=seen, places=places)
                 _count(batch[places], ranked, test, tallies=[segment])
         if advance is not None:
             advance(len(batch))
@@ -157,7 +156,7 @@ def user_figures(
     scorer: Scorer,
     *,
     test: scipy.sparse.csr_array,
-    seen: scipy.sparse.csr_array,
+    left_out: LeftOut,
     metric: str,
 ) -> Floats:
     """Measure one metric for each user with test items, in the order of their rows.
@@ -165,7 +164,7 @@ def user_figures(
     Args:
         scorer: gives the scores.
         test: [n_users, n_items]; as `evaluate` takes it.
-        seen: likewise.
+        left_out: likewise.
         metric: such as `recall@20`; see `user_metric`.
 
     Raises:
@@ -173,7 +172,7 @@ def user_figures(
     """
     metric = user_metric(metric)
     k = int(metric.partition("@")[2])
-    test, seen = _positives(test), _positives(seen)
+    test = _positives(test)
     n_users, n_items = test.shape
     tally = SegmentTally(
         test,
@@ -183,23 +182,29 @@ def user_figures(
         cutoffs=[k],
         keep=True,
     )
-    for batch, scores, scratch in _batches(scorer, test):
-        ranked = rank_items(scores, k, exclude=seen[batch], scratch=scratch)
+    for batch, scores, seen, scratch in _batches(scorer, test, left_out):
+        ranked = rank_items(scores, k, exclude=seen, scratch=scratch)
         _count(batch, ranked, test, tallies=[tally])
     return tally.by_user[metric]
 
 
 def _batches(
-    scorer: Scorer, test: scipy.sparse.csr_array
-) -> Iterator[tuple[Rows, NDArray[np.float32], NDArray[np.float32]]]:
-    """The users with test items, their scores [batch, n_items], and memory to rank them in."""
-    n_items = test.shape[1]
+    scorer: Scorer, test: scipy.sparse.csr_array, left_out: LeftOut
+) -> Iterator[tuple[Rows, NDArray[np.float32], scipy.sparse.csr_array, NDArray[np.float32]]]:
+    """The users with test items, in batches.
+
+    Yields:
+        Their rows; their scores [batch, n_items], -inf of what is not there yet; what they have
+        seen, likewise; and memory to rank them in.
+    """
+    n_items, known = test.shape[1], _positives(left_out.seen)
     users = np.flatnonzero(np.diff(test.indptr))
     batch_size = max(1, min(BATCH, LARGEST_BLOCK // max(n_items, 1)))
     scratch = np.empty((min(batch_size, len(users)), n_items), dtype=np.float32)
     for start in range(0, len(users), batch_size):
         batch = users[start : start + batch_size]
-        yield batch, _scores(scorer, batch, n_items=n_items), scratch
+        scores = left_out.offered(_scores(scorer, batch, n_items=n_items), batch)
+        yield batch, scores, known[batch], scratch
 
 
 def _count(

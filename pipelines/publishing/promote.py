@@ -28,6 +28,7 @@ from pipelines.data.blocks import all_blocks, ids_of
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, user_figures, user_metric
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.evaluation.published import config_of, published_scorer
 from pipelines.evaluation.race import standard_error
 from pipelines.results import Promotion, Rule
@@ -54,8 +55,8 @@ class HeldOut:
     """What the new version was trained on."""
     test: sparse.csr_array
     """The test positives, [n_users, n_items]."""
-    seen: sparse.csr_array
-    """What is not recommended, [n_users, n_items]."""
+    left_out: LeftOut
+    """What is not recommended."""
 
 
 class Gate:
@@ -109,14 +110,14 @@ class Gate:
         if np.count_nonzero(np.diff(now.indptr)) >= FEWEST_USERS:
             other = self._scorer(bundle, parent, config, held_out.dataset)
             by = "of what is held out now"
-            verdicts.append(self._measure(scorer, other, now, seen=held_out.seen, by=by))
+            verdicts.append(self._measure(scorer, other, now, left_out=held_out.left_out, by=by))
         before = self._held_out_before(bundle, parent, held_out)
         users = np.flatnonzero(np.diff(before.indptr))
         if len(users) >= FEWEST_USERS:
             by = f"of what was held out from version {current}"
             new, old = self._as_published(scorer, bundle, parent)
-            seen = self._known_to_either(users, parent, held_out)
-            verdicts.append(self._measure(new, old, before, seen=seen, by=by))
+            known = LeftOut(self._known_to_either(users, parent, held_out))
+            verdicts.append(self._measure(new, old, before, left_out=known, by=by))
         if not verdicts:
             why = f"nothing is held out that neither it nor version {current} was trained on"
             return Promotion(promoted=False, why=why)
@@ -124,11 +125,12 @@ class Gate:
         return decisive | {"why": "; ".join(one["why"] for one in verdicts)}
 
     def _measure(
-        self, new: Scorer, old: Scorer, test: sparse.csr_array, *, seen: sparse.csr_array, by: str
+        self, new: Scorer, old: Scorer, test: sparse.csr_array, *, left_out: LeftOut, by: str
     ) -> Promotion:
         """Compare two scorers by the test positives [n_users, n_items]."""
         first, second = (
-            user_figures(each, test=test, seen=seen, metric=self._metric) for each in (new, old)
+            user_figures(each, test=test, left_out=left_out, metric=self._metric)
+            for each in (new, old)
         )
         margin = self._margin(first - second, current=float(second.mean()))
         return Promotion(

@@ -19,6 +19,7 @@ from pipelines.data.prepare import Prepared
 from pipelines.data.time_line import time_line
 from pipelines.evaluation.content_baseline import content_scorer
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.evaluation.length_spread import spread_lines
 from pipelines.progress import Reporter
 from pipelines.publishing.check_bundle import check_bundle
@@ -30,14 +31,16 @@ from pipelines.results import Data, Results, Round, Rule, flatten
 from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.fit import Fitted
 from pipelines.training.measure_context import AskedAt, measure_context
+from pipelines.training.not_yet import not_yet
 from pipelines.training.parent import Parent
 from pipelines.training.refit_on_all import RoundFits
 from pipelines.training.report_sampling import report_sampling
 from pipelines.versions.compare_versions import compare_opened, index_costs
+from pipelines.versions.dates import write_dates
 from pipelines.workers.workers import ALONE, Workers
 from serving.atomic import move_file, write_text_atomic
 from serving.retrieval.retriever import Retriever
-from serving.version.bundle import HELD_OUT, RECENT, Bundle
+from serving.version.bundle import DATES, HELD_OUT, RECENT, Bundle
 from serving.version.manifest import Manifest, Provenance
 from serving.version.seen import write_pairs
 from serving.version.store import Store
@@ -126,6 +129,8 @@ class Rounds:
             )
             if recent is not None:
                 recent.write(staged / RECENT)
+            if (not_there := self._left_out.not_yet) is not None:
+                write_dates(staged / DATES, not_there.there)
             for line in [*exported.lines, *spread_lines(exported.lengths)]:
                 self.reporter.say(f"  {line}")
             self._results["rounds"].append(
@@ -181,7 +186,7 @@ class Rounds:
 
     def _promote(self, version: int, scorer: Scorer) -> None:
         """Decide whether a version is to become current."""
-        held_out = HeldOut(dataset=self._fits.final_data, test=self._test, seen=self._seen)
+        held_out = HeldOut(dataset=self._fits.final_data, test=self._test, left_out=self._left_out)
         own = [finished["version"] for finished in self._results["rounds"]]
         with self.reporter.stage(f"compare version {version} with the current one"):
             promotion = self._gate.judge(scorer, held_out, own=own)
@@ -217,7 +222,7 @@ class Rounds:
             return evaluate(
                 scorer,
                 train=self._known,
-                seen=self._seen,
+                left_out=self._left_out,
                 item_counts=self._fits.final_data.interactions.item_counts,
                 test=self._test,
                 config=self.config.evaluation,
@@ -239,7 +244,7 @@ class Rounds:
                 seed=self.config.seed,
             ),
             vectors=vectors,
-            seen=self._seen,
+            left_out=self._left_out,
             config=self.config.evaluation,
         )
         figures = ", ".join(f"{value:.4f} {name}" for name, value in found.items())
@@ -261,10 +266,11 @@ class Rounds:
         return self._fits.final_data.interactions.of(self._asked)
 
     @cached_property
-    def _seen(self) -> sparse.csr_array:
-        """What is not recommended to these users, [n_users, n_items]."""
+    def _left_out(self) -> LeftOut:
+        """What is not recommended to these users."""
         what = self.config.evaluation.leave_out
-        return left_out(self._fits.final_data.interactions, self._asked, what=what)
+        seen = left_out(self._fits.final_data.interactions, self._asked, what=what)
+        return LeftOut(seen, not_yet(self.prepared, "test", config=self.config))
 
     @property
     def _asked(self) -> NDArray[np.int64]:
@@ -323,6 +329,10 @@ class Rounds:
             found: Results = json.loads(finished.read_text(encoding="utf-8"))
             found["config"], found["required_recall"] = settings, self.config.index.recall
             return found
+        not_there = self._left_out.not_yet
+        missing = [] if not_there is None else [not_there.describe(self._asked)]
+        for said in missing:
+            self.reporter.say(f"  {said}")
         with self.reporter.stage("measure popularity"):
             popularity = popularity_scorer(self._fits.final_data.interactions.item_counts)
             baseline = self._measure(popularity).to_dict()
@@ -330,7 +340,7 @@ class Rounds:
             name=self.config.name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             config=settings,
-            data=Data(lines=list(self.prepared.lines), counts=self.prepared.counts),
+            data=Data(lines=[*self.prepared.lines, *missing], counts=self.prepared.counts),
             metric=self.config.evaluation.metric,
             required_recall=self.config.index.recall,
             rounds=[],

@@ -28,7 +28,7 @@ from pipelines.training.embed import Vectors
 from pipelines.training.fit import Fitted
 from pipelines.training.parent import read_features
 from pipelines.training.trend import trend_row, with_trend
-from serving.version.bundle import HELD_OUT, RECENT, Bundle
+from serving.version.bundle import DATES, HELD_OUT, RECENT, Bundle
 from serving.version.embeddings import Embeddings
 from serving.version.manifest import Provenance
 from serving.version.recent import Recent
@@ -41,7 +41,7 @@ from towers.features.schema import Side
 from towers.two_tower import TwoTower
 from towers.typed import parse
 
-KEPT = ("metrics.json", "report.html", "judged.parquet", HELD_OUT, TABLES_READ)
+KEPT = ("metrics.json", "report.html", "judged.parquet", HELD_OUT, DATES, TABLES_READ)
 """The files that tell of the training and its tables, which stay as they are."""
 
 

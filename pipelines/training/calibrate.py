@@ -105,7 +105,7 @@ def fair_weight(
         found = evaluate(
             match_scorer(vectors),
             train=job.known,
-            seen=job.seen,
+            left_out=job.left_out,
             test=test,
             config=settings,
             item_counts=counts,

@@ -17,6 +17,7 @@ from pipelines.config import RunConfig
 from pipelines.data.blocks import HeldInteractions, left_out
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import user_figures, user_metric
+from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.evaluation.metrics import Floats, Rows
 from pipelines.evaluation.race import race
 from pipelines.progress import Reporter
@@ -47,6 +48,7 @@ def choose_start(
     *,
     spectral: NDArray[np.float32],
     validation: sparse.csr_array,
+    not_yet: NotYet | None = None,
     reporter: Reporter,
 ) -> Powers:
     """Choose the powers that are not set: the best deciding metric of untrained vectors.
@@ -59,11 +61,12 @@ def choose_start(
         dataset: the training part, under any powers.
         spectral: its `start_vectors`.
         validation: positives that decide, [n_users, n_items]; at least one.
+        not_yet: what is not there yet when their users ask.
         reporter: is told what was chosen.
     """
     candidates = [tuple(one.items()) for one in _candidates(config)]
     users = np.flatnonzero(np.diff(validation.indptr))
-    measured = _Starts(config, dataset, spectral=spectral, validation=validation)
+    measured = _Starts(config, dataset, spectral=spectral, validation=validation, not_yet=not_yet)
     found = race(candidates, np.random.default_rng(config.seed).permutation(users), measured)
     best = max(found, key=lambda one: found[one].mean())
     chosen = dict(best)
@@ -87,9 +90,10 @@ class _Starts:
         *,
         spectral: NDArray[np.float32],
         validation: sparse.csr_array,
+        not_yet: NotYet | None,
     ) -> None:
         self._config, self._dataset, self._spectral = config, dataset, spectral
-        self._held_out = HeldInteractions(validation)
+        self._held_out, self._not_yet = HeldInteractions(validation), not_yet
         self._table = new_table(dataset, config)
 
     def __call__(self, candidates: Sequence[Choice], users: Rows) -> list[Floats]:
@@ -101,7 +105,7 @@ class _Starts:
             user_figures(
                 match_scorer(self._vectors(dict(powers), users)),
                 test=test,
-                seen=seen,
+                left_out=LeftOut(seen, self._not_yet),
                 metric=evaluation.metric,
             )
             for powers in candidates

@@ -21,6 +21,7 @@ from pipelines.config import RunConfig
 from pipelines.data.blocks import left_out
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Scorer, evaluate
+from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.folds import FoldBatches
@@ -58,6 +59,8 @@ class Fit:
     """Positives [n_users, n_items] that decide when to stop; None trains all `epochs`."""
     moments: AskedAt | None = None
     """With a context, the validation queries at the moments of their positives."""
+    not_yet: NotYet | None = None
+    """What is not there yet when the validation users ask; None where every item is."""
     directory: Path
     logs: Path
     """The folder of the logs for TensorBoard."""
@@ -76,10 +79,11 @@ class Fit:
         return self.dataset.interactions.of(self.asked)
 
     @cached_property
-    def seen(self) -> sparse.csr_array:
-        """What is not recommended to the validation users, likewise."""
+    def left_out(self) -> LeftOut:
+        """What is not recommended to the validation users."""
         what = self.config.evaluation.leave_out
-        return left_out(self.dataset.interactions, self.asked, what=what)
+        seen = left_out(self.dataset.interactions, self.asked, what=what)
+        return LeftOut(seen, self.not_yet)
 
     @property
     def asked(self) -> NDArray[np.int64]:
@@ -311,7 +315,7 @@ def _validate(model: TwoTower, job: Fit) -> Record:
     result = evaluate(
         asked.scorer,
         train=asked.known,
-        seen=asked.seen,
+        left_out=asked.left_out,
         item_counts=job.dataset.interactions.item_counts,
         test=asked.wanted,
         config=job.config.evaluation,
@@ -327,10 +331,10 @@ class ValidationQueries:
     scorer: Scorer
     known: sparse.csr_array
     """The positives of their users, [n, n_items]."""
-    seen: sparse.csr_array
-    """What is not recommended to them, likewise."""
+    left_out: LeftOut
+    """What is not recommended to them."""
     wanted: sparse.csr_array
-    """What they are to find, likewise."""
+    """What they are to find, [n, n_items]."""
 
 
 def validation_queries(
@@ -340,11 +344,13 @@ def validation_queries(
     vectors, moments = embed(model, job.dataset, only_users=job.asked), job.moments
     if moments is None:
         scorer = match_scorer(vectors)
-        return ValidationQueries(scorer=scorer, known=job.known, seen=job.seen, wanted=validation)
+        return ValidationQueries(
+            scorer=scorer, known=job.known, left_out=job.left_out, wanted=validation
+        )
     return ValidationQueries(
         scorer=moment_scorer(model, job.dataset, moments, vectors=vectors),
         known=sparse.csr_array(job.known[moments.users]),
-        seen=sparse.csr_array(job.seen[moments.users]),
+        left_out=job.left_out.take(moments.users),
         wanted=moments.wanted,
     )
 

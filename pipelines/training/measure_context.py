@@ -13,6 +13,7 @@ from pipelines.data.blocks import Interactions, blocks_with
 from pipelines.data.dataset import Dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer, evaluate
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.training.embed import Vectors, embed_users, match_scorer
 from towers.directions import DIRECTIONS
 from towers.two_tower import TwoTower
@@ -60,7 +61,7 @@ def measure_context(
     asked: AskedAt,
     *,
     vectors: Vectors,
-    seen: sparse.csr_array,
+    left_out: LeftOut,
     config: EvaluationConfig,
 ) -> dict[str, float]:
     """The deciding metric of queries at moments, with their context and without.
@@ -70,10 +71,10 @@ def measure_context(
         dataset: what it was fitted on, with contexts.
         asked: the queries.
         vectors: of users and items, without a context.
-        seen: what is not recommended to users, [n_users, n_items].
+        left_out: what is not recommended to users.
         config: the metric, and its cut-offs.
     """
-    known, scorer = sparse.csr_array(seen[asked.users]), match_scorer(vectors)
+    left_out, scorer = left_out.take(asked.users), match_scorer(vectors)
     scorers: dict[str, Scorer] = {
         "with context": moment_scorer(model, dataset, asked, vectors=vectors),
         "without context": lambda queries: scorer(asked.users[queries]),
@@ -81,7 +82,8 @@ def measure_context(
     return {
         way: evaluate(
             score,
-            train=known,
+            train=left_out.seen,
+            left_out=left_out,
             test=asked.wanted,
             item_counts=dataset.interactions.item_counts,
             config=config,

@@ -85,7 +85,7 @@ def _best_share(
         found[share] = user_figures(
             asked.scorer,
             test=asked.wanted,
-            seen=asked.seen,
+            left_out=asked.left_out,
             metric=job.config.evaluation.metric,
         )
         advance(1)

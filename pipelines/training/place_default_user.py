@@ -52,7 +52,7 @@ def measure_default_user(
         figures = user_figures(
             lambda users: np.broadcast_to(scores, (len(users), len(items))),
             test=test,
-            seen=job.seen,
+            left_out=job.left_out,
             metric=job.config.evaluation.metric,
         )
         return float(figures.mean())

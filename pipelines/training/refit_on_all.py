@@ -18,6 +18,7 @@ from pipelines.data.blocks import Part, left_out, sample_users
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.data.recent import count_recent, trend_values
+from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
@@ -26,6 +27,7 @@ from pipelines.training.initialize import is_placed, start_vectors
 from pipelines.training.measure_context import AskedAt, validation_moments
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.mix_with_start import mix_with_start
+from pipelines.training.not_yet import not_yet
 from pipelines.training.parent import Parent
 from pipelines.training.place_default_user import measure_default_user, place_default_user
 from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
@@ -98,7 +100,9 @@ class RoundFits:
         users, what = np.flatnonzero(np.diff(self._validation.indptr)), evaluation.leave_out
         window = choose_window(
             self._prepared.stored("train"),
-            seen=left_out(self._prepared.interactions("train"), users, what=what),
+            left_out=LeftOut(
+                left_out(self._prepared.interactions("train"), users, what=what), self._not_yet
+            ),
             validation=self._validation,
             metric=evaluation.metric,
         )
@@ -134,6 +138,11 @@ class RoundFits:
         )
 
     @cached_property
+    def _not_yet(self) -> NotYet | None:
+        """What is not there yet when these users ask."""
+        return not_yet(self._prepared, "validation", config=self.config)
+
+    @cached_property
     def _moments(self) -> AskedAt | None:
         """When these users ask; None without a context."""
         return validation_moments(self._prepared, self._validation, config=self.config)
@@ -153,6 +162,7 @@ class RoundFits:
                     data,
                     spectral=spectral,
                     validation=self._validation,
+                    not_yet=self._not_yet,
                     reporter=self._reporter,
                 )
             np.save(self._work / SPECTRAL, spectral)
@@ -232,6 +242,7 @@ class RoundFits:
             mined=self._mine_search(number, versions),
             validation=self._validation,
             moments=self._moments,
+            not_yet=self._not_yet,
             directory=self._work / f"round-{number}" / "search",
             logs=self._logs(number, "search"),
             parent=self._parent,

@@ -20,6 +20,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.data.recent import count_recent, trend_values, window_lengths
 from pipelines.data.store_blocks import StoredInteractions
 from pipelines.evaluation.evaluate import Scorer, popularity_scorer, user_figures
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import score_spread
 from pipelines.training.embed import embed, match_scorer
@@ -38,7 +39,7 @@ FIRST_WEIGHT = 1.0
 def choose_window(
     stored: StoredInteractions,
     *,
-    seen: sparse.csr_array,
+    left_out: LeftOut,
     validation: sparse.csr_array,
     metric: str,
 ) -> float | None:
@@ -46,8 +47,8 @@ def choose_window(
 
     Args:
         stored: the training part, with times.
-        seen: what is not recommended to the validation users, [n_users, n_items].
-        validation: what comes after, likewise.
+        left_out: what is not recommended to the validation users.
+        validation: what comes after, [n_users, n_items].
         metric: which decides, such as `recall@20`.
 
     Returns:
@@ -56,7 +57,7 @@ def choose_window(
     lengths = window_lengths(stored)
     _, counts = count_recent(stored, lengths)
     found = [
-        _measure(popularity_scorer(row), seen=seen, test=validation, metric=metric)
+        _measure(popularity_scorer(row), left_out=left_out, test=validation, metric=metric)
         for row in counts
     ]
     return lengths[int(np.argmax(found))] if lengths else None
@@ -86,7 +87,7 @@ def choose_trend(fitted: Fitted, job: Fit, *, stored: StoredInteractions) -> Cho
     def measured(window: int, weight: float) -> float:
         return _measure(
             _with_term(scorer, np.float32(weight * unit) * trends[window]),
-            seen=job.seen,
+            left_out=job.left_out,
             test=validation,
             metric=metric,
         )
@@ -154,11 +155,9 @@ def with_trend(
     return dataclasses.replace(dataset, item_bags=bags), found
 
 
-def _measure(
-    scorer: Scorer, *, seen: sparse.csr_array, test: sparse.csr_array, metric: str
-) -> float:
+def _measure(scorer: Scorer, *, left_out: LeftOut, test: sparse.csr_array, metric: str) -> float:
     """The mean of a metric over users."""
-    return float(user_figures(scorer, test=test, seen=seen, metric=metric).mean())
+    return float(user_figures(scorer, test=test, left_out=left_out, metric=metric).mean())
 
 
 def _with_term(scorer: Scorer, term: NDArray[np.float32]) -> Scorer:

@@ -18,6 +18,7 @@ from pipelines.training.fit import STATE, Fit, FitState, Record, fit
 from pipelines.training.folds import FoldBatches
 from pipelines.training.initialize import is_placed, start_vectors
 from pipelines.training.measure_context import validation_moments
+from pipelines.training.not_yet import not_yet
 
 OnEpoch = Callable[[Record], None]
 
@@ -41,6 +42,7 @@ class TrialFits:
             seed=config.seed,
         )
         self._moments = validation_moments(prepared, self._validation, config=config)
+        self._not_yet = not_yet(prepared, "validation", config=config)
         self._powers = powers_of(config)
         if is_placed(config):
             self._powers = choose_start(
@@ -48,6 +50,7 @@ class TrialFits:
                 self._data,
                 spectral=start_vectors(self._data, config, reporter=reporter),
                 validation=self._validation,
+                not_yet=self._not_yet,
                 reporter=reporter,
             )
 
@@ -83,6 +86,7 @@ class TrialFits:
             mined=None,
             validation=self._validation,
             moments=self._moments,
+            not_yet=self._not_yet,
             directory=directory,
             logs=self._logs / f"trial-{number}",
             on_epoch=on_epoch,

@@ -18,6 +18,7 @@ from pipelines.data.blocks import HeldInteractions, sample_users
 from pipelines.data.positives import Positives, read_positives
 from pipelines.evaluation.bootstrap import LEVEL, paired_intervals
 from pipelines.evaluation.evaluate import Evaluation, Scorer, evaluate, popularity_scorer
+from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.evaluation.published import config_of
 from pipelines.progress import Reporter
 from pipelines.results import metric_names
@@ -55,6 +56,8 @@ class Measured:
     """The deciding metric of the version's run, such as `recall@20`."""
     counts: Mapping[str, int]
     """What became of the rows of the table, by name."""
+    notes: Sequence[str]
+    """What was not ranked, if anything."""
     evaluations: Mapping[str, Evaluation]
     """By name: `popularity`, then each version, such as `version 3`."""
     differences: Sequence[Difference]
@@ -67,6 +70,7 @@ class Measured:
         }
         return plain | {
             "counts": dict(self.counts),
+            "notes": list(self.notes),
             "evaluations": {name: found.to_dict() for name, found in self.evaluations.items()},
             "interval": LEVEL,
             "differences": [dataclasses.asdict(each) for each in self.differences],
@@ -113,6 +117,9 @@ def measure_version(
 ) -> Measured:
     """Measure a version as its run was evaluated: every item ranked for each user of the table.
 
+    But for items that are not there yet when a user asks, where the version has dates of items and
+    the table has times; see docs/evaluate.md.
+
     Lists are ranked by the published vectors, without an index between. A user that the version
     does not have is asked for as one about whom nothing is known. Two versions rank the items of
     both; neither finds an item that it lacks. Segments are by what the first was trained on.
@@ -151,12 +158,16 @@ def measure_version(
             separator=separator,
         )
         shared = SharedRows.of(retrievers, positives.pairs)
-        test, counts = _choose_test(shared, positives, exclude_seen=exclude_seen)
+        test, counts, asked = _choose_test(shared, positives, exclude_seen=exclude_seen)
         test = sample_users(HeldInteractions(test), limit=rules.test_users, seed=config.seed)
         counts["users"] = int(np.count_nonzero(np.diff(test.indptr)))
         counts["positives"] = int(test.nnz)
         nothing = sparse.csr_array(test.shape, dtype=np.int64)
         seen = shared.seen(what=rules.leave_out) if exclude_seen else nothing
+        left_out = LeftOut(seen, _not_yet(shared, asked) if rules.items == "there" else None)
+        notes = _notes(left_out, test)
+        for note in notes:
+            reporter.say(f"  {note}")
     scorers: dict[str, Scorer] = {"popularity": popularity_scorer(shared.item_counts)}
     scorers |= {f"version {r.version}": shared.scorer(place) for place, r in enumerate(retrievers)}
     evaluations = {}
@@ -170,7 +181,7 @@ def measure_version(
                 train=shared.trained_on(0),
                 test=test,
                 config=rules,
-                seen=seen,
+                left_out=left_out,
                 item_counts=shared.item_counts,
                 keep_users=against is not None and name != "popularity",
                 advance=advance,
@@ -182,6 +193,7 @@ def measure_version(
         exclude_seen=exclude_seen,
         metric=rules.metric,
         counts=counts,
+        notes=notes,
         evaluations=evaluations,
         differences=_differences(first, others[0]) if others else (),
     )
@@ -189,18 +201,21 @@ def measure_version(
 
 def _choose_test(
     shared: SharedRows, positives: Positives, *, exclude_seen: bool
-) -> tuple[sparse.csr_array, dict[str, int]]:
+) -> tuple[sparse.csr_array, dict[str, int], pd.DataFrame]:
     """The positives to measure by, [n_users, n_items], and what became of the others.
+
+    Also their rows of users and items, and their times, as a table.
 
     Raises:
         DataError: none is left.
     """
     known = shared.items >= 0
     pairs = shared.users[known], shared.items[known]
+    times = positives.times[known]
     if exclude_seen:
         trained = [shared.trained_on(place) for place in range(shared.n_versions)]
         new = ~np.logical_or.reduce([_are_in(matrix, *pairs) for matrix in trained])
-        pairs = pairs[0][new], pairs[1][new]
+        pairs, times = (pairs[0][new], pairs[1][new]), times[new]
     counts = {
         "rows": positives.n_rows,
         "rejected": positives.n_rejected,
@@ -217,7 +232,28 @@ def _choose_test(
             "measure with exclude_seen = false (--include-seen)"
         )
     ones = np.ones(len(pairs[0]), dtype=np.int64)
-    return sparse.csr_array((ones, pairs), shape=shared.shape), counts
+    asked = pd.DataFrame({"user": pairs[0], "item": pairs[1], "time": times})
+    return sparse.csr_array((ones, pairs), shape=shared.shape), counts, asked
+
+
+def _not_yet(shared: SharedRows, asked: pd.DataFrame) -> NotYet | None:
+    """What is not there yet when users ask, which is when they choose for the last time.
+
+    None where no version has dates of items, or the table no times.
+    """
+    there = shared.there_from()
+    if there is None or not asked["time"].notna().any():
+        return None
+    latest = np.full(shared.shape[0], -np.inf)
+    np.fmax.at(latest, asked["user"], asked["time"])
+    np.fmin.at(there, asked["item"], asked["time"])
+    return NotYet(there=there, asked=np.where(np.isfinite(latest), latest, np.inf))
+
+
+def _notes(left_out: LeftOut, test: sparse.csr_array) -> tuple[str, ...]:
+    """What is to be said of what is left out."""
+    users = np.flatnonzero(np.diff(test.indptr))
+    return () if left_out.not_yet is None else (left_out.not_yet.describe(users),)
 
 
 def _are_in(matrix: sparse.csr_array, users: Rows, items: Rows) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from scipy import sparse
 from pipelines.data.columns.ids import IdKind
 from pipelines.evaluation.evaluate import Scorer
 from pipelines.evaluation.published import published_scorer
+from pipelines.versions.dates import read_dates
 from serving.retrieval.retriever import Retriever
 from towers.errors import ConfigError
 from towers.features.schema import SIDES, Side
@@ -79,6 +80,18 @@ class SharedRows:
         found = np.bincount(matrix.indices, minlength=matrix.shape[1])
         counts[known] = found[self.rows[0]["item"][known]]
         return counts
+
+    def there_from(self) -> NDArray[np.float64] | None:
+        """From when on each item was there, [n_items], as the first version that has it knows.
+
+        Minus infinity of an item of unknown date; None where no version was measured by dates.
+        """
+        dates = [read_dates(retriever.bundle) for retriever in self.retrievers]
+        found = np.full(self.shape[1], -np.inf)
+        for rows, of_version in reversed(list(zip(self.rows, dates, strict=True))):
+            known = rows["item"] >= 0
+            found[known] = -np.inf if of_version is None else of_version[rows["item"][known]]
+        return None if all(one is None for one in dates) else found
 
     def trained_on(self, version: int) -> sparse.csr_array:
         """The positives of the users that a version was trained on, by its place."""

@@ -16,6 +16,9 @@ RANKER = "ranker.json"
 RECENT = "recent.parquet"
 """The file of how often items were chosen of late, in versions that know."""
 
+DATES = "dates.parquet"
+"""The file of the time from which each item was there, in versions that were measured by it."""
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -86,6 +89,11 @@ class Bundle:
     def recent(self) -> Path:
         """How often items were chosen of late, as Parquet; there only where times are known."""
         return self.path / RECENT
+
+    @property
+    def dates(self) -> Path:
+        """The time from which each item was there, as Parquet; only where it was measured by it."""
+        return self.path / DATES
 
     @property
     def ranker(self) -> Path:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -24,8 +25,11 @@ def test_low_ratings_are_no_positives_and_pairs_count_once() -> None:
         "user_id": [1, 1, 2, 1],
         "item_id": ["a", "b", "a", "a"],
         "stars": [5, 2, 4, 4],
+        "when": ["9", "2", "soon", "7"],
     }
-    found = read(rows, interactions={"rating": "stars", "positive_rating": 4.0})
+    table = {"rating": "stars", "positive_rating": 4.0, "timestamp": "when"}
+    found = read(rows, interactions=table)
+    np.testing.assert_array_equal(found.times, [7.0, np.nan])  # the earlier one; none that is read
     assert found.pairs.to_numpy().tolist() == [[1, "a"], [2, "a"]]
     assert (found.n_rows, found.n_rejected, found.n_not_positive) == (4, 0, 1)
 

@@ -13,6 +13,7 @@ from scipy import sparse
 from pipelines.data.dataset import Dataset, assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import Scorer
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.publishing.promote import Gate, HeldOut
 from pipelines.results import Results
 from pipelines.training.embed import match_scorer
@@ -40,7 +41,7 @@ def final(tiny: Tiny, prepared: Prepared) -> Dataset:
 def held_out(prepared: Prepared, final: Dataset) -> HeldOut:
     test = prepared.interactions("test").of(np.arange(len(prepared.users)))
     seen = final.interactions.of(np.arange(len(prepared.users)))
-    return HeldOut(dataset=final, test=test, seen=seen)
+    return HeldOut(dataset=final, test=test, left_out=LeftOut(seen))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def test_tables_that_are_mixed_up_do_not_pass_by_their_own_measure(
     mixed = dataclasses.replace(
         held_out,
         test=sparse.csr_array(held_out.test[:, items]),
-        seen=sparse.csr_array(held_out.seen[:, items]),
+        left_out=LeftOut(sparse.csr_array(held_out.left_out.seen[:, items])),
     )
     verdict = gate.judge(lambda users: current(users)[:, items], mixed, own=[])
     assert not verdict["promoted"]
@@ -116,7 +117,7 @@ def test_what_either_was_trained_on_is_not_held_out(
         items=prepared.items,
         interactions=prepared.interactions("train", "validation", "test"),
     )
-    known = dataclasses.replace(held_out, dataset=everything, test=held_out.seen)
+    known = dataclasses.replace(held_out, dataset=everything, test=held_out.left_out.seen)
     verdict = gate.judge(current, known, own=[])
     assert not verdict["promoted"]
     assert "nothing is held out that neither it nor version" in verdict["why"]

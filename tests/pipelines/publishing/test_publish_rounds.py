@@ -18,6 +18,7 @@ from pipelines.config import RunConfig, load_config
 from pipelines.data.blocks import every_positive
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Advance, Reporter
 from pipelines.results import Results
 from pipelines.run import run
@@ -188,7 +189,7 @@ def test_what_was_rated_low_is_seen_and_left_out_of_figures_if_asked(
         (vectors["user"] @ vectors["item"].T).__getitem__,
         train=seen.matrix,
         test=sparse.csr_array(test),
-        seen=sparse.csr_array(has | low if leave_out == "seen" else has),
+        left_out=LeftOut(sparse.csr_array(has | low if leave_out == "seen" else has)),
         config=config.evaluation,
     )
     assert results["rounds"][0]["evaluation"] == expected.to_dict()

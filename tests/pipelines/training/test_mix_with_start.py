@@ -60,7 +60,7 @@ def _recall(model: TwoTower, job: Fit) -> float:
     vectors = embed(model, job.dataset, only_users=job.asked)
     return float(
         user_figures(
-            match_scorer(vectors), test=job.validation, seen=job.seen, metric="recall@5"
+            match_scorer(vectors), test=job.validation, left_out=job.left_out, metric="recall@5"
         ).mean()
     )
 
