@@ -8,11 +8,11 @@ from typing import Protocol
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-import tf_keras as keras
 
 from towers.dense import Dense
 from towers.layers import FeatureTable, ItemTower, UserTower
 from towers.losses import margin_violations, mean_over, select_hardest
+from towers.mean import Mean
 from towers.negatives import Source
 from towers.optimizer import Gradients
 
@@ -84,7 +84,7 @@ class TwoTower(tfrs.Model):
         self._margin, self._hardest, self._l2 = margin, hardest, l2
         self._explicit_share, self._exchange = explicit_share, exchange
         self._means = {
-            name: keras.metrics.Mean(name)
+            name: Mean(name)
             for name in (
                 "mean_loss",
                 "violators",

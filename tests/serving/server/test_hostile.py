@@ -12,16 +12,8 @@ from typing import Any
 
 import pytest
 import requests
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from schemathesis import GenerationMode
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 
 from tests.patience import wait_until
 from tests.serving.server.api_support import Api, running_api
@@ -198,22 +190,25 @@ def test_any_record_is_put_in_or_refused(api: Api, items: list[dict[str, Any]]) 
         api.post("/v1/items/delete", {"ids": [item["item_id"] for item in items]})
 
 
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
-
-
 def fuzz(api: Api, *, max_examples: int) -> int:
     """Send what the OpenAPI page allows and what it does not; each answer must be one it has."""
+    # Imported here, as it takes a second that runs without the slow tests are spared.
+    import schemathesis  # noqa: PLC0415
+    from schemathesis.checks import not_a_server_error  # noqa: PLC0415
+    from schemathesis.specs.openapi import checks  # noqa: PLC0415
+
+    wanted = [
+        not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_schema_conformance,
+    ]
     schema = schemathesis.openapi.from_dict(api.get("/openapi.json").json())
-    n_sent = 0
+    modes, n_sent = schemathesis.GenerationMode, 0
     for result in schema.get_all_operations():
         operation = result.ok()  # type: ignore[union-attr]  # or raises, if the page is wrong
         # Any text is an id in a path, so only a body can be wrong.
-        for mode in GenerationMode if operation.body else [GenerationMode.POSITIVE]:
+        for mode in modes if operation.body else [modes.POSITIVE]:
 
             @settings(
                 max_examples=max_examples,
@@ -231,7 +226,7 @@ def fuzz(api: Api, *, max_examples: int) -> int:
                 response = api.request(
                     str(sent.method), str(sent.url), content=sent.body, headers=dict(sent.headers)
                 )
-                case.validate_response(response, checks=CHECKS)
+                case.validate_response(response, checks=wanted)
 
             check()
     return n_sent
