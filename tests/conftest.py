@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,12 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from what stays: modules and tests, a million objects."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def models_loaded_once() -> Iterator[None]:
+    """Load the SavedModels of towers once a process."""
+    from tests.loaded_models import loaded_once  # noqa: PLC0415 - TensorFlow, which few need
+
+    with loaded_once():
+        yield

@@ -174,7 +174,7 @@ class Scorer:
         """Make the graph."""
         whole, real = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.float32)
 
-        @tf.function(input_signature=[whole, whole, whole, real])
+        @tf.function(input_signature=[whole, whole, whole, real], autograph=False)
         def score(
             users: tf.Tensor, items: tf.Tensor, moments: tf.Tensor, recall: tf.Tensor
         ) -> tf.Tensor:

@@ -70,8 +70,8 @@ class RankGraph(tf.Module):
     def save(self, path: Path) -> None:
         """Write the SavedModel to the folder `path`."""
         signatures = {
-            "serving_default": tf.function(self._scores).get_concrete_function(self.signature),
-            EXPLAIN: tf.function(self._explain).get_concrete_function(self.signature),
+            name: tf.function(call, autograph=False).get_concrete_function(self.signature)
+            for name, call in {"serving_default": self._scores, EXPLAIN: self._explain}.items()
         }
         tf.saved_model.save(self, str(path), signatures=signatures)
 

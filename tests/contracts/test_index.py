@@ -35,7 +35,7 @@ class InGraph:
 
     def __init__(self, search: Search, *, size: int) -> None:
         self.size = size
-        self._search = tf.function(search, reduce_retracing=True)
+        self._search = tf.function(search, reduce_retracing=True, autograph=False)
 
     def search(self, queries: NDArray[np.float32], k: int) -> tuple[Any, Any]:
         rows, scores = self._search(tf.constant(queries), tf.constant(k))

@@ -17,6 +17,7 @@ from pipelines.cli.main import app
 from pipelines.config import RunConfig
 from pipelines.run import run
 from serving.server.api.explain_routes import ExplainQuery
+from tests.without_graphs import TOWERS, without_graphs
 from towers.typed import parse
 
 pytestmark = pytest.mark.slow
@@ -64,7 +65,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             columns=["user_id", "item_id"],
         ),
     }
-    run(parse(RunConfig, SETTINGS, where="page"), folder / "demo" / "models", frames=frames)
+    with without_graphs(but=TOWERS):
+        run(parse(RunConfig, SETTINGS, where="page"), folder / "demo" / "models", frames=frames)
     return folder
 
 

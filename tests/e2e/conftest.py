@@ -242,6 +242,11 @@ def publish_once(
     return Published(folder / "models", config, frames, results)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _models_loaded_once(models_loaded_once: None) -> None:
+    """In all tests."""
+
+
 @pytest.fixture(scope="session")
 def frames() -> dict[str, pd.DataFrame]:
     return make_frames(n_users=50, n_items=120, n_interactions=700, seed=3)

@@ -162,6 +162,11 @@ class Tiny:
         return sorted(path.name for path in found)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _models_loaded_once(models_loaded_once: None) -> None:
+    """In all tests."""
+
+
 @pytest.fixture(scope="session")
 def tiny() -> Tiny:
     return Tiny()

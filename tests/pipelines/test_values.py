@@ -155,6 +155,7 @@ def test_csv_parquet_and_frames_train_the_same_vocabulary(
         assert found.items["serial"].isna()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "same",
     [
@@ -202,6 +203,7 @@ def test_the_parquet_file_that_trained_is_a_candidates_input_as_it_is(
     np.testing.assert_allclose(row["score"].tolist()[:3], best, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_record_may_write_a_number_as_the_table_did(models: Path) -> None:
     retriever = Retriever.open(models)
     shown = retriever.catalogue("user").show(np.array([1]), ["height"])
@@ -215,6 +217,7 @@ def test_a_record_may_write_a_number_as_the_table_did(models: Path) -> None:
         retriever.change("user", upsert=[put | {"height": "tall"}])
 
 
+@pytest.mark.slow
 def test_columns_keep_their_type_and_integers_their_digits(
     retriever: Retriever, models: Path
 ) -> None:
@@ -232,6 +235,7 @@ def test_columns_keep_their_type_and_integers_their_digits(
     assert kinds == {"price": "int64", "serial": "int64", "in print": "bool"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", [True, "True", "true"])
 def test_a_filter_finds_what_the_table_called_true(retriever: Retriever, wanted: Any) -> None:
     where = {"column": "in print", "equals": wanted}
@@ -241,6 +245,7 @@ def test_a_filter_finds_what_the_table_called_true(retriever: Retriever, wanted:
     assert len(user) == 20
 
 
+@pytest.mark.slow
 def test_a_range_on_text_is_refused_with_the_remedy(retriever: Retriever) -> None:
     where = {"column": "serial", "range": {"lt": LARGE + 2}}
     assert len(retriever.retrieve("u2i", features={}, k=40, where=where)) == 1
@@ -252,6 +257,7 @@ def test_a_range_on_text_is_refused_with_the_remedy(retriever: Retriever) -> Non
         )
 
 
+@pytest.mark.slow
 def test_features_are_known_by_their_name_and_tables_by_their_columns(
     retriever: Retriever,
 ) -> None:

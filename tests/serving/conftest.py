@@ -120,6 +120,11 @@ class World:
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _models_loaded_once(models_loaded_once: None) -> None:
+    """In all tests."""
+
+
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     random = np.random.default_rng(5)

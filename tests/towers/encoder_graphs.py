@@ -68,7 +68,7 @@ def save(encoder: Encoder, path: str) -> None:
     module = tf.Module()
     module.encoder = encoder
 
-    @tf.function
+    @tf.function(autograph=False)
     def encode(**features: tf.Tensor) -> dict[str, tf.Tensor]:
         x = encoder(features)
         return {"indices": x.indices, "values": x.values, "shape": x.dense_shape}

@@ -30,14 +30,7 @@ class Tower:
         Raises:
             BundleError: there is none, or it is damaged.
         """
-        try:
-            self._model = tf.saved_model.load(str(path))
-        except (OSError, tf.errors.OpError) as error:
-            raise BundleError(
-                f"{path}: expected a SavedModel, received {error}; publish again, or roll back to "
-                "another version"
-            ) from None
-        self._path = path
+        self._path, self._model = path, load(path)
         self._call = self._model.signatures["serving_default"]
         specs = self._call.structured_input_signature[1]
         types = {
@@ -126,6 +119,21 @@ class Tower:
             )
         answer = self._model.signatures[FEATURES](**_tensors(packed))
         return {name: values.numpy() for name, values in answer.items()}
+
+
+def load(path: Path) -> Any:
+    """Load the SavedModel in the folder `path`.
+
+    Raises:
+        BundleError: there is none, or it is damaged.
+    """
+    try:
+        return tf.saved_model.load(str(path))
+    except (OSError, tf.errors.OpError) as error:
+        raise BundleError(
+            f"{path}: expected a SavedModel, received {error}; publish again, or roll back to "
+            "another version"
+        ) from None
 
 
 def _key(variable: tf.Variable) -> tuple[Any, ...]:

@@ -105,6 +105,7 @@ def test_the_mean_of_machines_scores_as_they_do_on_average() -> None:
     np.testing.assert_allclose(scores_of(mean_of(machines), x), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1.0, 1.7])
 def test_a_ranker_scores_as_the_plain_machine_over_the_design(
     tables: Tables, examples: Examples, scale: float
@@ -164,6 +165,7 @@ def test_what_users_choose_is_learned_and_kept(
     np.testing.assert_array_equal(found.scores(examples), again.scores(examples))
 
 
+@pytest.mark.slow
 def test_without_the_library_the_error_says_what_to_install(
     tables: Tables, examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import scipy.sparse
 
 from pipelines.config import EvaluationConfig
 from pipelines.evaluation.evaluate import Evaluation, evaluate, popularity_scorer
+from pipelines.reporting import draw_svg
 from pipelines.reporting.report import render, write_report
 from pipelines.results import AnnSetting, Reason, Results, Round
 
@@ -80,6 +81,12 @@ def make_results(
         "baseline": baseline.to_dict(),
         "timings": [{"stage": "read", "seconds": 1.25}, {"stage": "fit", "seconds": 60.5}],
     }
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots that take no time, for what stands beside them."""
+    monkeypatch.setattr(draw_svg, "_plot", lambda *_: "<svg></svg>")
 
 
 @cache
@@ -188,6 +195,7 @@ def test_the_page_is_whole_in_itself() -> None:
     assert used and set(used) <= set(ids)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_text_from_outside_is_escaped() -> None:
     results = make_results(name=HOSTILE)
     results["timings"][0]["stage"] = HOSTILE
@@ -218,6 +226,7 @@ def test_without_test_interactions_the_page_says_so() -> None:
         assert expected in page.text
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_highest_figure_stands_out_but_popularity_does_not() -> None:
     results = make_results()
     for found, recall in zip(results["rounds"], (0.9, 0.8), strict=True):
@@ -235,17 +244,19 @@ def test_results_are_json_and_give_the_same_page_again() -> None:
     assert render(again) == whole_page()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_writes_the_whole_page_or_none(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     results = make_results()
+    whole = render(results)
     write_report(path, results)
-    assert path.read_text(encoding="utf-8") == whole_page()
+    assert path.read_text(encoding="utf-8") == whole
     with pytest.raises(KeyError):
         write_report(path, {"name": "not a report"})
     (tmp_path / "taken.html").mkdir()
     with pytest.raises(OSError, match=r"taken\.html"):
         write_report(tmp_path / "taken.html", results)
-    assert path.read_text(encoding="utf-8") == whole_page()
+    assert path.read_text(encoding="utf-8") == whole
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.html", "taken.html"]
 
 
@@ -291,19 +302,21 @@ def described() -> Results:
 
 def test_a_reader_in_a_hurry_sees_what_was_read_found_and_changed() -> None:
     results = described()
-    text = Page(render(results)).text
+    html = render(results)
+    text = Page(html).text
     assert "100 positive interactions of 20 users with 30 items; 22 of them are held out" in text
     assert "What is known of items: genre." in text
     figures = results["rounds"][-1]["evaluation"]["segments"]["cold_users"]["figures"]
     assert f"Cold users: recall@3 {figures['recall@3']:.4f}; popularity " in text
     assert "Version 8 became current: it is better." in text
     assert "2020-09-13" in text
-    assert "Interactions by time: train 70; validation 8; test 22." in render(results)
+    assert "Interactions by time: train 70; validation 8; test 22." in html
     assert "Of 200 users' best 20 items, 83% are in both lists; 70% of the users" in text
     assert "model.embedding_dim 64 128" in text
     assert "round 1, u2i 2 tree(s) 0.9610 7.2 8.0 28.0" in text
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_sampled_answers_have_their_reasons_and_are_escaped() -> None:
     html = render(described())
     assert "9 items before, the latest: Emma" in html

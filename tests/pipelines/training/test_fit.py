@@ -201,7 +201,7 @@ def test_figures_are_logged_for_tensorboard(stopped: tuple[Fit, Fitted]) -> None
     assert logged[2, "recall@5"] == pytest.approx(SCORES[2])
 
 
-@pytest.mark.parametrize("batch_size", [64, 10_000])  # several steps an epoch, and one
+@pytest.mark.parametrize("batch_size", [64, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_a_fit_that_diverges_is_refused(make_job: MakeJob, batch_size: int) -> None:
     training = {"learning_rate": 1e30, "batch_size": batch_size}
     job = make_job(f"diverges-{batch_size}", training=training)
@@ -210,6 +210,7 @@ def test_a_fit_that_diverges_is_refused(make_job: MakeJob, batch_size: int) -> N
     assert FitState.load(job.directory / STATE).epochs == 0
 
 
+@pytest.mark.slow
 def test_what_was_sampled_is_reported_by_source(make_job: MakeJob, two: Fitted) -> None:
     mined = MinedNegatives(
         items=np.tile(np.arange(40, dtype=np.int32), (60, 1)), version=1, ranks=(1, 40)

@@ -152,6 +152,7 @@ def test_no_row_is_moved_otherwise_where_keras_does_not_sum_repeated_ones(
     models = [build_model(config, batches) for _ in range(2)]
     assert not models[0].optimizer.has_repeats
     models[1].optimizer.has_repeats = True
-    for model in models:
-        model.fit(as_tensors(batches, epoch=0), verbose=0)
+    for batch in as_tensors(batches, epoch=0).take(3):
+        for model in models:
+            model.train_step(batch)
     np.testing.assert_array_equal(*(model.features.v.numpy() for model in models))

@@ -71,6 +71,7 @@ def test_only_the_state_of_the_trial_under_way_is_kept(
     assert len(fits.seen) == len({name.partition("/")[0] for name in fits.seen}) == 4
 
 
+@pytest.mark.slow
 def test_more_trials_can_be_asked_for_later(fits: Fits, path: Path, tmp_path: Path) -> None:
     first = quick(path, tmp_path / "out", 3)
     n_epochs = len(fits.fitted)

@@ -18,7 +18,7 @@ USER, ITEM = 2**40 + 3, "item 3"
 FRESH = {"item_id": "fresh", "genres": ["x"], "price": 2.0, "title": "Fresh"}
 
 
-@pytest.fixture(params=[1, 2], ids=["exact", "scann"])
+@pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.slow)], ids=["exact", "scann"])
 def retriever(models: Path, request: pytest.FixtureRequest) -> Retriever:
     return Retriever.open(models, version=request.param)
 

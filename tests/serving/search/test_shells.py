@@ -103,7 +103,9 @@ def test_a_query_of_length_zero_finds_as_many_as_any(longest: float) -> None:
     index = Shells((Shell(ScannIndex.build(VECTORS, TREE), np.arange(300), longest),))
     nothing = np.zeros((2, 5), dtype=np.float32)
     rows, scores = open_shells(index).search(nothing, 30)
-    in_graph, _ = tf.function(ShellSearch.of(index))(tf.constant(nothing), tf.constant(30))
+    in_graph, _ = tf.function(ShellSearch.of(index), autograph=False)(
+        tf.constant(nothing), tf.constant(30)
+    )
     assert all(len(set(found)) == 30 and min(found) >= 0 for found in rows.tolist())
     assert all(len(set(found)) == 30 and min(found) >= 0 for found in in_graph.numpy().tolist())
     assert (scores == 0.0).all()

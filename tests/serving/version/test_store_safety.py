@@ -38,6 +38,7 @@ def test_threads_that_publish_at_once_get_versions_of_their_own(store: Store) ->
         assert store.open(version).items.read_text() == f"items of {version}"
 
 
+@pytest.mark.slow
 def test_processes_that_publish_at_once_get_versions_of_their_own(store: Store) -> None:
     publishers = [start_publisher(store.root, "") for _ in range(3)]
     published = [int(publisher.communicate(timeout=60)[0]) for publisher in publishers]
@@ -83,6 +84,7 @@ def check_whole(store: Store) -> None:
     }
 
 
+@pytest.mark.slow
 def test_publisher_that_dies_at_any_step_leaves_the_whole_or_nothing(tmp_path: Path) -> None:
     seen = set()
     for step in count(1):

@@ -41,7 +41,7 @@ class Case:
         return pack(given, inputs=inputs, size=len(queries))
 
 
-@pytest.fixture(scope="module", params=["integer", "text"])
+@pytest.fixture(scope="module", params=["integer", pytest.param("text", marks=pytest.mark.slow)])
 def case(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Case]:

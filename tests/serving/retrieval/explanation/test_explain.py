@@ -247,7 +247,7 @@ def test_versions_without_the_signature_answer_and_do_not_explain(
     publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def save(model: Any, path: Path) -> None:
-        vectors = tf.function(lambda features: {"vector": model(features)})
+        vectors = tf.function(lambda features: {"vector": model(features)}, autograph=False)
         only = {"serving_default": vectors.get_concrete_function(model.signature)}
         tf.saved_model.save(model, str(path), signatures=only)
 

@@ -30,6 +30,13 @@ def api(published: Path) -> Iterator[Api]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def narrow(published: Path) -> Iterator[Api]:
+    """Takes few values in one request."""
+    with running_api(published, max_cells=1000) as running:
+        yield running
+
+
 class Slow:
     """A function that ends once `go` is set."""
 
@@ -104,15 +111,14 @@ def test_what_is_wrong_with_a_large_request_is_said_as_of_a_small_one(api: Api) 
     "path", [U2I, "/v1/items", "/v1/models/u2i:predict", "/v1/models/u2i:regress"]
 )
 def test_json_of_too_many_values_is_refused_before_it_is_parsed(
-    published: Path, monkeypatch: pytest.MonkeyPatch, path: str, body: bytes
+    narrow: Api, monkeypatch: pytest.MonkeyPatch, path: str, body: bytes
 ) -> None:
     """A parser holds up all threads."""
     monkeypatch.setattr(orjson, "loads", None)
-    with running_api(published, max_cells=1000) as api:
-        headers = {"content-type": "application/json"}
-        answer = api.request("POST", path, content=body, headers=headers)
-        assert answer.status_code == 413, answer.text
-        assert "in one request, received about" in str(answer.json()["error"])
+    headers = {"content-type": "application/json"}
+    answer = narrow.request("POST", path, content=body, headers=headers)
+    assert answer.status_code == 413, answer.text
+    assert "in one request, received about" in str(answer.json()["error"])
 
 
 def test_one_question_with_a_large_filter_is_checked_where_it_keeps_nobody_waiting(

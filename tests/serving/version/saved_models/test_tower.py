@@ -48,6 +48,7 @@ def test_damaged_model_is_refused(models: Path, tmp_path: Path) -> None:
         Tower(copy, schema=SCHEMA, side="user")
 
 
+@pytest.mark.slow
 def test_what_two_towers_both_hold_is_kept_once(models: Path) -> None:
     item, like, unlike = (opened(models, "item") for _ in range(3))
     packed = item.pack({"price": [3.0]}, size=1)
