@@ -17,9 +17,10 @@ from benchmarks.scale.generate import generate
 from benchmarks.scale.population import Size, make_counts, make_items, make_users
 from benchmarks.serving.corpus import Size as CorpusSize
 from benchmarks.serving.corpus import corpus_vectors
-from pipelines.config import EvaluationConfig, IndexConfig, ModelConfig, RunConfig, load_config
+from pipelines.config import EvaluationConfig, IndexConfig, RunConfig, load_config
 from pipelines.progress import Reporter
 from pipelines.run import run
+from pipelines.training.choose_start import with_powers
 from serving.version.embeddings import Embeddings
 from serving.version.store import Store
 from towers.start import spectral_vectors
@@ -27,8 +28,8 @@ from towers.start import spectral_vectors
 GOWALLA = Path(__file__).parents[1] / "gowalla.toml"
 DIM, N_QUERIES = 64, 2000
 
-POPULARITY_POWER = 0.2
-"""How much longer the vector of a popular item is."""
+START_POWER, POPULARITY_POWER = 0.2, 0.4
+"""How much longer the vector of a popular item is, and how much less it weighs in a history."""
 
 Made = tuple[NDArray[np.float32], NDArray[np.float32]]
 """Vectors of items, and of users that ask."""
@@ -69,14 +70,17 @@ def _generated(folder: Path, items: int, reporter: Reporter) -> Made:
     size = Size(interactions=10 * items, users=max(1000, items // 2), items=items, seed=0)
     generate(size, folder / "data")
     (folder / "data" / "run.toml").write_bytes(SCALE.read_bytes())
-    return _trained(load_config(folder / "data" / "run.toml"), folder / "models", reporter)
+    config = load_config(folder / "data" / "run.toml")
+    # given, since choosing the powers of the start takes longer than the epoch
+    given = with_powers(config, start_power=START_POWER, popularity_power=POPULARITY_POWER)
+    return _trained(given, folder / "models", reporter)
 
 
 def _trained(config: RunConfig, models: Path, reporter: Reporter) -> Made:
     """Train, and read the vectors of users and items."""
     config = dataclasses.replace(
         config,
-        model=ModelConfig(embedding_dim=DIM),
+        model=dataclasses.replace(config.model, embedding_dim=DIM),
         index=IndexConfig(kind="exact"),
         evaluation=EvaluationConfig(test_users=1000, validation_users=1000),
     )
@@ -114,7 +118,7 @@ def untrained_vectors(size: Size, *, dim: int = DIM) -> Made:
     placed = spectral_vectors(
         lambda: [pairs], dim, user_counts=n_of_user.astype(np.int64), item_counts=counts, seed=0
     )
-    vectors = placed * np.maximum(counts, 1)[:, np.newaxis] ** POPULARITY_POWER
+    vectors = placed * np.maximum(counts, 1)[:, np.newaxis] ** START_POWER
     queries = (pairs @ vectors) / np.sqrt(np.maximum(n_of_user, 1))[:, np.newaxis]
     kept = n_of_user > 0
     return vectors.astype(np.float32), queries[kept].astype(np.float32)

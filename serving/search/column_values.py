@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 from typing import Any
 
@@ -77,6 +78,17 @@ def spellings(value: Any, kind: pa.DataType) -> list[Any]:
     token = text_of(value)
     written = [text for text, truth in TRUTH.items() if truth == token]
     return list(dict.fromkeys([read_cell(value, kind), token, *written]))
+
+
+def text_spellings(texts: Collection[str], kind: pa.DataType) -> pa.Array:
+    """The values of a column of text that are equal to one of some texts; see `spellings`.
+
+    Raises:
+        pa.ArrowException, UnicodeEncodeError: a text cannot be in the column.
+    """
+    tokens = {text_of(text) for text in texts}
+    written = [text for text, truth in TRUTH.items() if truth in tokens]
+    return pa.array({*texts, *tokens, *written}, kind)
 
 
 def first_text(values: pa.Array) -> str | None:

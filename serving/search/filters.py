@@ -39,7 +39,14 @@ from pydantic import (
     model_validator,
 )
 
-from serving.search.column_values import first_text, is_list, is_text, read_cell, spellings
+from serving.search.column_values import (
+    first_text,
+    is_list,
+    is_text,
+    read_cell,
+    spellings,
+    text_spellings,
+)
 from towers.errors import QueryError
 from towers.features.values import number_of
 
@@ -285,13 +292,16 @@ def equal_values(value: Value, kind: pa.DataType, *, where: str) -> list[Any]:
 
 
 def _all_at_once(chosen: In, kind: pa.DataType) -> pa.Array | None:
-    """The integers of an `in`, of a column of integers, which are many; None for others."""
-    if not pa.types.is_integer(kind) or {type(value) for value in chosen.values} != {int}:
-        return None
+    """What an `in` of integers or texts, which may be many, asks of a column of such; or None."""
+    types = {type(value) for value in chosen.values}
     try:
-        return pa.array(chosen.values, kind)
-    except (pa.ArrowException, OverflowError):
-        return None  # the first of those that do not fit is found one by one
+        if pa.types.is_integer(kind) and types == {int}:
+            return pa.array(chosen.values, kind)
+        if is_text(kind) and types == {str}:
+            return text_spellings(chosen.values, kind)
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        pass  # the first of those that do not fit is found one by one
+    return None
 
 
 def _flags(found: pa.Array) -> NDArray[np.bool_]:

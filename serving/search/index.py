@@ -153,6 +153,8 @@ def search_without(
         QueryError: as `Index.search`.
     """
     width = min(width, index.size)
+    if not len(unwanted[0]) and 0 < len(k) <= LARGEST_BATCH and (k >= width).all() and width:
+        return index.search(queries, width)
     rows = np.full((len(queries), width), -1, dtype=np.int64)
     scores = np.full(rows.shape, -np.inf, dtype=np.float32)
     keys = number_pairs(unwanted)

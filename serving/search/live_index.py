@@ -98,6 +98,10 @@ class LiveScannIndex:
         """See `ScannIndex.search_once`."""
         return self._named(*self._index.search_once(queries, k, all_leaves=all_leaves))
 
+    def search_checked(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
+        """See `ScannIndex.search_checked`."""
+        return self._named(*self._index.search_checked(queries, k, all_leaves=all_leaves))
+
     def put(self, rows: Rows, vectors: Vectors) -> None:
         """See `LiveIndex.put`."""
         row_in, slot_of = self._numbers()
@@ -126,7 +130,9 @@ class LiveScannIndex:
         """The rows in slots that were found."""
         if self._rows is None:
             return slots, scores
-        return np.where(slots < 0, -1, self._rows.values[slots]), scores
+        rows = self._rows.values[slots]
+        rows[slots < 0] = -1
+        return rows, scores
 
     def _numbers(self) -> tuple[GrowingArray[np.int64], RowNumbers]:
         """What row is in each slot, and the slot of each row."""

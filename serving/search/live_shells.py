@@ -17,6 +17,9 @@ from serving.search.shells import Shell, Shells
 ROUNDING = 1e-5
 """How far a product of lengths may be off, as a share of it."""
 
+SHORTEST = np.finfo(np.float32).tiny
+"""For this long a query of length 0 is taken."""
+
 
 def open_shells(index: Shells) -> LiveIndex:
     """Search by an index that was built or loaded, which nobody else may change."""
@@ -62,8 +65,10 @@ class LiveShells:
         check_queries(queries, k, width=self._width)
         k = min(k, self.size)
         if len(self._shells) == 1:
-            return self._shells[0].search_once(queries, k, all_leaves=all_leaves)
+            return self._shells[0].search_checked(queries, k, all_leaves=all_leaves)
         found = list(self._each_shell(queries, k, all_leaves=all_leaves))
+        if len(found) == 1:
+            return found[0]
         rows, scores = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
         # a stable sort is fast on lists that are sorted already
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -93,24 +98,26 @@ class LiveShells:
         home.put(rows[before >= 0], -1)
 
     def _each_shell(self, queries: Vectors, k: int, *, all_leaves: bool) -> Iterator[Found]:
-        """What each shell has for the queries that need it; -1 and -inf for the others."""
-        lengths = np.linalg.norm(queries, axis=1) * (1 + ROUNDING)
+        """What each shell has for the queries that need it; -1 and -inf for the others.
+
+        Nothing of a shell that no query needs, but of one at least.
+        """
+        # a query of length 0 can reach 0, also in a shell whose longest vector is not known
+        lengths = np.maximum(np.linalg.norm(queries, axis=1) * (1 + ROUNDING), SHORTEST)
         kth: NDArray[np.float32] = np.full(len(queries), -np.inf, dtype=np.float32)
-        for shell, longest in zip(self._shells, self._longest, strict=True):
-            # a query of length 0 can reach 0, also in a shell whose longest vector is not known
-            highest = np.zeros_like(lengths)
-            np.multiply(longest, lengths, out=highest, where=lengths > 0)
-            asked = highest >= kth
+        for number, (shell, longest) in enumerate(zip(self._shells, self._longest, strict=True)):
+            asked = longest * lengths >= kth
             width = min(k, shell.size)
-            if width and asked.all():
-                rows, scores = shell.search_once(queries, width, all_leaves=all_leaves)
-            else:
+            if asked.all():
+                rows, scores = shell.search_checked(queries, width, all_leaves=all_leaves)
+            elif asked.any() or not number:
                 rows = np.full((len(queries), width), -1, dtype=np.int64)
                 scores = np.full(rows.shape, -np.inf, dtype=np.float32)
-                if width and asked.any():
-                    some = shell.search_once(queries[asked], width, all_leaves=all_leaves)
-                    rows[asked], scores[asked] = some
-            if width == k:
+                some = shell.search_checked(queries[asked], width, all_leaves=all_leaves)
+                rows[asked], scores[asked] = some
+            else:
+                continue
+            if 0 < width == k:
                 kth = np.maximum(kth, scores[:, -1])
             yield rows, scores
 

@@ -231,13 +231,20 @@ class ScannIndex:
             QueryError: as `search`.
         """
         check_queries(queries, k, width=self.width)
-        k = min(k, self.size)
+        return self.search_checked(queries, k, all_leaves=all_leaves)
+
+    def search_checked(self, queries: Vectors, k: int, *, all_leaves: bool = False) -> Found:
+        """As `search_once`, for queries of which it is known that they can be searched for."""
+        size = self.size
+        k = min(k, size)
         if not len(queries) or not k:
             return np.empty((len(queries), k), np.int64), np.empty((len(queries), k), np.float32)
-        leaves, reorder = None, None
+        leaves, reorder = -1, -1
         if self.settings.num_leaves is not None:
-            leaves, reorder = self.settings.effort(k, size=self.size)
+            leaves, reorder = self.settings.effort(k, size=size)
             leaves = self.settings.num_leaves if all_leaves else leaves
+        if len(queries) == 1:  # which takes a tenth less time than a batch of one
+            return _one_row(*self.searcher.search(queries[0], k, reorder, leaves), k=k)
         share = -(-len(queries) // N_CPUS)
         rows, scores = self.searcher.search_batched_parallel(
             queries, k, reorder, leaves, batch_size=min(share, LARGEST_SHARE)
@@ -247,3 +254,10 @@ class ScannIndex:
         if missing.any():
             rows[missing], scores[missing] = -1, -np.inf
         return rows, scores
+
+
+def _one_row(rows: Rows, scores: Vectors, *, k: int) -> Found:
+    """What was found for one query [m], as [1, k]; -1 and -inf beyond."""
+    found: Found = np.full((1, k), -1), np.full((1, k), -np.inf, dtype=np.float32)
+    found[0][0, : len(rows)], found[1][0, : len(rows)] = rows, scores
+    return found

@@ -67,8 +67,10 @@ class IdTable:
 
     def take(self, rows: Rows) -> NDArray[Any]:
         """The ids of `rows`, int64 or str objects in the same shape; `missing_id` for row -1."""
-        ids = np.full(rows.shape, self.missing_id, dtype=self.dtype)
         is_row = rows >= 0
+        if self.dtype == np.int64 and is_row.all():
+            return self._integers[rows]
+        ids = np.full(rows.shape, self.missing_id, dtype=self.dtype)
         if self.dtype == np.int64:
             ids[is_row] = self._integers[rows[is_row]]
         else:

@@ -107,7 +107,9 @@ class Encoder(tf.Module):
     ) -> tuple[tf.SparseTensor, Dense | None, tf.Tensor]:
         """Encode what queries give beside their past: x, and the numbers of own vectors.
 
-        The default user is not in x. Whose user is known by it, [batch] bool, comes third.
+        x is in no order, and has a column twice that a query gives twice: to sums, which its like
+        is for, that is all the same. The default user is not in x. Whose user is known by it,
+        [batch] bool, comes third.
         """
         histories = self._histories
         parts = {
@@ -117,7 +119,10 @@ class Encoder(tf.Module):
         }
         own = self._own_vectors(features)
         dense = Dense(tf.concat(own, axis=1), self.dense_rows.start) if own else None
-        return self._put_together(parts, features), dense, self._are_described(parts, features)
+        query, row, values = _joined(parts)
+        shape = tf.stack([tf.cast(_batch_size(features), tf.int64), self.n_rows])
+        x = tf.SparseTensor(tf.stack([query, row], axis=1), values, shape)
+        return x, dense, self._are_described(parts, features)
 
     def pool_histories(self, embed: Embed) -> bool:
         """Embed what items bring to histories once for all queries, for `pooled_histories`.
@@ -150,12 +155,13 @@ class Encoder(tf.Module):
 
         `parts` are the entries of columns by name, of which those of the context do not count.
         """
-        batch = _batch_size(features)
-        described = tf.zeros([batch], tf.bool)
-        for name, oov_row in self._oov_rows.items():
-            query, row, _ = parts[name]
-            tells = tf.cast(tf.not_equal(row, oov_row), tf.int32)
-            described |= tf.math.unsorted_segment_max(tells, query, batch) > 0
+        telling = {
+            name: (query, row, tf.cast(row != self._oov_rows[name], tf.float32))
+            for name, (query, row, _) in parts.items()
+            if name in self._oov_rows
+        }
+        query, _, tells = _joined(telling)
+        described = tf.math.unsorted_segment_sum(tells, query, _batch_size(features)) > 0
         for x in self._own_vectors(features):
             described |= tf.reduce_any(x != 0.0, axis=1)
         return described
@@ -163,12 +169,8 @@ class Encoder(tf.Module):
     def _put_together(self, parts: Mapping[str, Entries], features: Tensors) -> tf.SparseTensor:
         """Make one sparse matrix of the entries of some columns."""
         batch = tf.cast(_batch_size(features), tf.int64)
-        if not parts:
-            nothing = tf.zeros([0, 2], tf.int64), tf.zeros([0])
-            return tf.SparseTensor(*nothing, tf.stack([batch, self.n_rows]))
-        keys = [query * self.n_rows + row for query, row, _ in parts.values()]
-        keys = tf.concat(keys, axis=0)
-        values = tf.concat([value for *_, value in parts.values()], axis=0)
+        query, row, values = _joined(parts)
+        keys = query * self.n_rows + row
         unique, _ = tf.unique(tf.sort(keys))
         position = tf.searchsorted(unique, keys, out_type=tf.int64)
         summed = tf.math.unsorted_segment_sum(values, position, tf.size(unique, out_type=tf.int64))
@@ -213,6 +215,14 @@ class Encoder(tf.Module):
             for space in self._vectors
             for first in [space.first_row]
         ]
+
+
+def _joined(parts: Mapping[str, Entries]) -> Entries:
+    """The entries of some columns, one column's after another's."""
+    nothing = tf.zeros([0], tf.int64)
+    several = [(nothing, nothing, tf.zeros([0])), *parts.values()]
+    query, row, x = (tf.concat(one, axis=0) for one in zip(*several, strict=True))
+    return query, row, x
 
 
 def _batch_size(features: Tensors) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,12 +24,31 @@ query [n, d], where that is a sum."""
 STRETCH = 65_536
 """How many items are embedded at once."""
 
+MOST_ITEMS = 2**40
+"""More than twice the items that there are, so that query * MOST_ITEMS + item names a pair."""
+
+
+class LatestItems(NamedTuple):
+    """The items of a batch of histories that count, of one query after another, from old to new."""
+
+    query: tf.Tensor
+    """[n] int64."""
+    item: tf.Tensor
+    """[n] int64: twice the position of a published item, twice that of a fresh one and 1."""
+    weight: tf.Tensor | None
+    """[n] float32; None: each is 1."""
+    norm: tf.Tensor
+    """[batch] float32, by which a query's weights are multiplied: then their squares sum to 1."""
+    counts: tf.Tensor
+    """[batch] int64, how many different known items each query has, of which the latest count."""
+
 
 class PastBags(tf.Module):
-    """What some items bring to histories, by their ids; more can be put in."""
+    """What some items bring to histories, by their ids; more can be put in where it `grows`."""
 
-    def __init__(self, past: PastItems, *, integer: bool) -> None:
+    def __init__(self, past: PastItems, *, integer: bool, grows: bool = False) -> None:
         super().__init__()
+        self._grows = grows
         self._table = tf.lookup.experimental.MutableHashTable(
             tf.int64 if integer else tf.string, tf.int64, -1
         )
@@ -118,12 +138,26 @@ class PastBags(tf.Module):
         shape = [None, vectors.shape[1]]
         self._pooled = tf.Variable(vectors, trainable=False, name="past_vectors", shape=shape)
 
-    def pooled(self, positions: tf.Tensor) -> tf.Tensor:
-        """What the items at `positions` [n], of known ones alone, add to a query's vector; [n, d].
+    def pooled(
+        self,
+        query: tf.Tensor,
+        positions: tf.Tensor,
+        weight: tf.Tensor | None,
+        *,
+        batch: tf.Tensor,
+    ) -> tf.Tensor:
+        """Sum what the items at `positions` [n] add to the vectors of queries; [batch, d].
 
-        From the variable itself: once it is written to in places, reading all of it makes a copy.
+        `query` [n] ascends; `weight` [n] is 1 by default.
         """
-        return tf.gather(self._pooled, positions)
+        if weight is None and not self._grows:
+            return tf.sparse.segment_sum(self._pooled, positions, query, num_segments=batch)
+        # Gathered from the variable itself: once it is written to in places, reading all of it
+        # makes a copy.
+        vectors = tf.gather(self._pooled, positions)
+        if weight is not None:
+            vectors *= weight[:, tf.newaxis]
+        return tf.math.unsorted_segment_sum(vectors, query, batch)
 
     def _embedded(self, embed: Embed, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
         """Embed the items held from `first` to before `last`."""
@@ -181,27 +215,26 @@ class HistoryColumn(tf.Module):
         self._column, self._latest = feature.name, feature.latest
         self._half_life = feature.half_life
         self.published = PastBags(past, integer=integer)
-        self.fresh = PastBags(past.take(slice(0, 0)), integer=integer)
+        self.fresh = PastBags(past.take(slice(0, 0)), integer=integer, grows=True)
 
     def __call__(self, features: Tensors) -> Entries:
         """List what past items bring to queries, [batch, length] ids by the feature's name."""
-        query, scale, found = self._latest_items(features[self._column])
-        entries = [bags.entries(positions) for bags, positions in found]
+        latest = self._latest_items(features[self._column])
+        entries = [bags.entries(positions) for bags, positions in self._in_bags(latest.item)]
         place, rows, x = (tf.concat(parts, axis=0) for parts in zip(*entries, strict=True))
-        return tf.gather(query, place), rows, x * tf.gather(scale, place)
+        return tf.gather(latest.query, place), rows, x * tf.gather(_scale(latest), place)
 
     def dense(self, features: Tensors) -> tf.Tensor:
         """Sum what they bring of vectors, [batch, m]."""
         ids = features[self._column]
-        query, scale, found = self._latest_items(ids)
-        x = tf.add_n([bags.dense(positions) for bags, positions in found])
-        return tf.math.unsorted_segment_sum(x * scale[:, tf.newaxis], query, tf.shape(ids)[0])
+        latest = self._latest_items(ids)
+        x = tf.add_n([bags.dense(positions) for bags, positions in self._in_bags(latest.item)])
+        scaled = x * _scale(latest)[:, tf.newaxis]
+        return tf.math.unsorted_segment_sum(scaled, latest.query, tf.shape(ids)[0])
 
     def has_items(self, features: Tensors) -> tf.Tensor:
         """Whether any item counts, [batch] bool."""
-        ids = features[self._column]
-        query, *_ = self._latest_items(ids)
-        return are_among(query, tf.shape(ids)[0])
+        return self._latest_items(features[self._column]).counts > 0
 
     def pool(self, embed: Embed) -> None:
         """Embed what items bring, those held now and those that are put in, for `pooled`."""
@@ -214,59 +247,50 @@ class HistoryColumn(tf.Module):
         With `has_items`.
         """
         ids = features[self._column]
-        query, scale, found = self._latest_items(ids)
-        batch = tf.shape(ids)[0]
+        latest = self._latest_items(ids)
+        batch = tf.shape(ids, tf.int64)[0]
         sums = []
-        for bags, positions in found:
-            known = tf.where(positions >= 0)[:, 0]
-            vectors = bags.pooled(tf.gather(positions, known))
-            vectors *= tf.gather(scale, known)[:, tf.newaxis]
-            sums.append(tf.math.unsorted_segment_sum(vectors, tf.gather(query, known), batch))
-        return tf.add_n(sums), are_among(query, batch)
+        for number, bags in enumerate((self.published, self.fresh)):
+            its = tf.where(latest.item % 2 == number)[:, 0]
+            query, item = tf.gather(latest.query, its), tf.gather(latest.item, its)
+            weight = None if latest.weight is None else tf.gather(latest.weight, its)
+            sums.append(bags.pooled(query, item // 2, weight, batch=batch))
+        return tf.add_n(sums) * latest.norm[:, tf.newaxis], latest.counts > 0
 
-    def _latest_items(
-        self, ids: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tuple[PastBags, tf.Tensor]]]:
-        """Of each query's ids, the latest that are known: queries [n], scales and positions.
+    def _latest_items(self, ids: tf.Tensor) -> LatestItems:
+        """Choose of each query's ids [batch, length] the latest that are known.
 
         An item that comes several times counts once, at its last place, as in training.
-        The squares of a query's scales add up to 1.
         """
-        published = self.published.positions(ids)
-        fresh = tf.where(published < 0, self.fresh.positions(ids), -1)
-        known = tf.maximum(published, fresh) >= 0
-        known = _last_places(tf.where(published < 0, -2 - fresh, published), known)
-        from_end = tf.cumsum(tf.cast(known, tf.int32), axis=1, reverse=True)
-        where = tf.where(known & (from_end <= self._latest))
-        query, weights = where[:, 0], tf.ones_like(where[:, 0], tf.float32)
+        batch = tf.shape(ids, tf.int64)[0]
+        published, fresh = self.published.positions(ids), self.fresh.positions(ids)
+        item = tf.where(published < 0, 2 * fresh + 1, 2 * published)  # -1 for an unknown one
+        known = tf.where(item >= 0)
+        keys = known[:, 0] * MOST_ITEMS + tf.gather_nd(item, known)
+        # of equal ones, the first is kept: from the end, that is the last
+        keys = tf.reverse(tf.unique(tf.reverse(keys, [0]))[0], [0])
+        query = keys // MOST_ITEMS
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(query), query, batch)
+        later = tf.gather(tf.cumsum(counts), query) - 1 - tf.range(tf.size(query, tf.int64))
+        kept = tf.where(later < self._latest)[:, 0]
+        query, item = tf.gather(query, kept), tf.gather(keys, kept) % MOST_ITEMS
+        weight, total = None, tf.cast(tf.minimum(counts, self._latest), tf.float32)
         if self._half_life is not None:
-            later = tf.cast(tf.gather_nd(from_end, where) - 1, tf.float32)
-            weights = tf.pow(2.0, -later / self._half_life)
-        total = tf.math.unsorted_segment_sum(tf.square(weights), query, tf.shape(ids)[0])
-        found = [
-            (bags, tf.gather_nd(positions, where))
-            for bags, positions in ((self.published, published), (self.fresh, fresh))
+            weight = tf.pow(2.0, tf.cast(-tf.gather(later, kept), tf.float32) / self._half_life)
+            total = tf.math.unsorted_segment_sum(tf.square(weight), query, batch)
+        # of an item that counts, the latest weighs 1; where there is none, nothing is scaled
+        norm = tf.math.rsqrt(tf.maximum(total, 1.0))
+        return LatestItems(query, item, weight, norm, counts)
+
+    def _in_bags(self, item: tf.Tensor) -> list[tuple[PastBags, tf.Tensor]]:
+        """The positions of items in either bags, -1 where they are in the other."""
+        return [
+            (bags, tf.where(item % 2 == number, item // 2, -1))
+            for number, bags in enumerate((self.published, self.fresh))
         ]
-        return query, weights * tf.math.rsqrt(tf.gather(total, query)), found
 
 
-def are_among(query: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
-    """Which of a batch's queries are among the places `query` [n]; [batch] bool."""
-    return tf.math.unsorted_segment_sum(tf.ones_like(query), query, batch) > 0
-
-
-def _last_places(items: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-    """Flag of each row's known items [batch, length] the last place of each."""
-    places = tf.where(known)
-    n = tf.size(places[:, 0], tf.int64)
-    span = 1 + tf.reduce_max(tf.abs(items))
-    keys = places[:, 0] * (2 * span) + tf.gather_nd(items, places)
-    unique, key = tf.unique(tf.reverse(keys, [0]), tf.int64)
-    n_unique = tf.size(unique, tf.int64)
-
-    def once() -> tf.Tensor:
-        from_end = tf.math.unsorted_segment_min(tf.range(n), key, n_unique)
-        last = tf.gather(places, n - 1 - from_end)
-        return tf.scatter_nd(last, tf.ones_like(from_end), tf.shape(known, tf.int64)) > 0
-
-    return tf.cond(n_unique < n, once, lambda: known)
+def _scale(latest: LatestItems) -> tf.Tensor:
+    """By what each item is multiplied, [n] float32."""
+    norm = tf.gather(latest.norm, latest.query)
+    return norm if latest.weight is None else norm * latest.weight

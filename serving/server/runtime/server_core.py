@@ -39,6 +39,9 @@ SHOWN_IDS = 20
 SMALL, SMALL_BYTES = 16, 2**15
 """Sources, and bytes, of a request that are read and written at once, on the event loop."""
 
+FEW = 256
+"""Results, and ids to exclude, of a question that takes about as long as others with few."""
+
 
 class Team(Protocol):
     """The other processes of the same server; see `serving.server.workers.team`."""
@@ -176,7 +179,9 @@ class ServerCore:
             QueryError: the question cannot be answered.
         """
         began = time.perf_counter()
-        hits = await self._batcher.run(served.retriever.answer, question, size=question.size)
+        hits = await self._batcher.run(
+            served.retriever.answer, question, size=question.size, kind=_kind(question)
+        )
         self._note(began, served, model=model, direction=question.direction.name)
         self.metrics.drift.note(served.retriever, question, hits)
         return hits
@@ -291,3 +296,10 @@ class ServerCore:
                 await self._changes.follow()
                 await asyncio.to_thread(self.metrics.drift.count)
             await asyncio.sleep(self.settings.poll_s)
+
+
+def _kind(question: Question) -> str | None:
+    """The kind of a question that takes as long as others of its direction: a plain one."""
+    is_plain = question.where is None and question.diversity is None and not question.exclude_seen
+    depth = question.width + question.exclude.shape[1]
+    return question.direction.name if is_plain and question.size == 1 and depth <= FEW else None

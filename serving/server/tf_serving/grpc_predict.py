@@ -22,8 +22,9 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse
 from tensorflow_serving.apis.regression_pb2 import RegressionRequest
 
 from serving.server.errors import INTERNAL, shortened, status_of
+from serving.server.json_body import VALUES
 from serving.server.observing.requests import HEADER, QUIETLY, Noting, name_of
-from serving.server.runtime.server_core import ServerCore
+from serving.server.runtime.server_core import SMALL_BYTES, ServerCore
 from serving.server.tf_serving.model_info import model_metadata, model_statuses, refuse_method
 from serving.server.tf_serving.predictor import (
     Arrays,
@@ -32,6 +33,7 @@ from serving.server.tf_serving.predictor import (
     UnknownSignatureError,
     check_inputs,
 )
+from serving.server.tf_serving.proto_fields import check_fields
 from serving.server.tf_serving.proto_tensors import read_tensor, write_tensor
 from towers.errors import QueryError, RecallError
 
@@ -182,7 +184,7 @@ def _handler(core: ServerCore, kind: type[Message], answer: Answer) -> Call:
     async def call(raw: bytes) -> tuple[grpc.StatusCode, str, bytes]:
         model, code, message = "", grpc.StatusCode.CANCELLED, ""
         try:
-            request = _parse(kind, raw)
+            request = await core.prepare(partial(_parse, core, kind, raw), n_bytes=len(raw))
             model = request.model_spec.name if hasattr(request, "model_spec") else ""
             response = await answer(request)
             code = grpc.StatusCode.OK
@@ -199,12 +201,15 @@ def _handler(core: ServerCore, kind: type[Message], answer: Answer) -> Call:
     return call
 
 
-def _parse(kind: type[Message], raw: bytes) -> Any:
+def _parse(core: ServerCore, kind: type[Message], raw: bytes) -> Any:
     """Read a request.
 
     Raises:
         QueryError: the bytes are not such a request.
+        TooLargeError: it has too many values.
     """
+    if len(raw) > SMALL_BYTES:
+        check_fields(kind, raw, most=VALUES * core.settings.max_cells)
     try:
         return kind.FromString(raw)
     except DecodeError as error:

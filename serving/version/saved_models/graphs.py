@@ -104,7 +104,7 @@ class TowerModel(tf.Module):
             x, dense, known = self._encoder.without_histories(features)
             own = self._interaction.user_vector(x, self._v, dense=dense)
             past = self._encoder.pooled_histories(features, known)
-            return tf.concat([own[:, :1], own[:, 1:] + past], axis=1)
+            return own + tf.pad(past, [[0, 0], [1, 0]])
         x, dense = self._encoder(features), self._encoder.dense(features)
         if self._w is None:
             return self._interaction.user_vector(x, self._v, dense=dense)

@@ -20,6 +20,12 @@ from towers.features.reading import Column
 from towers.features.schema import Schema, Side
 from towers.features.values import missing_marker
 
+ONE_THREAD = "SINGLE_THREADED_EXECUTOR"
+"""How TensorFlow runs a graph of a hundred small operations in the least time: one after another,
+with no queue between threads. It cannot run branches."""
+
+BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile"})
+
 
 class Tower:
     """Turns the features of users, or of items, into their vectors."""
@@ -31,8 +37,11 @@ class Tower:
             BundleError: there is none, or it is damaged.
         """
         self._path, self._model = path, load(path)
-        self._call = self._model.signatures["serving_default"]
-        specs = self._call.structured_input_signature[1]
+        self._graph = self._model.signatures["serving_default"]
+        specs = self._graph.structured_input_signature[1]
+        self._dtypes = {name: specs[name].dtype for name in sorted(specs)}  # as functions take them
+        self._held = self._graph.captured_inputs
+        self._executor = "" if _branches(self._graph) else ONE_THREAD
         types = {
             name: (
                 object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype,
@@ -59,7 +68,7 @@ class Tower:
     @property
     def variables(self) -> Sequence[tf.Variable]:
         """What the tower holds."""
-        found: Sequence[tf.Variable] = self._call.variables
+        found: Sequence[tf.Variable] = self._graph.variables
         return found
 
     def pack(self, columns: Mapping[str, Column], *, size: int) -> dict[str, NDArray[Any]]:
@@ -72,8 +81,18 @@ class Tower:
 
     def __call__(self, packed: Mapping[str, NDArray[Any]]) -> Vectors:
         """Compute vectors [size, 1 + d] float32 of packed features."""
-        vectors: Vectors = self._call(**_tensors(packed))["vector"].numpy()
-        return vectors.astype(np.float32, copy=False)
+        # The graph by its name: calling the function binds and checks each argument once more.
+        (vectors,) = tf.raw_ops.StatefulPartitionedCall(
+            args=[
+                *(tf.constant(packed[name], dtype) for name, dtype in self._dtypes.items()),
+                *self._held,
+            ],
+            Tout=[tf.float32],
+            f=self._graph.name,
+            executor_type=self._executor,
+        )
+        found: Vectors = vectors.numpy()
+        return found
 
     @property
     def adds_past_items(self) -> bool:
@@ -134,6 +153,12 @@ def load(path: Path) -> Any:
             f"{path}: expected a SavedModel, received {error}; publish again, or roll back to "
             "another version"
         ) from None
+
+
+def _branches(function: Any) -> bool:
+    """Whether a function has branches or loops, as towers of earlier releases do."""
+    library = function.graph.as_graph_def().library.function
+    return any(node.op in BRANCHES for one in library for node in one.node_def)
 
 
 def _key(variable: tf.Variable) -> tuple[Any, ...]:

@@ -69,13 +69,13 @@ def test_a_shell_that_cannot_reach_the_kth_score_is_not_searched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = []
-    search = ScannIndex.search_once
+    search = ScannIndex.search_checked
 
     def noted(index: ScannIndex, queries: Any, k: int, **how: Any) -> Any:
         asked.append((index.size, len(queries)))
         return search(index, queries, k, **how)
 
-    monkeypatch.setattr(ScannIndex, "search_once", noted)
+    monkeypatch.setattr(ScannIndex, "search_checked", noted)
     index = open_shells(shells())
     towards = VECTORS[np.argmax(np.linalg.norm(VECTORS, axis=1))][np.newaxis]
     rows, _ = index.search(np.concatenate([towards, -towards]), 1)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from serving.server.errors import DeadlineError, OverloadedError, UnavailableError
-from serving.server.runtime.batcher import Batcher
+from serving.server.runtime import batcher as batcher_module
+from serving.server.runtime.batcher import LITTLE_S, Batcher
 from tests.patience import PATIENCE_S
 from towers.errors import QueryError
 
@@ -261,3 +262,43 @@ def test_nothing_is_lost_or_mixed_up_under_load() -> None:
         assert batcher.waiting == 0
 
     run(test)
+
+
+def test_a_question_of_a_quick_kind_that_is_alone_is_answered_on_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batches: list[tuple[int, bool]] = []
+    now = [0.0]
+    monkeypatch.setattr(batcher_module, "perf_counter", lambda: now[0])
+
+    def answer(seconds: Sequence[float]) -> Sequence[float]:
+        batches.append((len(seconds), threading.current_thread() is threading.main_thread()))
+        now[0] += sum(seconds)
+        return seconds
+
+    async def test() -> None:
+        batcher = Batcher(max_batch=8, max_queue=8, timeout_s=PATIENCE_S)
+        for _ in range(2):
+            assert await batcher.run(answer, 0.0, kind="quick") == 0.0
+        assert await asyncio.gather(*(batcher.run(answer, 0.0, kind="quick") for _ in "ab")) == [
+            0,
+            0,
+        ]
+        assert await batcher.run(answer, LITTLE_S, kind="quick") == LITTLE_S
+        assert await batcher.run(answer, 0.0, kind="quick") == 0.0
+        assert await batcher.run(answer, 0.0) == 0.0
+        last = asyncio.create_task(batcher.run(answer, 0.0, kind="quick"))
+        await asyncio.sleep(0)
+        await batcher.close()
+        assert await last == 0.0
+
+    asyncio.run(test())
+    assert batches == [
+        (1, False),  # nobody knows yet that it is quick
+        (1, True),
+        (2, False),
+        (1, True),
+        (1, False),  # since the last was not
+        (1, False),
+        (1, True),
+    ]

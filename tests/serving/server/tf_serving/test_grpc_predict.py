@@ -232,6 +232,7 @@ def test_what_is_no_proto_is_refused(channel: grpc.Channel) -> None:
     raw = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
     message = "expected a tensorflow.serving.PredictRequest, received "
     check_refused(raw, b"\xff\xff\xff\xff", INVALID, message)
+    check_refused(raw, b"\x12\x00" * 2**20, INVALID, "request: expected at most ")
 
 
 def check_refused(

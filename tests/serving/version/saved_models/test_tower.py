@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from serving.version.saved_models.tower import Tower
 from tests.serving.conftest import SCHEMA
@@ -46,6 +47,27 @@ def test_damaged_model_is_refused(models: Path, tmp_path: Path) -> None:
     next(copy.glob("variables/*.index")).write_bytes(b"")
     with pytest.raises(BundleError, match="expected a SavedModel, received"):
         Tower(copy, schema=SCHEMA, side="user")
+
+
+@pytest.mark.slow
+def test_a_tower_with_branches_as_of_an_earlier_release_answers_the_same(
+    models: Path, tmp_path: Path
+) -> None:
+    tower = opened(models, "item")
+    module = tf.Module()
+    module.model = tf.saved_model.load(str(models / "models" / "item_tower" / "1"))
+    answer = module.model.signatures["serving_default"]
+
+    def branched(**features: tf.Tensor) -> dict[str, tf.Tensor]:
+        vector = answer(**features)["vector"]
+        return {"vector": tf.cond(tf.size(vector) > 0, lambda: vector + 1, lambda: vector)}
+
+    graph = tf.function(branched, autograph=False)
+    specs = answer.structured_input_signature[1]
+    tf.saved_model.save(module, str(tmp_path), signatures=graph.get_concrete_function(**specs))
+    packed = tower.pack({"price": [3.0]}, size=1)
+    found = Tower(tmp_path, schema=SCHEMA, side="item")(packed)
+    np.testing.assert_array_equal(found, tower(packed) + 1)
 
 
 @pytest.mark.slow
