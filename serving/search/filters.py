@@ -293,12 +293,12 @@ def equal_values(value: Value, kind: pa.DataType, *, where: str) -> list[Any]:
 
 def _all_at_once(chosen: In, kind: pa.DataType) -> pa.Array | None:
     """What an `in` of integers or texts, which may be many, asks of a column of such; or None."""
-    types = {type(value) for value in chosen.values}
+    texts = [value for value in chosen.values if isinstance(value, str)]
     try:
-        if pa.types.is_integer(kind) and types == {int}:
+        if pa.types.is_integer(kind) and {type(value) for value in chosen.values} == {int}:
             return pa.array(chosen.values, kind)
-        if is_text(kind) and types == {str}:
-            return text_spellings(chosen.values, kind)
+        if is_text(kind) and len(texts) == len(chosen.values):
+            return text_spellings(texts, kind)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         pass  # the first of those that do not fit is found one by one
     return None
