@@ -22,7 +22,7 @@ from rich.console import Console
 from scipy import sparse
 
 from benchmarks.peers.__main__ import BUILD
-from benchmarks.peers.peer import factor_scorer, read_vectors
+from benchmarks.peers.peer import peer_scorer
 from benchmarks.peers.rerun import Bench, folder_of
 from benchmarks.peers.rows import PEERS, PRODUCT
 from benchmarks.peers.splits import DataSet
@@ -73,8 +73,7 @@ def bench_scorer(row: str, data: DataSet, bench: Bench) -> Scorer:
         bench.run(data, row)
     if row == PRODUCT:
         return version_scorer(Retriever.open(product / "models"))
-    users, items = read_vectors(folder, shape=data.split.test.shape)
-    return factor_scorer(users, items=items)
+    return peer_scorer(folder, data.split)[0]
 
 
 def version_scorer(retriever: Retriever) -> Scorer:

@@ -22,10 +22,10 @@ import tensorflow as tf
 
 from benchmarks.final import read_final
 from pipelines.config import load_config
-from pipelines.training.fit import as_tensors
+from pipelines.training.fit import as_tensors, spec_of
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
-from towers.two_tower import BATCH_SPEC, TwoTower
+from towers.two_tower import TwoTower
 
 WARM_UP = 5
 
@@ -50,7 +50,7 @@ def gradients(model: TwoTower, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
 def products(batch: dict[str, tf.Tensor], *, dim: int) -> list[tf.Tensor]:
     """The dense products of one step, forward and backward."""
     queries = tf.ones([batch["n_queries"], 1 + dim])
-    negatives = tf.ones([tf.size(batch["shared_item"]), 1 + dim])
+    negatives = tf.ones([tf.size(batch["shared_source"]), 1 + dim])
     scores = tf.matmul(queries, negatives, transpose_b=True)
     return [tf.matmul(scores, negatives), tf.matmul(scores, queries, transpose_a=True)]
 
@@ -70,14 +70,14 @@ def main() -> None:
     arrays = list(islice(batches.epoch(0), given.steps))
     assembly = (time.perf_counter() - start) / len(arrays) * 1e3
     tensors = [{name: tf.constant(value) for name, value in batch.items()} for batch in arrays]
-    graph = {"input_signature": [BATCH_SPEC]}
+    graph = {"input_signature": [spec_of(dataset)]}
     dim = config.model.embedding_dim
     forward = milliseconds(tf.function(model.compute_loss, **graph), tensors)
     both = milliseconds(tf.function(lambda batch: gradients(model, batch), **graph), tensors)
     step = milliseconds(tf.function(model.train_step, **graph), tensors)
     alone = milliseconds(tf.function(lambda batch: products(batch, dim=dim), **graph), tensors)
     start = time.perf_counter()
-    model.fit(as_tensors(batches, epoch=1), verbose=0)
+    model.fit(as_tensors(batches, epoch=1), steps_per_epoch=batches.n_batches, verbose=0)
     epoch = (time.perf_counter() - start) / batches.n_batches * 1e3
 
     rows = int(np.mean([len(batch["rows"]) for batch in arrays]))

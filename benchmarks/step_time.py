@@ -19,13 +19,14 @@ from pipelines.config import ModelConfig, RunConfig, TrainingConfig
 from pipelines.data.blocks import HeldInteractions
 from pipelines.data.dataset import Dataset
 from pipelines.table_config import DataConfig, InteractionsTable
+from pipelines.training.fit import spec_of
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from towers.features.kinds import Categorical, Features, History
 from towers.features.past_items import PastItems
 from towers.features.schema import Schema
 from towers.features.vocabulary import Vocabulary
-from towers.two_tower import BATCH_SPEC, TwoTower
+from towers.two_tower import TwoTower
 
 USERS = 20_000
 ITEMS_EACH = 20
@@ -63,7 +64,7 @@ def make_dataset(n_items: int, *, seed: int) -> Dataset:
 
 def time_steps(model: TwoTower, batches: FoldBatches, *, steps: int) -> list[float]:
     """Run steps on ready batches; seconds each. The input pipeline is not part of it."""
-    step = tf.function(model.train_step, input_signature=[BATCH_SPEC])
+    step = tf.function(model.train_step, input_signature=[spec_of(batches.dataset)])
     seconds = []
     for _, batch in zip(range(steps + 3), batches.epoch(0), strict=False):
         tensors = {name: tf.constant(value) for name, value in batch.items()}

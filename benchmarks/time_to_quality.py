@@ -1,10 +1,10 @@
 """Train on everything but the test, look at the test after each epoch, and time how it gets better.
 
-Run: .venv/bin/python -m benchmarks.time_to_quality [--seeds 0 1 2]
+Run: .venv/bin/python -m benchmarks.time_to_quality [--seeds 0 1 2] [--beside implicit-als]
 
 This is the protocol of the published tables: the epoch is chosen on the test. The honest one, which
-chooses on a validation part of train and looks at the test once, is `fm-recall run`. For implicit's
-ALS on the same machine in the same minutes: `python -m benchmarks.peers --row implicit-als`.
+chooses on a validation part of train and looks at the test once, is `fm-recall run`. `--beside`
+trains rows of `benchmarks.peers` on the same split first, and says when training passes them.
 The powers of the start are chosen on the validation part, as `fm-recall run` does. Seconds are of
 the choice, the start and training, without reading and without looking at the test.
 """
@@ -22,6 +22,11 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.final import final_parts, prepared_tables
+from benchmarks.peers.__main__ import BUILD
+from benchmarks.peers.rerun import Bench
+from benchmarks.peers.results import Result
+from benchmarks.peers.rows import PEERS
+from benchmarks.peers.splits import DataSet
 from pipelines.config import RunConfig, load_config
 from pipelines.data.blocks import every_positive
 from pipelines.data.dataset import assemble_dataset
@@ -115,19 +120,22 @@ def with_start(config: RunConfig, prepared: Prepared, reporter: Reporter) -> Run
     return with_powers(config, **powers)
 
 
-def show(curves: Sequence[Curve], console: Console) -> None:
+def show(curves: Sequence[Curve], peers: Sequence[Result], console: Console) -> None:
     """Print the figures of all seeds, and when each target was passed."""
+    reached = [(one, one.figure(METRIC, "all") or 0.0) for one in peers]
+    for one, recall in reached:
+        took = "" if one.cost is None else f" in {one.cost.training_s:.1f} s of training"
+        console.print(f"{PEERS[one.row].title}: recall@20 {recall:.4f}{took}")
     for seed, curve in enumerate(curves):
         console.print(
             f"run {seed}: best epoch {curve.best_epoch}, recall@20 {curve.recall:.4f}, "
             f"NDCG@20 {curve.ndcg:.4f}; the start chosen in {curve.choice_s:.1f} s and made in "
             f"{curve.epochs[0]['seconds']:.1f} s: recall@20 {curve.epochs[0][METRIC]:.4f}"
         )
-        for target in TARGETS:
+        for target in sorted({*TARGETS, *(round(recall, 4) for _, recall in reached)}):
             passed = curve.seconds_to(target)
-            console.print(
-                f"  recall@20 {target}: " + ("not passed" if passed is None else f"{passed:.0f} s")
-            )
+            said = "not passed" if passed is None else f"{passed:.1f} s"
+            console.print(f"  recall@20 {target}: {said}")
     if len(curves) > 1:
         for name in ("recall", "ndcg"):
             values = [getattr(curve, name) for curve in curves]
@@ -144,8 +152,11 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("gowalla.toml"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, help="instead of those of the run file")
+    parser.add_argument("--beside", nargs="+", choices=list(PEERS), default=[])
     given = parser.parse_args()
     console = Console(highlight=False)
+    bench, data = Bench(build=BUILD, reporter=Reporter(console)), DataSet(given.config.resolve())
+    peers = [bench.run(data, row) for row in given.beside]
     config = load_config(given.config)
     curves = []
     with prepared_tables(config) as prepared:
@@ -155,7 +166,7 @@ def main() -> None:
                 training = dataclasses.replace(config.training, epochs=given.epochs)
                 seeded = dataclasses.replace(seeded, training=training)
             curves.append(measure(seeded, prepared, reporter=Reporter(console)))
-    show(curves, console)
+    show(curves, peers, console)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from typing import Protocol
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
+from towers import fm
 from towers.dense import Dense
+from towers.interactions.interaction import FM
 from towers.layers import FeatureTable, ItemTower, UserTower
 from towers.losses import margin_violations, mean_over, select_hardest
 from towers.mean import Mean
@@ -36,14 +38,14 @@ BATCH_SPEC: dict[str, tf.TensorSpec] = {
     "positive_query": tf.TensorSpec([None], tf.int32),
     "positive_item": tf.TensorSpec([None], tf.int32),
     "positive_weight": tf.TensorSpec([None], tf.float32),
-    # negatives that all queries share, and at least one column of each query's own; -1 for none
-    "shared_item": tf.TensorSpec([None], tf.int32),
+    # the first items of the batch are the negatives that all queries share; where they are from
     "shared_source": tf.TensorSpec([None], tf.int8),
+    # at least one column of each query's own negatives; -1 for none
     "mined_item": tf.TensorSpec([None, None], tf.int32),
     # items that the query's user has turned down, -1 for none, and weights; at least one column
     "explicit_item": tf.TensorSpec([None, None], tf.int32),
     "explicit_weight": tf.TensorSpec([None, None], tf.float32),
-    # (query, position in shared_item) of shared negatives that are one of the user's positives
+    # (query, item) of shared negatives that are one of the user's positives
     "known": tf.TensorSpec([None, 2], tf.int32),
 }
 
@@ -117,32 +119,33 @@ class TwoTower(tfrs.Model):
         has turned items down, these have `explicit_share` of the hinge.
         """
         w, v = self.features(inputs["rows"])
-        queries, items = self._vectors(inputs, w, v)
-        negative, counts = self._hardest_negatives(inputs, queries, items)
-        positive_query = inputs["positive_query"]
-        positive = tf.reduce_sum(
-            tf.gather(queries, positive_query) * tf.gather(items, inputs["positive_item"]), axis=1
+        sides = self._sides(inputs, w, v)
+        # all scores of the batch in one product, of which what is needed is read
+        scores = tf.matmul(sides.queries, sides.items, transpose_b=True) + sides.first
+        hardest, counts = self._hardest_negatives(inputs, scores)
+        query, explicit = inputs["positive_query"], inputs["explicit_item"]
+        positive, negative, turned_down = _entries(
+            scores, (query, inputs["positive_item"]), hardest, tf.maximum(explicit, 0)
         )
-        counts = tf.gather(counts, positive_query)
+        counts = tf.gather(counts, query)
         violations = margin_violations(
-            positive, tf.gather(negative, positive_query), counts=counts, margin=self._margin
+            positive, tf.gather(negative, query), counts=counts, margin=self._margin
         )
         hinge, weight = mean_over(violations, counts), inputs["positive_weight"]
         if self._explicit_share:
-            hinge = self._with_explicit(hinge, positive, inputs, queries, items)
+            hinge = self._with_explicit(hinge, positive, inputs, turned_down)
         loss = tf.math.divide_no_nan(tf.reduce_sum(hinge * weight), tf.reduce_sum(weight))
         violators = tf.cast(violations > 0, violations.dtype)
         self._means["violators"].update_state(mean_over(violators, counts))
-        repeats = self.features.interaction.repeats
-        loss += self._l2 * _mean_squared_norm(queries, items, repeats=repeats)
+        loss += self._l2 * _mean_squared_norm(sides, repeats=self.features.interaction.repeats)
         self._means["mean_loss"].update_state(loss, tf.reduce_sum(weight))
         if self._exchange is None:
             return loss
         self._means["rows_touched"].update_state(tf.size(inputs["rows"]))
         return loss * self._exchange.share(weight)
 
-    def _vectors(self, inputs: Batch, w: tf.Tensor, v: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Run both towers; queries [batch, 1 + d] and the batch's items [n_items, 1 + d]."""
+    def _sides(self, inputs: Batch, w: tf.Tensor, v: tf.Tensor) -> fm.Sides:
+        """Run both towers over the batch's queries and items."""
         n_rows = tf.size(w, out_type=tf.int64)
         n_items = tf.size(inputs["item_popularity"], out_type=tf.int64)
         users = tf.SparseTensor(
@@ -152,67 +155,65 @@ class TwoTower(tfrs.Model):
             inputs["item_indices"], inputs["item_values"], tf.stack([n_items, n_rows])
         )
         width = tf.shape(inputs["user_dense"])[1] - tf.shape(inputs["item_dense"])[1]
+        dense = Dense(inputs["user_dense"], 0), Dense(inputs["item_dense"], width)
+        if isinstance(self.features.interaction, FM):
+            return fm.both_sides(users, items, w, v, dense=dense)
         rows = inputs["rows"]
-        query = self.user_tower(users, v, dense=Dense(inputs["user_dense"], 0), rows=rows)
-        dense = Dense(inputs["item_dense"], width)
-        return query, self.item_tower(items, w, v, dense=dense, rows=rows)
+        queries = self.user_tower(users, v, dense=dense[0], rows=rows)[:, 1:]
+        vectors = self.item_tower(items, w, v, dense=dense[1], rows=rows)
+        lengths = (fm.squared_lengths(one) for one in (queries, vectors[:, 1:]))
+        return fm.Sides(queries, vectors[:, 1:], vectors[:, 0], *lengths)
 
-    def _hardest_negatives(
-        self, inputs: Batch, queries: tf.Tensor, items: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Score each query's hardest negatives, and say which of them count; [batch, m] each."""
-        shared, mined = inputs["shared_item"], inputs["mined_item"]
-        scores = tf.matmul(queries, tf.gather(items, shared), transpose_b=True)
+    def _hardest_negatives(self, inputs: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Find each query's hardest negatives, and say which of them count; [batch, m] each."""
+        mined, n_shared = inputs["mined_item"], tf.size(inputs["shared_source"])
+        scores = tf.stop_gradient(scores)
+        own = tf.gather(scores, tf.maximum(mined, 0), batch_dims=1)
         never = tf.fill(tf.shape(inputs["known"])[:1], -math.inf)
-        scores = tf.tensor_scatter_nd_update(scores, inputs["known"], never)
-        own = tf.einsum("bd,bmd->bm", queries, tf.gather(items, tf.maximum(mined, 0)))
-        scores = tf.concat([scores, tf.where(mined >= 0, own, -math.inf)], axis=1)
+        shared = tf.tensor_scatter_nd_update(scores[:, :n_shared], inputs["known"], never)
+        scores = tf.concat([shared, tf.where(mined >= 0, own, -math.inf)], axis=1)
         columns, counts = select_hardest(scores, m=self._hardest)
-        self._report(inputs, columns, counts)
-        hardest = tf.gather(scores, columns, batch_dims=1)
-        return tf.where(counts, hardest, tf.zeros_like(hardest)), counts
+        of_own = tf.gather(mined, tf.maximum(columns - n_shared, 0), batch_dims=1)
+        items = tf.where(columns < n_shared, columns, tf.maximum(of_own, 0))
+        self._report(inputs, items, is_own=columns >= n_shared, counts=counts)
+        return items, counts
 
     def _with_explicit(
-        self,
-        hinge: tf.Tensor,
-        positive: tf.Tensor,
-        inputs: Batch,
-        queries: tf.Tensor,
-        items: tf.Tensor,
+        self, hinge: tf.Tensor, positive: tf.Tensor, inputs: Batch, scores: tf.Tensor
     ) -> tf.Tensor:
         """Give the query's explicit negatives their share of the hinge of each positive."""
         explicit, query = inputs["explicit_item"], inputs["positive_query"]
-        own = tf.gather(items, tf.maximum(explicit, 0))
-        scores = tf.gather(tf.einsum("bd,bmd->bm", queries, own), query)
         counts = tf.gather(explicit >= 0, query)
         weights = tf.where(counts, tf.gather(inputs["explicit_weight"], query), 0.0)
-        violations = margin_violations(positive, scores, counts=counts, margin=self._margin)
+        violations = margin_violations(
+            positive, tf.gather(scores, query), counts=counts, margin=self._margin
+        )
         total = tf.reduce_sum(weights, axis=1)
         mean = tf.math.divide_no_nan(tf.reduce_sum(violations * weights, axis=1), total)
         share = tf.where(total > 0.0, self._explicit_share, 0.0)
         return hinge + share * (mean - hinge)
 
-    def _report(self, inputs: Batch, columns: tf.Tensor, counts: tf.Tensor) -> None:
+    def _report(
+        self, inputs: Batch, hardest: tf.Tensor, *, is_own: tf.Tensor, counts: tf.Tensor
+    ) -> None:
         """Update the means of what was sampled, and of what the loss saw of it."""
         popularity, mined = inputs["item_popularity"], inputs["mined_item"]
         positives = tf.gather(popularity, inputs["positive_item"])
         self._means["popularity_of_positives"].update_state(positives)
         # the shared negatives, each drawn for every query, and then every query's own
-        own = tf.reshape(mined, [-1])
-        n_shared, n_queries = tf.size(inputs["shared_item"]), tf.shape(mined)[0]
-        items = tf.concat([inputs["shared_item"], own], axis=0)
-        source = tf.cast(inputs["shared_source"], tf.int32)
-        source = tf.concat([source, tf.fill(tf.shape(own), int(Source.MINED))], axis=0)
+        own, sources = tf.reshape(mined, [-1]), tf.cast(inputs["shared_source"], tf.int32)
+        n_shared, n_queries = tf.size(sources), tf.shape(mined)[0]
+        items = tf.concat([tf.range(n_shared), tf.maximum(own, 0)], axis=0)
+        source = tf.concat([sources, tf.fill(tf.shape(own), int(Source.MINED))], axis=0)
         weight = tf.concat([tf.fill([n_shared], n_queries), tf.cast(own >= 0, tf.int32)], axis=0)
         self._report_share("sampled", popularity, items, source, tf.cast(weight, tf.float32))
         pairs = tf.cast(n_shared * n_queries, tf.float32)
         self._means["left_out"].update_state(
             tf.cast(tf.shape(inputs["known"])[0], tf.float32) / pairs
         )
-        first_own = tf.range(n_queries)[:, tf.newaxis] * tf.shape(mined)[1]
-        at = tf.where(columns < n_shared, columns, columns + first_own)
-        items, source = tf.gather(items, at), tf.gather(source, at)
-        self._report_share("hardest", popularity, items, source, tf.cast(counts, tf.float32))
+        shared = tf.gather(sources, tf.where(is_own, 0, hardest))
+        source = tf.where(is_own, int(Source.MINED), shared)
+        self._report_share("hardest", popularity, hardest, source, tf.cast(counts, tf.float32))
 
     def _report_share(
         self,
@@ -223,22 +224,31 @@ class TwoTower(tfrs.Model):
         weight: tf.Tensor,
     ) -> None:
         """Update the mean popularity of some negatives, and the share of each source."""
-        chosen = tf.gather(popularity, tf.maximum(items, 0))
-        self._means[f"popularity_of_{what}"].update_state(chosen, weight)
+        self._means[f"popularity_of_{what}"].update_state(tf.gather(popularity, items), weight)
         for kind in Source:
             of_kind = tf.cast(source == int(kind), tf.float32)
             self._means[f"{what}_{kind.name.lower()}"].update_state(of_kind, weight)
 
 
-def _mean_squared_norm(
-    queries: tf.Tensor, items: tf.Tensor, *, repeats: tuple[int, int]
-) -> tf.Tensor:
+def _entries(
+    scores: tf.Tensor, pairs: tuple[tf.Tensor, tf.Tensor], *items: tf.Tensor
+) -> list[tf.Tensor]:
+    """Read scores of some (query, item), and of each query's own items [batch, m], in one go."""
+    n_queries = tf.shape(scores)[0]
+    wanted = [tf.stack(pairs, axis=1)]
+    for some in items:
+        query = tf.broadcast_to(tf.range(n_queries)[:, tf.newaxis], tf.shape(some))
+        wanted.append(tf.reshape(tf.stack([query, some], axis=2), [-1, 2]))
+    found = tf.split(
+        tf.gather_nd(scores, tf.concat(wanted, axis=0)), [tf.shape(one)[0] for one in wanted]
+    )
+    return [found[0], *(tf.reshape(x, tf.shape(y)) for x, y in zip(found[1:], items, strict=True))]
+
+
+def _mean_squared_norm(sides: fm.Sides, *, repeats: tuple[int, int]) -> tf.Tensor:
     """Average the squared lengths of the batch's query vectors, and of its item vectors.
 
     Coupled parts count as if what `repeats` of them repeat were there once.
     """
-    users = tf.reduce_mean(tf.reduce_sum(tf.square(queries[:, 1:]), axis=1))
-    if repeats == (1, 1):
-        return users + tf.reduce_mean(tf.reduce_sum(tf.square(items), axis=1))
-    of_items = tf.reduce_mean(tf.reduce_sum(tf.square(items[:, 1:]), axis=1))
-    return users / repeats[0] + of_items / repeats[1] + tf.reduce_mean(tf.square(items[:, 0]))
+    users, items = (tf.reduce_mean(one) for one in (sides.query_lengths, sides.item_lengths))
+    return users / repeats[0] + items / repeats[1] + tf.reduce_mean(tf.square(sides.first))

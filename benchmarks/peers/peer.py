@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from benchmarks.peers.processes import PeerError, run_measured
 from benchmarks.peers.results import Cost, Result, describe_machine
 from benchmarks.peers.rows import Peer
-from benchmarks.peers.splits import DataSet
+from benchmarks.peers.splits import DataSet, Split
 from pipelines.evaluation.evaluate import Scorer
 
 Vectors = NDArray[np.float32]
@@ -41,12 +42,12 @@ def run_peer(peer: Peer, data: DataSet, *, row: str, python: Path, folder: Path)
     command = [str(python), "-m", peer.worker, str(folder)]
     usage = run_measured(command, folder=folder, variables=peer.variables)
     training: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    users, items = read_vectors(folder, shape=split.test.shape)
+    scorer, users = peer_scorer(folder, split)
     return Result(
         data=data.name,
         row=row,
         settings=settings,
-        evaluation=split.evaluate(factor_scorer(users, items=items)).to_dict(),
+        evaluation=split.evaluate(scorer).to_dict(),
         ranks_cold_users=bool(users[split.cold_users].any()),
         cost=Cost(
             training_s=training["seconds"],
@@ -57,6 +58,27 @@ def run_peer(peer: Peer, data: DataSet, *, row: str, python: Path, folder: Path)
         versions=training["versions"],
         machine=describe_machine(),
     )
+
+
+def peer_scorer(folder: Path, split: Split) -> tuple[Scorer, Vectors]:
+    """Score as a worker's outcome in `folder` does; and the users' vectors [n_users, dim].
+
+    Raises:
+        PeerError: as `read_vectors`.
+    """
+    users, items = read_vectors(folder, shape=split.test.shape)
+    by_vectors, path = factor_scorer(users, items=items), folder / "graph.npz"
+    if not path.exists():
+        return by_vectors, users
+    graph, interactions = (
+        sparse.csr_array(sparse.load_npz(one)) for one in (path, folder / "split" / "train.npz")
+    )
+
+    def score(user_rows: NDArray[np.int64]) -> Vectors:
+        added: Vectors = (interactions[user_rows] @ graph.T @ graph).toarray()
+        return by_vectors(user_rows) + added
+
+    return score, users
 
 
 def factor_scorer(users: Vectors, *, items: Vectors) -> Scorer:

@@ -83,6 +83,13 @@ PEERS: Mapping[str, Peer] = {
         },
         variables={"OPENBLAS_NUM_THREADS": "1"},
     ),
+    # The settings of the paper: 256 directions, and .3 of the second filter.
+    "graph-filter": Peer(
+        title="graph filter, GF-CF",
+        environment="implicit",  # of which it needs NumPy and SciPy
+        worker="benchmarks.peers.workers.graph_filter",
+        settings={"directions": 256, "weight": 0.3},
+    ),
     # Adagrad at LightFM's default rate; 0.02 was worse. Epochs 20 and 30 on Gowalla, 10 and 20 on
     # MovieLens.
     "lightfm-warp": Peer(

@@ -363,7 +363,7 @@ def _count_moments(interactions: Interactions, contexts: pd.DataFrame) -> NDArra
     """The number of positives of each moment, [n_moments]."""
     counts = np.zeros(len(contexts), dtype=np.int64)
     for block in all_blocks(interactions):
-        counts += np.bincount(block.moments(), minlength=len(counts))
+        counts += np.bincount(block.moments, minlength=len(counts))
     return counts
 
 

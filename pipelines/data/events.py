@@ -109,6 +109,7 @@ class Block:
         chosen.sum_duplicates()
         return sparse.csr_array(found - found.multiply(chosen))
 
+    @cached_property
     def moments(self) -> NDArray[np.int32]:
         """The row of the context of each entry of `matrix`, 0 where there is none."""
         if self.events is None:

@@ -272,9 +272,13 @@ def train_epoch(
     name = f"epoch {epoch + 1} of {job.epochs}"
     with reporter.bar(name, batches.n_batches, unit="steps") as advance:
         dataset = as_tensors(batches, epoch=epoch)
-        step = keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: advance(1))
         history = model.fit(
-            dataset, initial_epoch=epoch, epochs=epoch + 1, verbose=0, callbacks=[step]
+            dataset,
+            steps_per_epoch=batches.n_batches,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            verbose=0,
+            callbacks=[_Progress(advance)],
         )
     figures = {name: float(values[-1]) for name, values in history.history.items()}
     figures["loss"] = figures.pop("mean_loss")  # Keras gives the loss of the last batch
@@ -293,14 +297,35 @@ def train_epoch(
     return {"epoch": float(epoch + 1), "seconds": time.perf_counter() - start} | figures
 
 
+class _Progress(keras.callbacks.Callback):
+    """Tells how many steps were run since it last told."""
+
+    def __init__(self, advance: Callable[[int], None]) -> None:
+        super().__init__()
+        self._advance, self._done = advance, 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Called after some steps, of which `batch` is the last, from 0."""
+        del logs
+        self._advance(batch + 1 - self._done)
+        self._done = batch + 1
+
+
 def as_tensors(batches: FoldBatches, *, epoch: int) -> tf.data.Dataset:
     """The batches of an epoch as tensors, prepared while the steps run."""
     options = tf.data.Options()
     options.autotune.enabled = False  # the end of the dataset waits for its sleeping thread
     dataset = tf.data.Dataset.from_generator(
-        lambda: batches.epoch(epoch), output_signature=BATCH_SPEC
+        lambda: batches.epoch(epoch), output_signature=spec_of(batches.dataset)
     )
     return dataset.prefetch(2).with_options(options)
+
+
+def spec_of(dataset: Dataset) -> dict[str, tf.TensorSpec]:
+    """`BATCH_SPEC` with the lengths of the vectors, so that a graph has nothing for those of 0."""
+    own, brought = (dataset.dense(side).x.shape[1] for side in ("user", "item"))
+    widths = {"user_dense": own + brought, "item_dense": brought}
+    return BATCH_SPEC | {name: tf.TensorSpec([None, n]) for name, n in widths.items()}
 
 
 def _validate(model: TwoTower, job: Fit) -> Record:

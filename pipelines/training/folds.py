@@ -190,7 +190,7 @@ class FoldBatches:
         query, entry = expand(matrix, places)
         item = matrix.indices[entry].astype(np.int64)
         in_fold = folds[entry] == fold[query]
-        is_positive = in_fold & queries.are_at(block.moments()[entry], query)
+        is_positive = in_fold & queries.are_at(block.moments[entry], query)
         kept = is_positive & self._kept(item, rng)
         shared, source = self.sampler.draw(rng)
         asked = asked_at(block, query[in_fold], entry[in_fold], n_queries=len(users))
@@ -200,10 +200,10 @@ class FoldBatches:
             block, rng, count=negatives.explicit if negatives.explicit_share else 0
         )
         codes, items = pd.factorize(
-            np.concatenate([item[kept], shared, mined[mined >= 0], explicit[explicit >= 0]])
+            np.concatenate([shared, item[kept], mined[mined >= 0], explicit[explicit >= 0]])
         )
         n_positive = int(kept.sum())
-        mined_item, rest = filled(mined, codes[n_positive + len(shared) :])
+        mined_item, rest = filled(mined, codes[len(shared) + n_positive :])
         explicit_item, _ = filled(explicit, rest)
         is_context = folds[entry] < fold[query] if self._only_past else ~in_fold
         remembers = self._remembers(len(users), rng)
@@ -217,9 +217,8 @@ class FoldBatches:
             "n_queries": np.int64(len(users)),
             "item_popularity": self.dataset.interactions.item_counts[items].astype(np.float32),
             "positive_query": query[kept].astype(np.int32),
-            "positive_item": codes[:n_positive].astype(np.int32),
+            "positive_item": codes[len(shared) :][:n_positive].astype(np.int32),
             "positive_weight": matrix.data[entry[kept]] * self._user_weights(users)[query[kept]],
-            "shared_item": codes[n_positive : n_positive + len(shared)].astype(np.int32),
             "shared_source": source,
             "mined_item": mined_item,
             "explicit_item": explicit_item,

@@ -43,7 +43,7 @@ class AskedAt:
         found = [np.empty((3, 0), np.int64)]
         for block in blocks_with(test, users):
             places, items = block.matrix.tocoo().coords
-            rows = np.stack([block.users[places], block.moments(), items])
+            rows = np.stack([block.users[places], block.moments, items])
             found.append(rows.astype(np.int64))
         user, moment, item = np.concatenate(found, axis=1)
         pairs, query = np.unique(np.stack([user, moment]), axis=1, return_inverse=True)

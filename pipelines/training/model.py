@@ -30,6 +30,8 @@ from towers.two_tower import TwoTower
 
 REFERENCE_DIM = 128
 """The embedding dimension for which the configured learning rate is meant."""
+STEPS_TOGETHER = 8
+"""How many steps are run between two returns to Keras' loop, which reads all metrics each time."""
 
 
 def build_model(
@@ -81,7 +83,8 @@ def build_model(
     # a batch gathers each row of the table once; see `BATCH_SPEC`
     optimizer.has_repeats = workers is not None or bool(features.interaction_weights)
     optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer)
+    # collectives do not run within a loop of TensorFlow's
+    model.compile(optimizer=optimizer, steps_per_execution=1 if workers else STEPS_TOGETHER)
     return model
 
 

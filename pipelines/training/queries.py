@@ -40,7 +40,7 @@ class Queries:
         """
         query, entry = expand(block.matrix, self.places)
         mine = folds[entry] == self.folds[query]
-        moments = np.where(is_dropped[query], -1, block.moments()[entry])
+        moments = np.where(is_dropped[query], -1, block.moments[entry])
         pairs = np.unique(np.stack([query[mine], moments[mine]]), axis=1)
         return Queries(self.places[pairs[0]], self.folds[pairs[0]], pairs[1].astype(np.int64))
 

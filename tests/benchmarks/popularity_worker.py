@@ -22,7 +22,8 @@ def train(job: Job) -> Factors:
         items[0] = np.nan
     if job.settings.get("only_warm_users"):
         users[job.train.getnnz(axis=1) == 0] = 0.0
-    return Factors(users=users, items=items)
+    graph = job.train if job.settings.get("graph") else None
+    return Factors(users=users, items=items, graph=graph)
 
 
 if __name__ == "__main__":

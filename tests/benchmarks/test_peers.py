@@ -16,7 +16,7 @@ from benchmarks import judged
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import rerun
 from benchmarks.peers.environments import REQUIREMENTS
-from benchmarks.peers.peer import factor_scorer, run_peer
+from benchmarks.peers.peer import factor_scorer, peer_scorer, run_peer
 from benchmarks.peers.processes import ROOT, PeerError, run_measured
 from benchmarks.peers.product import run_product
 from benchmarks.peers.rerun import Bench
@@ -208,6 +208,18 @@ def test_factors_score_by_inner_product() -> None:
     items = np.array([[3.0, 0.0], [0.0, 5.0]], dtype=np.float32)
     scores = factor_scorer(users, items=items)(np.array([1, 0]))
     np.testing.assert_array_equal(scores, [[-np.inf, -np.inf], [3.0, 10.0]])
+
+
+def test_a_graph_adds_what_neighbours_have(tiny: DataSet, tmp_path: Path) -> None:
+    """Two users who share an item: each is shown what the other has."""
+    train(tiny, tmp_path, graph=True)
+    folder = tmp_path / "work"
+    scorer, users = peer_scorer(folder, tiny.split)
+    graph = every_positive(tiny.split.dataset.interactions).toarray() > 0
+    plain = factor_scorer(users, items=np.load(folder / "items.npy"))
+    rows = np.array([2, 0])
+    more = graph[rows].astype(int) @ (graph.T.astype(int) @ graph)
+    np.testing.assert_allclose(scorer(rows), plain(rows) + more)
 
 
 @pytest.mark.parametrize(

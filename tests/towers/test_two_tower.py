@@ -59,7 +59,6 @@ def make_batch(seed: int) -> Arrays:
         "positive_query": np.array([0, 0, 1, 2, 2], dtype=np.int32),
         "positive_item": rng.integers(0, N_ITEMS, 5).astype(np.int32),
         "positive_weight": rng.uniform(0.5, 2.0, 5).astype(np.float32),
-        "shared_item": rng.permutation(N_ITEMS)[:N_SHARED].astype(np.int32),
         "shared_source": np.array([0, 1, 0, 0, 1], dtype=np.int8),
         "mined_item": rng.integers(-1, N_ITEMS, (N_QUERIES, 2)).astype(np.int32),
         "explicit_item": np.array([[1, -1, 3], [-1, -1, -1], [5, 5, -1], [0, 2, 4]])[:N_QUERIES],
@@ -98,8 +97,8 @@ def naive_loss(batch: Arrays, w: Any, v: Any, *, model: dict[str, Any]) -> Any:
     for query, positive, weight in zip(
         batch["positive_query"], batch["positive_item"], batch["positive_weight"], strict=True
     ):
-        shared = enumerate(batch["shared_item"])
-        negatives = [item for at, item in shared if (query, at) not in known]
+        shared = range(len(batch["shared_source"]))
+        negatives = [item for item in shared if (query, item) not in known]
         negatives += [item for item in batch["mined_item"][query] if item >= 0]
         scores = sorted((score(query, item) for item in negatives), key=float, reverse=True)
         scores = scores[: model["hardest"]]
@@ -169,7 +168,7 @@ def test_known_positives_and_padding_are_no_negatives() -> None:
     batch["mined_item"] = np.full((N_QUERIES, 1), -1)
     assert model.compute_loss(tensors(batch)).numpy() == 0.0
     batch["known"] = batch["known"][1:]  # of the first query, the first shared item counts again
-    batch["positive_item"][:] = batch["shared_item"][0]  # which violates by the margin exactly
+    batch["positive_item"][:] = 0  # which violates by the margin exactly
     weights = batch["positive_weight"]
     expected = weights[:2].sum() / weights.sum()
     np.testing.assert_allclose(model.compute_loss(tensors(batch)).numpy(), expected, rtol=1e-5)
@@ -189,13 +188,13 @@ def test_a_batch_without_positives_has_no_hinge() -> None:
 def scored_batch() -> tuple[TwoTower, Arrays]:
     """Queries with empty bags, so that an item's score is its own first-order weight.
 
-    Items and their scores: a 0, b 3, c 2, d 1, e 5, f 3.5. Shared negatives: b and d (uniform), c
+    Items and their scores: b 3, c 2, d 1, a 0, e 5, f 3.5. Shared negatives: b and d (uniform), c
     (popularity). The first query likes a, and c is known; e was mined for it. The second likes d
     and f; nothing was mined.
     """
     model = make_model(hardest=2)
-    model.features.w.assign([0.0, 3.0, 2.0, 1.0, 5.0, 3.5] + [0.0] * 6)
-    a, b, c, d, e, f = range(6)
+    model.features.w.assign([3.0, 2.0, 1.0, 0.0, 5.0, 3.5] + [0.0] * 6)
+    _, c, d, a, e, f = range(6)
     batch = {
         "rows": np.arange(6),
         "user_indices": np.empty((0, 2)),
@@ -203,18 +202,17 @@ def scored_batch() -> tuple[TwoTower, Arrays]:
         "n_queries": np.array(2),
         "item_indices": np.stack([np.arange(6), np.arange(6)], axis=1),
         "item_values": np.ones(6),
-        "item_popularity": np.array([10.0, 20.0, 30.0, 40.0, 50.0, 60.0]),
+        "item_popularity": np.array([20.0, 30.0, 40.0, 10.0, 50.0, 60.0]),
         "user_dense": np.empty((2, 0)),
         "item_dense": np.empty((6, 0)),
         "positive_query": np.array([0, 1, 1]),
         "positive_item": np.array([a, d, f]),
         "positive_weight": np.array([1.0, 2.0, 1.0]),
-        "shared_item": np.array([b, c, d]),
         "shared_source": np.array([Source.UNIFORM, Source.POPULARITY, Source.UNIFORM]),
         "mined_item": np.array([[e, -1], [-1, -1]]),
         "explicit_item": np.array([[a], [f]]),  # without a share
         "explicit_weight": np.ones((2, 1)),
-        "known": np.array([[0, 1], [1, 2]]),
+        "known": np.array([[0, c], [1, d]]),
     }
     return model, batch
 
@@ -265,10 +263,10 @@ def test_training_moves_the_rows_of_the_batch_through_sparse_gradients() -> None
             super().update_step(gradient, variable)
 
     kinds: list[type] = []
-    model, batch = make_model(), make_batch(2)
+    model, batch = make_model(), make_batch(1)
     model.compile(optimizer=Recorder(0.05))
     before = [variable.numpy() for variable in model.trainable_variables]
-    batches = [make_batch(2) for _ in range(20)]
+    batches = [make_batch(1) for _ in range(20)]
 
     def generate() -> Iterator[Arrays]:
         yield from batches

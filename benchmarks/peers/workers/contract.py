@@ -38,13 +38,16 @@ class Factors:
     """[n_users, dim]; all zeros for a user that the tool cannot rank items for."""
     items: NDArray[np.float32]
     """[n_items, dim]."""
+    graph: sparse.csr_matrix | None = None
+    """G [n_users, n_items]: R G'G is added to the scores, where R are the interactions."""
 
 
 def work(train: Callable[[Job], Factors], *, packages: tuple[str, ...]) -> None:
     """Train on the job in the folder that the command line names, and leave the outcome there.
 
-    Written are `users.npy`, `items.npy` and `training.json`: `seconds` and `cpu_seconds` of
-    `train` alone, and the versions of `packages`, distributions of this environment.
+    Written are `users.npy`, `items.npy`, `graph.npz` where there is one, and `training.json`:
+    `seconds` and `cpu_seconds` of `train` alone, and the versions of `packages`, distributions of
+    this environment.
     """
     folder = Path(sys.argv[1])
     job = read_job(folder)
@@ -57,6 +60,8 @@ def work(train: Callable[[Job], Factors], *, packages: tuple[str, ...]) -> None:
     }
     np.save(folder / "users.npy", np.asarray(factors.users, dtype=np.float32))
     np.save(folder / "items.npy", np.asarray(factors.items, dtype=np.float32))
+    if factors.graph is not None:
+        sparse.save_npz(folder / "graph.npz", factors.graph)
     (folder / "training.json").write_text(json.dumps(training), encoding="utf-8")
 
 

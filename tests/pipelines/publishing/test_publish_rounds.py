@@ -80,7 +80,7 @@ def interrupt(*_: Any, **__: Any) -> None:
 
 POINTS: list[str | tuple[object, str, Callable[..., None]]] = [
     "split",
-    "epoch 2 of 3: 3",
+    "epoch 2 of 3: 1",
     (FitState, "save", interrupt),  # the third epoch has a checkpoint, but is not finished
     "export and index: 3",
     (Store, "activate", interrupt),  # version 1 is published, but not current

@@ -145,7 +145,7 @@ def decode(batch: Arrays) -> Decoded:
         batch["positive_query"], batch["positive_item"], batch["positive_weight"], strict=True
     ):
         positives[int(query)].append((items[int(item)], float(weight)))
-    shared = [items[int(item)] for item in batch["shared_item"]]
+    shared = items[: len(batch["shared_source"])]
     return Decoded(
         users=users,
         positives=positives,

@@ -75,7 +75,7 @@ def stopped(make_job: MakeJob, validation: Any) -> tuple[Fit, Fitted]:
 
 
 class Interrupting(Reporter):
-    """Stops where an epoch has done two steps."""
+    """Stops where an epoch has done two steps or a few more."""
 
     def __init__(self, epoch: int) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Interrupting(Reporter):
         def advance(steps: int) -> None:
             nonlocal done
             done += steps
-            if (name.partition(" of ")[0], done) == (f"epoch {self.epoch}", 2):
+            if name.partition(" of ")[0] == f"epoch {self.epoch}" and done >= 2:
                 raise KeyboardInterrupt
 
         yield advance

@@ -249,7 +249,7 @@ def test_a_block_of_some_users_is_a_part_of_the_whole(tmp_path: Path) -> None:
     ends = [whole.times[slice(*whole.matrix.indptr[place : place + 2])] for place in places]
     np.testing.assert_array_equal(part.times, np.concatenate(ends))
     np.testing.assert_array_equal(part.seen().toarray(), whole.seen()[places].toarray())
-    np.testing.assert_array_equal(part.moments(), np.zeros(part.matrix.nnz))
+    np.testing.assert_array_equal(part.moments, np.zeros(part.matrix.nnz))
     views = History(column="views", behaviours=("view",))
     seen = past_of(whole, views)[places].toarray()
     assert seen.any()

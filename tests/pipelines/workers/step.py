@@ -26,7 +26,7 @@ from towers.two_tower import TwoTower
 
 Arrays = dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
 
-N_ROWS, N_ITEMS = 30, 12
+N_ROWS, N_ITEMS, N_SHARED = 30, 12, 6
 
 
 def make_batch(number: int) -> Arrays:
@@ -35,7 +35,6 @@ def make_batch(number: int) -> Arrays:
     n_queries, n_rows = 5 + number, 18 + number
     rows = rng.permutation(N_ROWS)[:n_rows]
     queries, items = np.arange(n_queries), np.arange(N_ITEMS)
-    shared = items[6:]
     return {
         "rows": rows.astype(np.int64),
         "user_indices": np.stack([queries, rng.integers(n_rows, size=n_queries)], axis=1),
@@ -47,10 +46,9 @@ def make_batch(number: int) -> Arrays:
         "user_dense": np.ones((n_queries, 2), np.float32),
         "item_dense": np.ones((N_ITEMS, 1), np.float32),
         "positive_query": queries.astype(np.int32),
-        "positive_item": (queries % 6).astype(np.int32),
+        "positive_item": (N_SHARED + queries % (N_ITEMS - N_SHARED)).astype(np.int32),
         "positive_weight": rng.uniform(0.5, 2, n_queries).astype(np.float32),
-        "shared_item": shared.astype(np.int32),
-        "shared_source": np.zeros(len(shared), np.int8),
+        "shared_source": np.zeros(N_SHARED, np.int8),
         "mined_item": np.full((n_queries, 1), -1, np.int32),
         "explicit_item": np.full((n_queries, 1), -1, np.int32),
         "explicit_weight": np.zeros((n_queries, 1), np.float32),
