@@ -27,6 +27,8 @@ from towers.start import spectral_vectors
 
 GOWALLA = Path(__file__).parents[1] / "gowalla.toml"
 DIM, N_QUERIES = 64, 2000
+MOST_INTERACTIONS = 2_000_000
+"""Of a million items, two each: an epoch takes minutes."""
 
 START_POWER, POPULARITY_POWER = 0.2, 0.4
 """How much longer the vector of a popular item is, and how much less it weighs in a history."""
@@ -66,8 +68,9 @@ def _gowalla(folder: Path, reporter: Reporter) -> Made:
 
 
 def _generated(folder: Path, items: int, reporter: Reporter) -> Made:
-    """Train an epoch on generated interactions, ten for each item."""
-    size = Size(interactions=10 * items, users=max(1000, items // 2), items=items, seed=0)
+    """Train an epoch on generated interactions, ten for each item, or `MOST_INTERACTIONS`."""
+    interactions = min(10 * items, MOST_INTERACTIONS)
+    size = Size(interactions=interactions, users=max(1000, items // 2), items=items, seed=0)
     generate(size, folder / "data")
     (folder / "data" / "run.toml").write_bytes(SCALE.read_bytes())
     config = load_config(folder / "data" / "run.toml")

@@ -36,6 +36,7 @@ from towers.features.kinds import Categorical, Features, History, Numeric
 from towers.features.schema import Side
 
 N_CATEGORIES, N_BRANDS, N_CITIES, N_AGES = 1000, 10_000, 500, 7
+SEED = 0
 HISTORY = 20
 """Items that each user has."""
 
@@ -122,7 +123,7 @@ class _Corpus:
 
 def _make(size: Size, *, storage: Storage = "float32") -> _Corpus:
     """Make the corpus."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(SEED)
     tables, pairs = _tables(size, rng)
     config = RunConfig(
         name="corpus",
@@ -157,7 +158,7 @@ def _make(size: Size, *, storage: Storage = "float32") -> _Corpus:
 
 def _tables(size: Size, rng: np.random.Generator) -> tuple[dict[Side, pd.DataFrame], pd.DataFrame]:
     """Make items, users, and a history for each user, out of three categories."""
-    category = np.sort(rng.zipf(1.2, size.items) % N_CATEGORIES)
+    category = draw_categories(size.items, rng)
     items = pd.DataFrame(
         {
             "item_id": np.arange(size.items),
@@ -173,17 +174,29 @@ def _tables(size: Size, rng: np.random.Generator) -> tuple[dict[Side, pd.DataFra
             "city": rng.integers(N_CITIES, size=size.users),
         }
     )
-    first = np.searchsorted(category, np.arange(N_CATEGORIES))
-    count = np.diff(np.append(first, size.items))
-    liked = rng.choice(np.flatnonzero(count), (size.users, 3))
-    chosen = np.take_along_axis(liked, rng.integers(3, size=(size.users, HISTORY)), axis=1)
-    item = first[chosen] + (rng.random(chosen.shape) * count[chosen]).astype(np.int64)
+    item = draw_histories(category, size.users, rng)
     liking, item = np.repeat(np.arange(size.users), HISTORY), item.ravel()
     if size.all_known:
         every = np.arange(size.items)
         liking, item = np.append(every % size.users, liking), np.append(every, item)
     pairs = pd.DataFrame({"user_id": liking, "item_id": item, "weight": 1.0})
     return {"user": users, "item": items}, pairs.drop_duplicates(ignore_index=True)
+
+
+def draw_categories(n_items: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw the categories of items, ascending, a few of which have most of them; [n_items]."""
+    return np.sort(rng.zipf(1.2, n_items) % N_CATEGORIES)
+
+
+def draw_histories(
+    category: NDArray[np.int64], n: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw the items of `n` users, out of three categories each; [n, HISTORY]."""
+    first = np.searchsorted(category, np.arange(N_CATEGORIES))
+    count = np.diff(np.append(first, len(category)))
+    liked = rng.choice(np.flatnonzero(count), (n, 3))
+    chosen = np.take_along_axis(liked, rng.integers(3, size=(n, HISTORY)), axis=1)
+    return first[chosen] + (rng.random(chosen.shape) * count[chosen]).astype(np.int64)
 
 
 def _untrained(

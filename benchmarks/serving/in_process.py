@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.serving.corpus import N_AGES, N_CITIES
+from benchmarks.serving.corpus import (
+    N_AGES,
+    N_CITIES,
+    SEED,
+    draw_categories,
+    draw_histories,
+)
 from pipelines.publishing.measure_recall import exact_scores, measure_recall
 from serving.retrieval.retriever import Retriever
 from serving.search.index import ExactIndex
@@ -24,12 +30,11 @@ REPEATS = 3
 
 
 def make_queries(n: int, *, n_items: int, seed: int = 1) -> dict[str, list[Any]]:
-    """Make the raw features of `n` users, with histories of neighbouring items as in the corpus."""
+    """Make the raw features of `n` users, drawn as those of the corpus are."""
+    category = draw_categories(n_items, np.random.default_rng(SEED))
     rng = np.random.default_rng(seed)
-    starts = rng.integers(n_items - 50, size=(n, 3, 1))
-    items = starts + rng.integers(50, size=(n, 3, 7))
     return {
-        "history": items.reshape(n, 21)[:, :20].tolist(),
+        "history": draw_histories(category, n, rng).tolist(),
         "age": rng.integers(N_AGES, size=n).tolist(),
         "city": rng.integers(N_CITIES, size=n).tolist(),
     }

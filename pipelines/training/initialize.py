@@ -167,7 +167,8 @@ def _first_vectors(
         rng = np.random.default_rng(config.seed)
         return rng.standard_normal((len(dataset.item_ids), k), dtype=np.float32)
     total = max(int(interactions.item_counts.sum()), 1)
-    n_blocks = max(1, interactions.n_blocks * ENOUGH // total)
+    enough = max(1, interactions.n_blocks * ENOUGH // total)
+    n_blocks = min(enough, interactions.n_blocks)
     with (reporter or Reporter()).bar("decomposition", N_READS * n_blocks) as advance:
 
         def read() -> Iterator[sparse.csr_array]:
