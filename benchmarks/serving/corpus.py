@@ -196,7 +196,9 @@ def draw_histories(
     count = np.diff(np.append(first, len(category)))
     liked = rng.choice(np.flatnonzero(count), (n, 3))
     chosen = np.take_along_axis(liked, rng.integers(3, size=(n, HISTORY)), axis=1)
-    return first[chosen] + (rng.random(chosen.shape) * count[chosen]).astype(np.int64)
+    within = (rng.random(chosen.shape) * count[chosen]).astype(np.int64)
+    items: NDArray[np.int64] = first[chosen] + within
+    return items
 
 
 def _untrained(
