@@ -2,10 +2,11 @@
 
 Run: .venv/bin/python -m benchmarks.step_profile [--config benchmarks/gowalla.toml]
 
-Prints milliseconds a step: assembling a batch (in a thread beside the steps), the forward pass, the
-backward pass, the optimizer, and for comparison the three dense products of the scores (queries by
-negatives, and its two gradients) by themselves. Then an epoch as `fit` runs it: what a step takes
-there, and the share of it that is not spent in steps, which is what input costs at most.
+Prints milliseconds a step, of the clock and of all processors together, which others at work on the
+machine change little: the forward pass, the backward pass, the optimizer, for comparison the three
+dense products of the scores (queries by negatives, and its two gradients) by themselves, and
+assembling a batch, in a thread beside the steps. Then an epoch as `fit` runs it: what a step takes
+there, and the share of the processors' time that is neither steps nor assembling.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from benchmarks.final import read_final
 from pipelines.config import load_config
@@ -29,15 +31,23 @@ from towers.two_tower import TwoTower
 
 WARM_UP = 5
 
+Times = NDArray[np.float64]
+"""Milliseconds of the clock, and of the processors, [2]."""
 
-def milliseconds(call: Callable[[Any], object], inputs: list[Any]) -> float:
-    """The mean time of a call, after a few that are not counted."""
+
+def now() -> Times:
+    """Both as they stand."""
+    return np.array([time.perf_counter(), time.process_time()]) * 1e3
+
+
+def milliseconds(call: Callable[[Any], object], inputs: list[Any]) -> Times:
+    """The mean times of a call, after a few that are not counted."""
     for one in inputs[:WARM_UP]:
         call(one)
-    start = time.perf_counter()
+    start = now()
     for one in inputs[WARM_UP:]:
         call(one)
-    return (time.perf_counter() - start) / len(inputs[WARM_UP:]) * 1e3
+    return (now() - start) / len(inputs[WARM_UP:])
 
 
 def gradients(model: TwoTower, batch: dict[str, tf.Tensor]) -> list[tf.Tensor]:
@@ -66,9 +76,9 @@ def main() -> None:
     batches = FoldBatches.build(dataset, config.training, mined=None, seed=config.seed)
     model = build_model(config, batches)
 
-    start = time.perf_counter()
+    start = now()
     arrays = list(islice(batches.epoch(0), given.steps))
-    assembly = (time.perf_counter() - start) / len(arrays) * 1e3
+    assembly = (now() - start) / len(arrays)
     tensors = [{name: tf.constant(value) for name, value in batch.items()} for batch in arrays]
     graph = {"input_signature": [spec_of(dataset)]}
     dim = config.model.embedding_dim
@@ -76,9 +86,9 @@ def main() -> None:
     both = milliseconds(tf.function(lambda batch: gradients(model, batch), **graph), tensors)
     step = milliseconds(tf.function(model.train_step, **graph), tensors)
     alone = milliseconds(tf.function(lambda batch: products(batch, dim=dim), **graph), tensors)
-    start = time.perf_counter()
+    start = now()
     model.fit(as_tensors(batches, epoch=1), steps_per_epoch=batches.n_batches, verbose=0)
-    epoch = (time.perf_counter() - start) / batches.n_batches * 1e3
+    epoch = (now() - start) / batches.n_batches
 
     rows = int(np.mean([len(batch["rows"]) for batch in arrays]))
     print(f"{batches.batch_size} queries a step, {rows:,} rows touched, {dim} dimensions")
@@ -91,8 +101,11 @@ def main() -> None:
         ("assembling a batch, beside the steps", assembly),
         ("a step within an epoch of fit", epoch),
     ):
-        print(f"{name:38} {value:7.1f} ms  {value / step:5.2f} of a step")
-    print(f"not spent in steps: {max(0.0, 1.0 - step / epoch):.0%} of an epoch")
+        clock, processors = value
+        share = processors / step[1]
+        print(f"{name:38} {clock:7.1f} ms {processors:7.1f} of processors {share:5.2f} of a step")
+    rest = max(0.0, 1.0 - (step[1] + assembly[1]) / epoch[1])
+    print(f"neither steps nor assembling: {rest:.0%} of an epoch's processor time")
 
 
 if __name__ == "__main__":
