@@ -24,6 +24,10 @@ class NotYet:
         """Which items are not there yet for some users, [n, n_items]."""
         return self.there > self.asked[users, np.newaxis]
 
+    def by_the_last(self, users: Rows) -> Flags:
+        """Which items are there when the last of some users asks, [n_items]."""
+        return self.there <= float(self.asked[users].max(initial=-np.inf))
+
     def describe(self, users: Rows) -> str:
         """Say how many items are not ranked for some users, in a sentence."""
         ordered = np.sort(self.there)

@@ -42,12 +42,15 @@ def measure_unchosen(
         term: what trends add to the score of each item, [n_items].
 
     Returns:
-        None where every item has an interaction, or where there is no validation part.
+        None where every item has an interaction, but for those that are not there yet when
+        validation asks; or where there is no validation part.
     """
     items, _ = job.dataset.unchosen
+    users = job.asked
+    if job.not_yet is not None:
+        items = items[job.not_yet.by_the_last(users)[items]]
     if job.validation is None or not len(items):
         return None
-    users = np.flatnonzero(np.diff(job.validation.indptr))
     vectors = embed(fitted.model, job.dataset, only_users=users)
     vectors["item"][items] = embed_without_ids(fitted.model, job.dataset, items)
     scores = vectors["item"] @ vectors["user"][users].mean(axis=0)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import tensorflow as tf
+from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.data.blocks import HeldInteractions, every_positive
 from pipelines.data.dataset import assemble_dataset
 from pipelines.data.prepare import Prepared
+from pipelines.evaluation.left_out import NotYet
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, embed_without_ids
 from pipelines.training.fit import Fit, Fitted, Unchosen
@@ -129,3 +131,26 @@ def test_only_item_ids_take_a_min_count_of_zero() -> None:
                 features=(Categorical(column="item"), Categorical(column="brand", min_count=0))
             ),
         )
+
+
+def test_items_that_are_not_there_yet_do_not_say_how_often_others_are_chosen(world: World) -> None:
+    fitted, job = world
+    assert job.validation is not None
+    late, there = np.arange(N_UNCHOSEN // 2), np.zeros(len(job.dataset.item_ids))
+    wanted = job.validation.toarray()
+    wanted[:, late] = 0.0
+    job = dataclasses.replace(job, validation=sparse.csr_array(wanted))
+    there[late] = 1.0
+    asked = np.zeros(len(job.dataset.user_ids))
+
+    def level(items: NDArray[np.int64], not_yet: NotYet | None) -> float:
+        """The mean score that these items are given."""
+        found = measure_unchosen(fitted, dataclasses.replace(job, not_yet=not_yet))
+        assert found is not None
+        vectors = embed(fitted.model, job.dataset, only_users=job.asked)["user"][job.asked]
+        without = embed_without_ids(fitted.model, job.dataset, items)
+        return float((without @ vectors.mean(axis=0)).mean() * found.scale + found.term)
+
+    assert level(np.setdiff1d(UNCHOSEN, late), NotYet(there, asked)) > level(UNCHOSEN, None)
+    nothing = NotYet(there=np.ones_like(there), asked=asked)
+    assert measure_unchosen(fitted, dataclasses.replace(job, not_yet=nothing)) is None
