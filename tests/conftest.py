@@ -18,6 +18,17 @@ TESTS = Path(__file__).parent
 WITH_PROCESSES = (TESTS / "serving/server", TESTS / "pipelines/workers", TESTS / "docs")
 """Tests that start servers and processes, which what else the machine does can hold up."""
 
+MAKERS = tuple(
+    TESTS / name
+    for name in (
+        "e2e/test_bundle_damage.py",
+        "pipelines/cli/test_main.py",
+        "e2e/test_recall_gate.py",
+        "serving/server/api/test_fresh_routes.py",
+    )
+)
+"""Files that publish what many others read: each begins while other processes do something else."""
+
 # An example's time depends on what else the machine does; a deadline would fail at random.
 settings.register_profile("whole", deadline=None, max_examples=WHOLE)
 settings.register_profile(INNER_LOOP, deadline=None, max_examples=WHOLE // INNER_LOOP_SHARE)
@@ -30,12 +41,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that have slow tests, so that processes side by side end together.
+    """Begin with files that others wait for, then with slow ones, so that processes end together.
 
     A test with processes that fails is tried once more; pytest says which ("1 rerun").
     """
     with_slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in with_slow)
+    places = {path: place for place, path in enumerate(MAKERS)}
+    items.sort(key=lambda item: (places.get(item.path, len(places)), item.path not in with_slow))
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in WITH_PROCESSES):
             item.add_marker(pytest.mark.flaky(reruns=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,6 +132,15 @@ def _epoch(
 ) -> tf.types.experimental.GenericFunction:
     """An epoch as one graph: the order of the examples, and their columns, to the mean loss."""
 
+    @tf.autograph.experimental.do_not_convert  # takes seconds, and no branch is on a tensor
+    def step(columns: Sequence[tf.Tensor], labels: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        batch = reader.batch(*columns)
+        with tf.GradientTape() as tape:
+            loss = ranker.loss_of(pool(ranker, batch, reader.fields), labels, weights)
+        variables = ranker.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return loss
+
     @tf.function
     def run(
         order: tf.Tensor,
@@ -145,15 +155,8 @@ def _epoch(
         total = tf.constant(0.0)
         for number in tf.range(n_batches):
             at = order[number * batch_size : (number + 1) * batch_size]
-            batch = reader.batch(
-                *(tf.gather(column, at) for column in (users, items, moments, recall))
-            )
-            with tf.GradientTape() as tape:
-                pooled = pool(ranker, batch, reader.fields)
-                loss = ranker.loss_of(pooled, tf.gather(labels, at), tf.gather(weights, at))
-            variables = ranker.trainable_variables
-            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-            total += loss
+            columns = [tf.gather(column, at) for column in (users, items, moments, recall)]
+            total += step(columns, tf.gather(labels, at), tf.gather(weights, at))
         return total / tf.cast(n_batches, tf.float32)
 
     return run

@@ -36,7 +36,7 @@ SETTINGS = {
     "user": {"features": [{"kind": "history"}]},
     "item": {"features": [{"kind": "categorical", "column": "item_id"}]},
     "model": {"embedding_dim": 8},
-    "training": {"epochs": 1, "rounds": 0},
+    "training": {"epochs": 1, "rounds": 0, "refit_on_all": False},
     "index": {"kind": "exact"},
 }
 

@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
         ]
     },
     "model": {"embedding_dim": 4},
-    "training": {"epochs": 1, "rounds": 0},
+    "training": {"epochs": 1, "rounds": 0, "refit_on_all": False},
     "index": {"kind": "exact"},
 }
 

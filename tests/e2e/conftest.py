@@ -32,6 +32,7 @@ from pipelines.table_config import DataConfig, EntityTable, InteractionsTable
 from serving.retrieval.retriever import Retriever
 from serving.version.vocabulary_files import read_vocabulary
 from tests.made_once import made_once
+from tests.without_graphs import without_plots
 from towers.directions import DIRECTIONS
 from towers.features.kinds import Categorical, Features, History, MultiValued, Numeric, Vector
 from towers.features.packer import input_dtypes, pack
@@ -234,7 +235,8 @@ def publish_once(
     """Publish for all processes of a test run. For reading only."""
 
     def make(folder: Path) -> None:
-        results = publish(folder / "models", config, frames).results
+        with without_plots():
+            results = publish(folder / "models", config, frames).results
         (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
     folder = made_once(factory, name, make)

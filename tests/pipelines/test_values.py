@@ -85,7 +85,7 @@ def tables(tiny: Tiny) -> dict[str, pd.DataFrame]:
 
 @pytest.fixture(scope="module")
 def config(tiny: Tiny) -> RunConfig:
-    training = {"epochs": 1, "rounds": 0}
+    training = {"epochs": 1, "rounds": 0, "refit_on_all": False}
     return tiny.config(**FEATURES, training=training)
 
 

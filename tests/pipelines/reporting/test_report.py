@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +13,9 @@ import scipy.sparse
 
 from pipelines.config import EvaluationConfig
 from pipelines.evaluation.evaluate import Evaluation, evaluate, popularity_scorer
-from pipelines.reporting import draw_svg
 from pipelines.reporting.report import render, write_report
 from pipelines.results import AnnSetting, Reason, Results, Round
+from tests.without_graphs import without_plots
 
 CONFIG = EvaluationConfig(k=(1, 3), metric="recall@3", cold_item_interactions=2)
 HOSTILE = "<script>alert('x')</script>"
@@ -84,9 +85,10 @@ def make_results(
 
 
 @pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plots that take no time, for what stands beside them."""
-    monkeypatch.setattr(draw_svg, "_plot", lambda *_: "<svg></svg>")
+def no_plots() -> Iterator[None]:
+    """For what stands beside them."""
+    with without_plots():
+        yield
 
 
 @cache

@@ -34,7 +34,7 @@ Frames = Mapping[str, pd.DataFrame]
 
 N_OLD_ITEMS, N_OLD_USERS = 34, 50
 """Of forty and sixty; the others are new to the run that continues."""
-SOON = {"epochs": 2, "rounds": 0, "continued_epochs": 2}
+SOON = {"epochs": 2, "rounds": 0, "continued_epochs": 2, "refit_on_all": False}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,11 @@ def models(tiny: Tiny, before: Frames, tmp_path_factory: pytest.TempPathFactory)
     """A models directory with the version to continue from. For reading only."""
     out = tmp_path_factory.mktemp("parent") / "models"
     with without_graphs():
-        run(tiny.config(training=SOON, split={"test_fraction": 0.0}), out, frames=before)
+        run(
+            tiny.config(training=SOON | {"refit_on_all": True}, split={"test_fraction": 0.0}),
+            out,
+            frames=before,
+        )
     return out
 
 
@@ -163,7 +167,7 @@ def test_new_items_start_among_the_old_ones(tiny: Tiny, out: Path, parent: Paren
 
 @pytest.mark.slow
 def test_the_new_rows_are_trained(tiny: Tiny, out: Path, parent: Parent) -> None:
-    continue_from(tiny, out)
+    continue_from(tiny, out, refit_on_all=True)
     child = read_parent(Store(out), 2, config=tiny.config())
     space = child.vocabulary.tokens("item.item_id")
     fresh = child.vectors[space.rows[space.rows >= parent.vocabulary.n_rows]]
