@@ -165,20 +165,27 @@ class Dataset:
     def query_bags(self, block: Block) -> sparse.csr_array:
         """Bags of a block's users with the latest items of their history, [n, n_rows] float32.
 
-        Those of whom nothing is known have the default user's.
+        Those without a history have what newcomers have, or the default user of whom nothing is
+        known.
         """
-        bags, known = self.user_bags, self.described[block.users]
+        bags, has_past = self.user_bags, np.zeros(len(block.users), dtype=np.bool_)
         if len(block.users) < bags.shape[0]:
             bags = bags[block.users]
         for history in self.schema.histories:
             weights = self.history_of(block, history)
             bags = sparse.csr_array(bags + weights @ self.pasts[history.name].bags)
-            known |= np.diff(weights.indptr) > 0
-        row, unknown = self.vocabulary.default_user_row, np.flatnonzero(~known)
-        if row is None or not len(unknown):
-            return bags
-        entries = np.ones(len(unknown), np.float32), (unknown, np.full(len(unknown), row))
-        return sparse.csr_array(bags + sparse.csr_array(entries, shape=bags.shape))
+            has_past |= np.diff(weights.indptr) > 0
+        described = self.described[block.users]
+        stand_ins = {
+            self.vocabulary.newcomer_row: described & ~has_past,
+            self.vocabulary.default_user_row: ~(described | has_past),
+        }
+        for row, has_it in stand_ins.items():
+            queries = np.flatnonzero(has_it)
+            if row is not None and len(queries):
+                entries = np.ones(len(queries), np.float32), (queries, np.full(len(queries), row))
+                bags = sparse.csr_array(bags + sparse.csr_array(entries, shape=bags.shape))
+        return bags
 
     def query_dense(self, block: Block) -> Dense:
         """The numbers of the vectors of a block's users, then those that histories bring; [n, m].

@@ -128,6 +128,16 @@ class ChosenTrend:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Balance:
+    """What counts beside the histories of users; by default, as training left it."""
+
+    features: float = 1.0
+    """What the vectors of users' features are multiplied by."""
+    mean_user: float = 0.0
+    """How many times the mean user's score of an item is added to its first-order term."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unchosen:
     """What is done to the scores of items that nobody has chosen."""
 
@@ -138,7 +148,30 @@ class Unchosen:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fitted:
+class Decided:
+    """What is done to a model after training, as validation has decided it.
+
+    None of what nothing decides, and before it is done.
+    """
+
+    start_share: float = 0.0
+    """How far the weights were moved back to the start, from 0 to 1."""
+    balance: Balance | None = None
+    """None too, where the balance is left as it is."""
+    unknown_item_weight: float | None = None
+    """What was added to w of unknown item ids."""
+    unchosen: Unchosen | None = None
+    """None too, where every item has an interaction."""
+    newcomer_scale: float | None = None
+    """How many times the mean user's vector those have who have no history, beside features."""
+    default_user_scale: float | None = None
+    """The same of those of whom nothing is known."""
+    trend: ChosenTrend | None = None
+    """None too, where items have none."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fitted(Decided):
     """A model at its best epoch."""
 
     model: TwoTower
@@ -148,17 +181,12 @@ class Fitted:
     """The path prefix of the best epoch's checkpoint."""
     mined: MinedNegatives | None
     """The mined negatives that it was trained with."""
-    start_share: float = 0.0
-    """How far the weights were moved back to the start, from 0 to 1."""
-    unknown_item_weight: float | None = None
-    """What was added to w of unknown item ids; None before, or where nothing decides it."""
-    unchosen: Unchosen | None = None
-    """None before, where every item has an interaction, or where nothing decides it."""
-    default_user_scale: float | None = None
-    """How many times the mean user's vector those have of whom nothing is known; None before, or
-    where nothing decides it."""
-    trend: ChosenTrend | None = None
-    """None before, where items have none, or where nothing decides it."""
+
+    @property
+    def decided(self) -> Decided:
+        """What was done to it, to be done to the fit that is published."""
+        names = [field.name for field in dataclasses.fields(Decided)]
+        return Decided(**{name: getattr(self, name) for name in names})
 
     def kept(self, **changes: Any) -> Fitted:
         """The same with `changes`, and the model as it is now in a checkpoint of its own."""

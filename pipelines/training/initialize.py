@@ -85,8 +85,9 @@ def initialize(
     features at what their regression says of it, which is all that an item without interactions
     has, and its id at the rest. First-order weights start where they cancel the pairs within an
     item, so that scores are those of the spectral vectors. Features of users start at the
-    regression of their histories, and the default user at the mean of all users. Where a feature
-    has several vectors, each starts so: every member of the family starts as the plain machine.
+    regression of their histories, what newcomers have at nothing, and the default user at the mean
+    of all users. Where a feature has several vectors, each starts so: every member of the family
+    starts as the plain machine.
 
     With the solver `als`, the vectors that it finds stand in place of the spectral ones. Users
     without a history and items then have the solution itself.
@@ -101,8 +102,9 @@ def initialize(
     # an unknown token says nothing, until rare ones have taught its row something; nor a context,
     # nor the id of an item that nobody has chosen
     silent = [*dataset.vocabulary.oov_rows, *context_rows(dataset), *dataset.unchosen[1]]
-    default = dataset.vocabulary.default_user_row
-    rows = np.unique([*silent, *([] if default is None else [default])]).astype(np.int64)
+    default, newcomer = dataset.vocabulary.default_user_row, dataset.vocabulary.newcomer_row
+    stand_ins = [row for row in (default, newcomer) if row is not None]
+    rows = np.unique([*silent, *stand_ins]).astype(np.int64)
     set_columns(features.v, np.zeros((len(rows), k), dtype=np.float32), rows=rows)
     if dataset.past is None and config.training.solver == "als":
         start = _first_vectors(dataset, config, reporter=reporter)

@@ -21,17 +21,22 @@ from pipelines.data.recent import count_recent, trend_values
 from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
+from pipelines.training.choose_balance import apply_balance, choose_balance
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
-from pipelines.training.fit import ChosenTrend, Fit, Fitted, Record, Unchosen, fit, follow
+from pipelines.training.fit import Decided, Fit, Fitted, Record, fit, follow
 from pipelines.training.initialize import is_placed, start_vectors
 from pipelines.training.measure_context import AskedAt, validation_moments
 from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.mix_with_start import mix_with_start
 from pipelines.training.not_yet import not_yet
 from pipelines.training.parent import Parent
-from pipelines.training.place_default_user import measure_default_user, place_default_user
+from pipelines.training.place_newcomers import (
+    measure_default_user,
+    measure_newcomers,
+    place_newcomers,
+)
 from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
-from pipelines.training.trend import add_trend, choose_trend, choose_window, with_trend
+from pipelines.training.trend import add_trend, choose_window, with_trend
 from pipelines.workers.workers import ALONE, Workers
 from serving.atomic import replace_file, write_text_atomic
 from serving.retrieval.retriever import Retriever
@@ -51,6 +56,9 @@ MINED = "mined.npy"
 
 FINAL = "final"
 """The name of the directory of a fit that is published."""
+
+UNDECIDED = Decided()
+"""Where there is no validation part."""
 
 
 class RoundFits:
@@ -212,22 +220,10 @@ class RoundFits:
             self._searched[number] = searched  # the next round mines with it
         if not training.refit_on_all:
             return searched, searched.records
-        epochs, records = searched.best_epoch, searched.records
-        share, weight = searched.start_share, searched.unknown_item_weight
-        trend, unchosen = searched.trend, searched.unchosen
-        default_user = searched.default_user_scale
+        epochs, records, decided = searched.best_epoch, searched.records, searched.decided
         del searched  # frees its model before the other is fitted
         self._reporter.say(f"  on all but the test, for {epochs} epochs")
-        fitted = self._fit_final(
-            number,
-            epochs=epochs,
-            versions=versions,
-            share=share,
-            weight=weight,
-            trend=trend,
-            unchosen=unchosen,
-            default_user=default_user,
-        )
+        fitted = self._fit_final(number, epochs=epochs, versions=versions, decided=decided)
         return fitted, records
 
     def _search(self, number: int, *, versions: Sequence[int]) -> Fitted:
@@ -250,24 +246,24 @@ class RoundFits:
             spectral=spectral if spectral.exists() else None,
         )
         fitted = mix_with_start(self._fit(job), job, self._reporter)
+        is_by_time, stored = self._is_by_time, self._prepared.stored("train")
+        has_trend = is_by_time and self.config.schema.trend is not None
+        balance, trend = choose_balance(
+            fitted, job, self._reporter, stored=stored if has_trend else None
+        )
+        fitted = apply_balance(fitted, job, self._reporter, balance=balance)
         fitted = calibrate(fitted, job, self._reporter)
-        if not self._is_by_time:
-            scale = measure_default_user(fitted, job)
-            return self._place(fitted, job, default_user=scale)
-        trend, stored = None, self._prepared.stored("train")
         term = np.zeros(len(job.dataset.item_ids), dtype=np.float32)
-        if self.config.schema.trend is not None:
-            trend = choose_trend(fitted, job, stored=stored)
         if trend is not None:
             _, counts = count_recent(stored, [trend.window])
             term = np.float32(trend.weight) * trend_values(counts[0], stored.item_counts)
-        return self._place(
-            fitted,
-            job,
-            trend,
-            measure_unchosen(fitted, job, term=term),
-            default_user=measure_default_user(fitted, job, term=term),
+        decided = Decided(
+            trend=trend,
+            unchosen=measure_unchosen(fitted, job, term=term) if is_by_time else None,
+            newcomer_scale=measure_newcomers(fitted, job, term=term),
+            default_user_scale=measure_default_user(fitted, job, term=term),
         )
+        return self._place(fitted, job, decided)
 
     def _fit(self, job: Fit) -> Fitted:
         """Fit, with the other workers, if there are some; they are told what `follow` needs."""
@@ -301,33 +297,23 @@ class RoundFits:
         )
         follow(job, self._reporter)
 
-    def _place(
-        self,
-        fitted: Fitted,
-        job: Fit,
-        trend: ChosenTrend | None = None,
-        unchosen: Unchosen | None = None,
-        *,
-        default_user: float | None = None,
-    ) -> Fitted:
+    def _place(self, fitted: Fitted, job: Fit, decided: Decided) -> Fitted:
         """Add what training could not see: the trend, and where those belong who have no click."""
-        fitted = add_trend(fitted, job.dataset, trend=trend, reporter=self._reporter)
-        fitted = place_unchosen(fitted, job, self._reporter, placed=unchosen)
-        return place_default_user(fitted, job, self._reporter, scale=default_user)
+        reporter = self._reporter
+        fitted = add_trend(fitted, job.dataset, trend=decided.trend, reporter=reporter)
+        fitted = place_unchosen(fitted, job, reporter, placed=decided.unchosen)
+        return place_newcomers(
+            fitted,
+            job,
+            reporter,
+            newcomers=decided.newcomer_scale,
+            default_user=decided.default_user_scale,
+        )
 
     def _fit_final(
-        self,
-        number: int,
-        *,
-        epochs: int,
-        versions: Sequence[int],
-        share: float = 0.0,
-        weight: float | None = None,
-        trend: ChosenTrend | None = None,
-        unchosen: Unchosen | None = None,
-        default_user: float | None = None,
+        self, number: int, *, epochs: int, versions: Sequence[int], decided: Decided = UNDECIDED
     ) -> Fitted:
-        """Fit on everything but the test; the last five are what validation has decided."""
+        """Fit on everything but the test, with what validation has decided."""
         job = Fit(
             dataset=self.final_data,
             config=self.config,
@@ -339,9 +325,11 @@ class RoundFits:
             parent=self._parent,
             workers=self._workers,
         )
-        fitted = mix_with_start(self._fit(job), job, self._reporter, share=share)
-        fitted = calibrate(fitted, job, self._reporter, weight=weight)
-        return self._place(fitted, job, trend, unchosen, default_user=default_user)
+        reporter = self._reporter
+        fitted = mix_with_start(self._fit(job), job, reporter, share=decided.start_share)
+        fitted = apply_balance(fitted, job, reporter, balance=decided.balance)
+        fitted = calibrate(fitted, job, reporter, weight=decided.unknown_item_weight)
+        return self._place(fitted, job, decided)
 
     def _mine_search(self, number: int, versions: Sequence[int]) -> MinedNegatives | None:
         """Mine with the previous round's model that was fitted without validation, too."""

@@ -17,23 +17,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.data.dataset import Dataset
-from pipelines.data.recent import count_recent, trend_values, window_lengths
+from pipelines.data.recent import count_recent, window_lengths
 from pipelines.data.store_blocks import StoredInteractions
 from pipelines.evaluation.evaluate import Scorer, popularity_scorer, user_figures
 from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Reporter
-from pipelines.training.calibrate import score_spread
-from pipelines.training.embed import embed, match_scorer
-from pipelines.training.fit import ChosenTrend, Fit, Fitted
+from pipelines.training.fit import ChosenTrend, Fitted
 from towers.features.schema import Schema, Side
 from towers.features.vocabulary import Scalar, Vocabulary
 from towers.layers import FeatureTable
-
-WEIGHTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
-"""The weights that are tried, in standard deviations of the scores."""
-
-FIRST_WEIGHT = 1.0
-"""The weight with which windows are compared."""
 
 
 def choose_window(
@@ -61,42 +53,6 @@ def choose_window(
         for row in counts
     ]
     return lengths[int(np.argmax(found))] if lengths else None
-
-
-def choose_trend(fitted: Fitted, job: Fit, *, stored: StoredInteractions) -> ChosenTrend | None:
-    """Choose the window and the weight with the best validation metric.
-
-    Windows are compared with one weight, and then weights with the best window; of equally good
-    ones, the smallest weight is chosen, so that a trend that says nothing counts for nothing.
-
-    Args:
-        fitted: the model as `job` has trained it.
-        job: its data and settings, with a validation part.
-        stored: its interactions, with times.
-    """
-    validation = job.validation
-    if validation is None:
-        return None
-    lengths = window_lengths(stored)
-    _, counts = count_recent(stored, lengths)
-    trends = [trend_values(row, stored.item_counts) for row in counts]
-    vectors = embed(fitted.model, job.dataset)
-    unit = score_spread(vectors["user"], vectors["item"])
-    scorer, metric = match_scorer(vectors), job.config.evaluation.metric
-
-    def measured(window: int, weight: float) -> float:
-        return _measure(
-            _with_term(scorer, np.float32(weight * unit) * trends[window]),
-            left_out=job.left_out,
-            test=validation,
-            metric=metric,
-        )
-
-    if not lengths:
-        return None
-    best = int(np.argmax([measured(window, FIRST_WEIGHT) for window in range(len(lengths))]))
-    weight = WEIGHTS[int(np.argmax([measured(best, weight) for weight in WEIGHTS]))]
-    return ChosenTrend(window=lengths[best], weight=weight * unit)
 
 
 def add_trend(
@@ -158,8 +114,3 @@ def with_trend(
 def _measure(scorer: Scorer, *, left_out: LeftOut, test: sparse.csr_array, metric: str) -> float:
     """The mean of a metric over users."""
     return float(user_figures(scorer, test=test, left_out=left_out, metric=metric).mean())
-
-
-def _with_term(scorer: Scorer, term: NDArray[np.float32]) -> Scorer:
-    """The same scores with a term of each item, [n_items]."""
-    return lambda user_rows: scorer(user_rows) + term

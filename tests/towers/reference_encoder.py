@@ -26,11 +26,18 @@ def is_missing(value: Any) -> bool:
 def reference(schema: Schema, vocabulary: Vocabulary, query: Query) -> Bag:
     """Encode one query by the table in `towers.features.schema`, value by value."""
     bag: Bag = {}
+    past = set()
     for feature in schema.features("user"):
         for row, x in reference_entries(feature, schema, vocabulary, query):
             bag[row] = bag.get(row, 0.0) + x
-    if set(bag) <= set(vocabulary.oov_rows) and vocabulary.default_user_row is not None:
-        bag[vocabulary.default_user_row] = 1.0  # nothing is known
+            if isinstance(feature, History):
+                past.add(row)
+    if set(bag) <= set(vocabulary.oov_rows):
+        stand_in = vocabulary.default_user_row
+    else:
+        stand_in = None if past else vocabulary.newcomer_row
+    if stand_in is not None:
+        bag[stand_in] = 1.0
     return bag
 
 

@@ -19,7 +19,7 @@ from towers.features.kinds import Cross, History, Vector
 from towers.features.packer import input_dtypes
 from towers.features.past_items import PastItems
 from towers.features.schema import Schema, Side, space_of
-from towers.features.vocabulary import DEFAULT_USER, Hashed, Tokens, Vocabulary
+from towers.features.vocabulary import DEFAULT_USER, NEWCOMER, Hashed, Tokens, Vocabulary
 
 
 class Encoder(tf.Module):
@@ -61,6 +61,7 @@ class Encoder(tf.Module):
             self._columns[feature.name] = column
         self._oov_rows = _oov_rows(schema, vocabulary, side=side)
         self._default_row = vocabulary.default_user_row if side == "user" else None
+        self._newcomer_row = vocabulary.newcomer_row if side == "user" else None
         sides: tuple[Side, ...] = (side,)
         if side == "user" and any(one.vectors == "shared" for one in schema.histories):
             sides = ("user", "item")
@@ -94,12 +95,13 @@ class Encoder(tf.Module):
         """Encode a batch; each row of x has its columns in order and none twice."""
         parts = {name: column(features) for name, column in self._columns.items()}
         if self._default_row is not None:
-            known = self._are_described(parts, features)
+            has_past = tf.zeros([_batch_size(features)], tf.bool)
             for history in self._histories.values():
-                known |= history.has_items(features)
-            query = tf.where(tf.logical_not(known))[:, 0]
-            row = tf.fill(tf.shape(query), tf.constant(self._default_row, tf.int64))
-            parts[DEFAULT_USER] = query, row, tf.ones_like(row, tf.float32)
+                has_past |= history.has_items(features)
+            described = self._are_described(parts, features)
+            parts[DEFAULT_USER] = _where(~(has_past | described), self._default_row)
+            if self._newcomer_row is not None:
+                parts[NEWCOMER] = _where(described & ~has_past, self._newcomer_row)
         return self._put_together(parts, features)
 
     def without_histories(
@@ -108,8 +110,8 @@ class Encoder(tf.Module):
         """Encode what queries give beside their past: x, and the numbers of own vectors.
 
         x is in no order, and has a column twice that a query gives twice: to sums, which its like
-        is for, that is all the same. The default user is not in x. Whose user is known by it,
-        [batch] bool, comes third.
+        is for, that is all the same. The default user and newcomers are not in x. Whose user is
+        known by it, [batch] bool, comes third.
         """
         histories = self._histories
         parts = {
@@ -131,24 +133,37 @@ class Encoder(tf.Module):
         """
         for history in self._histories.values():
             history.pool(embed)
-        if self._default_row is not None:
-            x = tf.SparseTensor([[0, self._default_row]], [1.0], [1, self.n_rows])
-            self._default = tf.Variable(embed(x, None), trainable=False, name="default_user")
+        rows = {"default_user": self._default_row, "newcomer": self._newcomer_row}
+        self._stand_ins = {
+            name: tf.Variable(
+                embed(tf.SparseTensor([[0, row]], [1.0], [1, self.n_rows]), None),
+                trainable=False,
+                name=name,
+            )
+            for name, row in rows.items()
+            if row is not None
+        }
         return bool(self._histories)
 
     def pooled_histories(self, features: Tensors, known: tf.Tensor) -> tf.Tensor:
         """What their histories add to the vectors of queries, [batch, d]; after `pool_histories`.
 
         The same as `embed` of the entries of histories, to the rounding of float32, in a fraction
-        of the time. To queries without a past, and not `known` [batch] either, the default user.
+        of the time. To queries without a past, a newcomer, or the default user where they are not
+        `known` [batch] either.
         """
         found = [history.pooled(features) for history in self._histories.values()]
         sums = tf.add_n([vectors for vectors, _ in found])
-        if self._default_row is None:
-            return sums
-        for _, has_items in found:
-            known |= has_items
-        return tf.where(known[:, tf.newaxis], sums, self._default)
+        has_past = found[0][1]
+        for _, has_items in found[1:]:
+            has_past |= has_items
+        for name, has_it in {
+            "newcomer": known & ~has_past,
+            "default_user": ~(known | has_past),
+        }.items():
+            if name in self._stand_ins:
+                sums = tf.where(has_it[:, tf.newaxis], self._stand_ins[name], sums)
+        return sums
 
     def _are_described(self, parts: Mapping[str, Entries], features: Tensors) -> tf.Tensor:
         """Of which queries something is known besides the past, [batch] bool.
@@ -223,6 +238,13 @@ def _joined(parts: Mapping[str, Entries]) -> Entries:
     several = [(nothing, nothing, tf.zeros([0])), *parts.values()]
     query, row, x = (tf.concat(one, axis=0) for one in zip(*several, strict=True))
     return query, row, x
+
+
+def _where(has_it: tf.Tensor, row: int) -> Entries:
+    """The entries of a feature, x = 1, of the queries that have it, [batch] bool."""
+    query = tf.where(has_it)[:, 0]
+    rows = tf.fill(tf.shape(query), tf.constant(row, tf.int64))
+    return query, rows, tf.ones_like(rows, tf.float32)
 
 
 def _batch_size(features: Tensors) -> tf.Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from towers.features.kinds import Trend
 from towers.features.past_items import brought_rows
 from towers.features.schema import Schema, Side, space_of
-from towers.features.vocabulary import DEFAULT_USER, Vocabulary, rows_of
+from towers.features.vocabulary import DEFAULT_USER, NEWCOMER, Vocabulary, rows_of
 
 NO_FIELD = 0
 """The place that stands for rows that a side never has, or that have no vector."""
@@ -58,7 +58,7 @@ class Fields:
             if history.vectors == "shared":
                 is_brought |= brought_rows(history, schema, vocabulary)
         users = sorted(name for name in spaces if name.startswith("user."))
-        users = [name for name in users if name != DEFAULT_USER]
+        users = [name for name in users if name not in {DEFAULT_USER, NEWCOMER}]
         users += [name for name in items if is_brought[rows_of(spaces[name])].any()]
         return cls(
             user=tuple(users),

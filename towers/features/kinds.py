@@ -20,7 +20,8 @@ have taught it something.
 
 A user of whom nothing is known has one feature, that of the default user, x = 1. Nothing is known
 where there is no row but out-of-vocabulary ones, no number of a vector, and no item in a history;
-the context of a query says nothing of its user.
+the context of a query says nothing of its user. Where users have histories and other features,
+but no id, one of whom something is known, but no item in a history, has that of newcomers, x = 1.
 """
 
 from __future__ import annotations

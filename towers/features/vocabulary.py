@@ -35,7 +35,10 @@ from towers.features.reading import (
 from towers.features.schema import Schema, Side, space_of
 
 DEFAULT_USER = "user.default user"
-"""The space of the one feature that a user has of whom nothing is known; no input has its name."""
+"""The space of a feature that a user has of whom nothing is known; no input has its name."""
+
+NEWCOMER = "user.no history"
+"""That of one that a user has of whom features tell, and no history; likewise."""
 
 CROSSED = " & "
 """What stands between the tokens of a cross."""
@@ -116,6 +119,12 @@ class Vocabulary:
     def default_user_row(self) -> int | None:
         """The row of those of whom nothing is known; None in versions published without one."""
         space = self.spaces.get(DEFAULT_USER)
+        return space.row if isinstance(space, Scalar) else None
+
+    @property
+    def newcomer_row(self) -> int | None:
+        """The row of those without a history; None where no other feature tells of them."""
+        space = self.spaces.get(NEWCOMER)
         return space.row if isinstance(space, Scalar) else None
 
     @property
@@ -251,8 +260,16 @@ def fit_vocabulary(
                 name = space_of(history, side="user", schema=schema)
                 spaces[name] = replace(ids, rows=rows, oov_row=n_rows)
                 n_rows += len(rows) + 1
-    spaces[DEFAULT_USER] = Scalar(row=n_rows, mean=0.0, std=1.0)
-    return Vocabulary(spaces=spaces, n_rows=n_rows + 1)
+    for stand_in in (DEFAULT_USER, NEWCOMER) if has_newcomers(schema) else (DEFAULT_USER,):
+        spaces[stand_in] = Scalar(row=n_rows, mean=0.0, std=1.0)
+        n_rows += 1
+    return Vocabulary(spaces=spaces, n_rows=n_rows)
+
+
+def has_newcomers(schema: Schema) -> bool:
+    """Whether users without a history are told from others: by other features, but by no id."""
+    is_described = len(schema.features("user")) > len(schema.histories)
+    return bool(schema.histories) and is_described and schema.id_input("user") is None
 
 
 def _fit_space(

@@ -156,7 +156,9 @@ def test_every_user_and_item_is_encoded_by_the_graph() -> None:
     made, _ = make_dataset()
     users, items = frames()["users"], frames()["items"]
     raw = {"city": users["city"].tolist(), "age": users["age"].tolist()}
-    np.testing.assert_array_equal(made.user_bags.toarray(), encoded(made, side="user", columns=raw))
+    expected = made.user_bags.toarray()
+    expected[:, made.vocabulary.newcomer_row] = 1.0
+    np.testing.assert_array_equal(expected, encoded(made, side="user", columns=raw))
     tags = [text.split("|") if text else [] for text in items["tags"]]
     raw = {"item_id": items["item_id"].tolist(), "tags": tags}
     np.testing.assert_array_equal(made.item_bags.toarray(), encoded(made, side="item", columns=raw))
@@ -210,6 +212,7 @@ def test_a_history_may_come_from_other_interactions() -> None:
     past[6], past[0] = made.item_ids[[4, 1]].tolist(), [made.item_ids[2]]
     expected = made.user_bags.toarray() + encoded(made, side="user", columns={"history": past})
     expected[:, made.vocabulary.default_user_row] = 0.0  # something is known of them all
+    expected[:, made.vocabulary.newcomer_row] = np.diff(starts) == 0
     found = queries(dataclasses.replace(made, interactions=HeldInteractions(matrix)))
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
@@ -280,7 +283,9 @@ def test_items_that_training_does_not_know_are_in_no_history() -> None:
     rare = {"kind": "categorical", "column": "item_id", "min_count": 10**6}
     made, _ = make_dataset(config=CONFIG | {"item": {"features": [rare]}})
     assert made.history_rows.tolist() == [-1] * N_ITEMS
-    np.testing.assert_array_equal(queries(made).toarray(), made.user_bags.toarray())
+    expected = made.user_bags.toarray()
+    expected[:, made.vocabulary.newcomer_row] = 1.0
+    np.testing.assert_array_equal(queries(made).toarray(), expected)
 
 
 def test_without_a_history_feature_users_are_their_other_features() -> None:

@@ -30,7 +30,7 @@ INCOME = Numeric(column="income", buckets=3)
 def encode_one(feature: Any, query: Query) -> tuple[Bag, Any]:
     """The bag of a query by one feature, rows counted from the space's first; and the space.
 
-    The default user is left out, of whom `test_encoder` tells.
+    The default user and newcomers are left out, of whom `test_encoder` tells.
     """
     item_space = isinstance(feature, History)
     schema = make_schema((feature,))
@@ -42,7 +42,8 @@ def encode_one(feature: Any, query: Query) -> tuple[Bag, Any]:
     packed = pack({k: [v] for k, v in query.items()}, inputs=inputs, size=1)
     [bag] = eager_graph(encoder)(packed)
     first = {Tokens: "oov_row", Scalar: "row"}.get(type(space), "first_row")
-    bag.pop(vocabulary.default_user_row or -1, None)
+    for row in (vocabulary.default_user_row, vocabulary.newcomer_row):
+        bag.pop(row if row is not None else -1, None)
     return {row - getattr(space, first): x for row, x in bag.items()}, space
 
 

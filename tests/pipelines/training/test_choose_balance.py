@@ -1,0 +1,74 @@
+"""What counts beside histories is chosen on validation, and it stays a factorization machine."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import sparse
+
+from pipelines.progress import Reporter
+from pipelines.training.choose_balance import apply_balance, choose_balance, said_by_features
+from pipelines.training.embed import embed
+from pipelines.training.fit import Balance, Fit
+from pipelines.training.initialize import mean_user
+from tests.pipelines.training.starts import untrained
+
+
+def best_of(scores: NDArray[np.float32], job: Fit) -> Fit:
+    """The job with a validation part that holds the two best unseen items of each user."""
+    known = job.known.toarray() > 0
+    top = np.argsort(np.where(known, -np.inf, scores), axis=1)[:, -2:]
+    users = np.repeat(np.arange(len(scores)), 2)
+    held = sparse.csr_array((np.ones(users.size, np.float32), (users, top.ravel())), known.shape)
+    return dataclasses.replace(job, validation=held)
+
+
+def test_scores_get_what_features_and_the_mean_user_say(popular_job: Fit, tmp_path: Path) -> None:
+    fitted = untrained(popular_job.dataset, popular_job.config, tmp_path)
+    before, features = embed(fitted.model, popular_job.dataset), fitted.model.features
+    said = said_by_features(features, popular_job.dataset)
+    assert np.abs(said).max() > 0.01
+    mean = mean_user(features, popular_job.dataset)[0]
+    items = before["item"]
+    expected = before["user"] @ items.T + (said + 0.5 * mean) @ items[:, 1:].T
+    balance = Balance(features=2.0, mean_user=0.5)
+    moved = apply_balance(fitted, popular_job, Reporter(), balance=balance)
+    after = embed(moved.model, popular_job.dataset)
+    np.testing.assert_allclose(after["user"] @ after["item"].T, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(after["item"][:, 1:], items[:, 1:], atol=1e-6)
+    assert moved.balance == balance
+
+
+@pytest.mark.parametrize("balance", [None, Balance()])
+def test_a_balance_as_trained_changes_nothing(
+    popular_job: Fit, tmp_path: Path, balance: Balance | None
+) -> None:
+    fitted = untrained(popular_job.dataset, popular_job.config, tmp_path)
+    assert apply_balance(fitted, popular_job, Reporter(), balance=balance) is fitted
+
+
+def test_validation_decides_what_counts_beside_histories(popular_job: Fit, tmp_path: Path) -> None:
+    """As trained, where users choose what their own vectors say; more, where they follow others."""
+    fitted = untrained(popular_job.dataset, popular_job.config, tmp_path)
+    vectors = embed(fitted.model, popular_job.dataset)
+    own = vectors["user"] @ vectors["item"].T
+    said = said_by_features(fitted.model.features, popular_job.dataset)
+    mean = mean_user(fitted.model.features, popular_job.dataset)[0]
+
+    def chosen(scores: NDArray[np.float32]) -> Balance | None:
+        job = best_of(scores, popular_job)
+        return choose_balance(fitted, job, Reporter(), stored=None)[0]
+
+    assert chosen(own) == Balance()
+    popular = chosen(own + 4.0 * (vectors["item"][:, 1:] @ mean))
+    assert popular is not None
+    assert popular.mean_user == 1.0
+    alike = chosen(own + 4.0 * (said @ vectors["item"][:, 1:].T))
+    assert alike is not None
+    assert alike.features == 2.0
+    without = dataclasses.replace(popular_job, validation=None)
+    assert choose_balance(fitted, without, Reporter(), stored=None) == (None, None)
