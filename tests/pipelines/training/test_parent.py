@@ -128,6 +128,12 @@ def test_nothing_is_mined_where_no_mined_negatives_are_drawn(tiny: Tiny, out: Pa
     assert Store(out).open(2).manifest.parent_version == 1
 
 
+def item_rows(parent: Parent) -> np.ndarray[Any, Any]:
+    """The rows of the features of items."""
+    spaces = parent.vocabulary.spaces
+    return np.concatenate([rows_of(spaces[name]) for name in spaces if name.startswith("item.")])
+
+
 def test_old_vectors_stay_and_new_ones_start_from_the_unknown_tokens(
     tiny: Tiny, out: Path, parent: Parent
 ) -> None:
@@ -139,8 +145,7 @@ def test_old_vectors_stay_and_new_ones_start_from_the_unknown_tokens(
     rows = dict(zip(new.tokens.tolist(), new.rows.tolist(), strict=True))
     assert [rows[token] for token in old.tokens.tolist()] == old.rows.tolist()
     assert len(rows) == len(tiny.tables["items"])
-    # who is not known stands for the mean of the users there are now
-    kept = np.arange(n_old) != parent.vocabulary.default_user_row
+    kept = item_rows(parent)  # what users' features count is decided anew
     np.testing.assert_array_equal(child.vectors[:n_old][kept], parent.vectors[kept])
     np.testing.assert_array_equal(child.weights[:n_old], parent.weights)
     fresh = new.rows[new.rows >= n_old]
@@ -153,8 +158,7 @@ def test_new_items_start_among_the_old_ones(tiny: Tiny, out: Path, parent: Paren
     """Nearer to the items of their own group than to others; the groups show in interactions."""
     continue_from(tiny, out, learning_rate=1e-30)
     child = read_parent(Store(out), 2, config=tiny.config())
-    spaces = parent.vocabulary.spaces
-    kept = np.concatenate([rows_of(spaces[name]) for name in spaces if name.startswith("item.")])
+    kept = item_rows(parent)
     np.testing.assert_array_equal(child.vectors[kept], parent.vectors[kept])
     items = Embeddings.read(Store(out).open(2).items)
     ids = items.ids.to_numpy()
