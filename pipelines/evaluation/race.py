@@ -77,14 +77,34 @@ def race(
         measure: the figures of some users [m], ascending, for each of some candidates.
 
     Returns:
-        The figures of the users who were asked, by candidate of the last round, in the given order.
+        The figures of the users who were asked, by candidate; of those that dropped out, of the
+        first of these users.
     """
     figures: dict[Candidate, Floats] = {one: np.empty(0) for one in candidates}
+    asked_of = dict(figures)
     asked, wanted = 0, FIRST
     while asked < len(users) and (not asked or len(figures) > 1):
         batch, left = np.sort(users[asked:wanted]), list(figures)
         found = zip(left, measure(left, batch), strict=True)
         figures |= {one: np.concatenate([figures[one], more]) for one, more in found}
+        asked_of |= figures
         figures = {one: figures[one] for one in near_best(figures, errors=ERRORS, worth=WORTH)}
         asked, wanted = asked + len(batch), wanted * GROWTH
-    return figures
+    return asked_of
+
+
+def about_as_good(figures: Mapping[Candidate, Floats]) -> tuple[Candidate, list[Candidate]]:
+    """The winner of a race, and those to whom it is not worth being preferred, the best first.
+
+    Args:
+        figures: what `race` returns.
+    """
+    most = max(map(len, figures.values()))
+    left = [one for one, found in figures.items() if len(found) == most]
+    best = max(left, key=lambda one: figures[one].mean())
+
+    def loss(one: Candidate) -> float:
+        same = figures[best][: len(figures[one])]
+        return float(1.0 - figures[one].mean() / same.mean()) if same.any() else 0.0
+
+    return best, sorted((one for one in figures if loss(one) <= WORTH), key=loss)

@@ -19,7 +19,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import user_figures, user_metric
 from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.evaluation.metrics import Floats, Rows
-from pipelines.evaluation.race import race
+from pipelines.evaluation.race import about_as_good, race
 from pipelines.progress import Reporter
 from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.initialize import START_POWER, initialize, new_table
@@ -54,7 +54,8 @@ def choose_start(
     """Choose the powers that are not set: the best deciding metric of untrained vectors.
 
     They are raced, since a few users tell which powers are far behind, and only all of them which
-    of the others is best.
+    of the others is best. Of powers p about as good as the best, the smallest is taken: training
+    learns what is popular, and goes further from a start that says less of it.
 
     Args:
         config: settled, with the spectral start and a history; what it sets is kept.
@@ -68,7 +69,10 @@ def choose_start(
     users = np.flatnonzero(np.diff(validation.indptr))
     measured = _Starts(config, dataset, spectral=spectral, validation=validation, not_yet=not_yet)
     found = race(candidates, np.random.default_rng(config.seed).permutation(users), measured)
-    best = max(found, key=lambda one: found[one].mean())
+    best, close = about_as_good(found)
+    least = min(dict(one)["start_power"] for one in close)
+    if least < dict(best)["start_power"]:  # `close` is in the order of how good they are
+        best = next(one for one in close if dict(one)["start_power"] == least)
     chosen = dict(best)
     vectors = "solved vectors" if config.training.solver == "als" else "singular vectors"
     reporter.say(
