@@ -28,16 +28,15 @@ CHANGES = tuple(past_function(how, "") for how in ("put", "add"))
 
 @dataclass(eq=False)
 class Loaded:
-    """A model, the folder that it is from, and whether it may have been changed since."""
+    """A model, and whether it may have been changed since."""
 
     model: Any
-    folder: Path
     is_changed: bool = False
 
-    def restore(self) -> None:
-        """Have the model be as the folder has it."""
+    def restore(self, folder: Path) -> None:
+        """Have the model be as a folder has it, which is as the one that it is from was then."""
         if self.is_changed:
-            values = str(self.folder / "variables" / "variables")
+            values = str(folder / "variables" / "variables")
             tf.train.Checkpoint(root=self.model).read(values).assert_existing_objects_matched()
             self.is_changed = False
 
@@ -68,9 +67,9 @@ class LoadedModels:
             gc.collect()  # of towers that are done with
         try:
             loaded = self._free[digest].pop()
-            loaded.restore()
-        except (IndexError, tf.errors.NotFoundError):  # none, or its folder is gone
-            loaded = Loaded(self._load(path), path)
+            loaded.restore(path)
+        except IndexError:
+            loaded = Loaded(self._load(path))
         lent = Lent(loaded)
         weakref.finalize(lent, self._free[digest].append, loaded).atexit = False
         return lent

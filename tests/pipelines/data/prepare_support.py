@@ -135,7 +135,7 @@ def assert_same(whole: Prepared, blocked: Prepared) -> None:
         np.testing.assert_array_equal(received.item_counts, expected.item_counts)
         assert received.has_times == expected.has_times
         users = np.arange(expected.shape[0])
-        for kind in (attrgetter("turned_down"), Block.moments, times):
+        for kind in (attrgetter("turned_down"), attrgetter("moments"), times):
             assert by_user(received, kind) == by_user(expected, kind)
         seen = received.seen_of(users).toarray()
         np.testing.assert_array_equal(seen, expected.seen_of(users).toarray())
