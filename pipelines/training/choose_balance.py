@@ -36,8 +36,9 @@ from pipelines.evaluation.metrics import Floats
 from pipelines.evaluation.race import standard_error
 from pipelines.progress import Advance, Reporter
 from pipelines.training.calibrate import FEWEST, USERS, score_spread
+from pipelines.training.decided import Balance, ChosenTrend
 from pipelines.training.embed import Vectors, embed
-from pipelines.training.fit import Balance, ChosenTrend, Fit, Fitted
+from pipelines.training.fit import Fit, Fitted
 from pipelines.training.initialize import mean_user
 from towers.features.vocabulary import rows_of
 from towers.interactions.interaction import FM
@@ -79,7 +80,9 @@ class _Trials:
         self, fitted: Fitted, job: Fit, *, test: sparse.csr_array, trends: list[NDArray[np.float32]]
     ) -> None:
         self._job, self._test, self._trends = job, test, trends
+        self._spreads: dict[Balance, float] = {}
         self._users = np.flatnonzero(np.diff(test.indptr))
+        self._place = np.searchsorted(self._users, np.arange(test.shape[0]))
         self._vectors = embed(fitted.model, job.dataset, only_users=self._users)
         features = fitted.model.features
         self._said = np.zeros((len(self._users), self._vectors["user"].shape[1]), np.float32)
@@ -111,19 +114,22 @@ class _Trials:
 
     def weight(self, trial: Trial) -> float:
         """The first-order weight of a trial's trend."""
-        vectors = self._balanced(trial.balance)
-        return trial.trend * score_spread(vectors["user"], vectors["item"])
+        return trial.trend * self._spread(trial.balance)
+
+    def _spread(self, balance: Balance) -> float:
+        """The standard deviation of the scores."""
+        if balance not in self._spreads:
+            vectors = self._balanced(balance)
+            self._spreads[balance] = score_spread(vectors["user"], vectors["item"])
+        return self._spreads[balance]
 
     def measure(self, trial: Trial) -> Floats:
         """The sum of recall and NDCG of each user, at the K of the metric that decides."""
         vectors = self._balanced(trial.balance)
         if trial.trend:
-            weight = trial.trend * score_spread(vectors["user"], vectors["item"])
-            vectors["item"][:, 0] += np.float32(weight) * self._trends[trial.window]
-        place = np.zeros(self._test.shape[0], dtype=np.int64)
-        place[self._users] = np.arange(len(self._users))
+            vectors["item"][:, 0] += np.float32(self.weight(trial)) * self._trends[trial.window]
         return recall_and_ndcg(
-            lambda users: vectors["user"][place[users]] @ vectors["item"].T,
+            lambda users: vectors["user"][self._place[users]] @ vectors["item"].T,
             test=self._test,
             left_out=self._job.left_out,
             metric=self._job.config.evaluation.metric,
@@ -195,7 +201,7 @@ def _choose(trials: _Trials, *, n_windows: int, advance: Advance) -> Trial:
     gain = figures - before
     if gain.mean() <= standard_error(gain):
         return kept
-    return trials.best([moved, *windows(moved)], advance)[0]
+    return trials.best(windows(moved), advance)[0] if moved.trend else moved
 
 
 def _deciding(job: Fit, validation: sparse.csr_array) -> sparse.csr_array:

@@ -69,19 +69,27 @@ def choose_start(
     users = np.flatnonzero(np.diff(validation.indptr))
     measured = _Starts(config, dataset, spectral=spectral, validation=validation, not_yet=not_yet)
     found = race(candidates, np.random.default_rng(config.seed).permutation(users), measured)
-    best, close = about_as_good(found)
-    least = min(dict(one)["start_power"] for one in close)
-    if least < dict(best)["start_power"]:  # `close` is in the order of how good they are
-        best = next(one for one in close if dict(one)["start_power"] == least)
+    best = preferred(found)
     chosen = dict(best)
     vectors = "solved vectors" if config.training.solver == "als" else "singular vectors"
     reporter.say(
         f"  items start at count^{chosen['start_power']:g} times their {vectors}, histories "
         f"weigh them by count^-{chosen['popularity_power']:g}: untrained "
-        f"{user_metric(config.evaluation.metric)} {found[best].mean():.4f}, the best of "
-        f"{len(candidates)}"
+        f"{user_metric(config.evaluation.metric)} {found[best].mean():.4f}; {len(candidates)} "
+        "were tried"
     )
     return chosen
+
+
+def preferred(found: Mapping[Choice, Floats]) -> Choice:
+    """The best of the smallest p among the powers that are about as good as the best.
+
+    Args:
+        found: the figures of users by powers, as a race leaves them.
+    """
+    _, close = about_as_good(found)
+    least = min(dict(one)["start_power"] for one in close)
+    return next(one for one in close if dict(one)["start_power"] == least)
 
 
 class _Starts:

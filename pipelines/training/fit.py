@@ -23,6 +23,7 @@ from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import Scorer, evaluate
 from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.progress import Reporter
+from pipelines.training.decided import Decided
 from pipelines.training.embed import embed, match_scorer
 from pipelines.training.folds import FoldBatches
 from pipelines.training.measure_context import AskedAt, moment_scorer
@@ -115,59 +116,6 @@ class FitState:
     def save(self, path: Path) -> None:
         """Write the state, which replaces the earlier one."""
         write_text_atomic(path, json.dumps(vars(self), indent=2))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChosenTrend:
-    """How the trend of items is counted, and what it is worth."""
-
-    window: float
-    """The length of its window, in the unit of the times."""
-    weight: float
-    """Its first-order weight."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Balance:
-    """What counts beside the histories of users; by default, as training left it."""
-
-    features: float = 1.0
-    """What the vectors of users' features are multiplied by."""
-    mean_user: float = 0.0
-    """How many times the mean user's score of an item is added to its first-order term."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unchosen:
-    """What is done to the scores of items that nobody has chosen."""
-
-    scale: float
-    """What they are multiplied by, at most 1."""
-    term: float
-    """What is then added."""
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Decided:
-    """What is done to a model after training, as validation has decided it.
-
-    None of what nothing decides, and before it is done.
-    """
-
-    start_share: float = 0.0
-    """How far the weights were moved back to the start, from 0 to 1."""
-    balance: Balance | None = None
-    """None too, where the balance is left as it is."""
-    unknown_item_weight: float | None = None
-    """What was added to w of unknown item ids."""
-    unchosen: Unchosen | None = None
-    """None too, where every item has an interaction."""
-    newcomer_scale: float | None = None
-    """How many times the mean user's vector those have who have no history, beside features."""
-    default_user_scale: float | None = None
-    """The same of those of whom nothing is known."""
-    trend: ChosenTrend | None = None
-    """None too, where items have none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

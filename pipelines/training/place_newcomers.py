@@ -9,6 +9,8 @@ features alone; and of the default user, where they are asked for as if nothing 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -54,14 +56,9 @@ def measure_newcomers(
     entries = np.ones(len(users), np.float32), (np.arange(len(users)), np.full(len(users), row))
     bags = sparse.csr_array(dataset.user_bags[users])
     bags = sparse.csr_array(bags + sparse.csr_array(entries, shape=bags.shape))
-    trials = _Trials(fitted, job, test=test, term=term, bags=bags, dense=dataset.dense("user"))
-    mean = mean_user(fitted.model.features, dataset)
-
-    def measured(scale: float) -> float:
-        _place(fitted, row, np.float32(scale) * mean)
-        return trials.measure(users)
-
-    return max(NEWCOMERS, key=measured)
+    dense = dataset.dense("user").take(users)
+    trials = _Trials(fitted, job, test=test, term=term, queries=(bags, dense), users=users)
+    return trials.best(NEWCOMERS, row=row)
 
 
 def measure_default_user(
@@ -83,14 +80,8 @@ def measure_default_user(
     test = _sample(job, job.validation)
     entry = np.ones(1, np.float32), ([0], [row])
     bags = sparse.csr_array(entry, shape=(1, dataset.vocabulary.n_rows))
-    trials = _Trials(fitted, job, test=test, term=term, bags=bags, dense=None)
-    mean = mean_user(fitted.model.features, dataset)
-
-    def measured(scale: float) -> float:
-        _place(fitted, row, np.float32(scale) * mean)
-        return trials.measure(None)
-
-    return max(SCALES, key=measured)
+    trials = _Trials(fitted, job, test=test, term=term, queries=(bags, None))
+    return trials.best(SCALES, row=row)
 
 
 def place_newcomers(
@@ -137,28 +128,35 @@ class _Trials:
         *,
         test: sparse.csr_array,
         term: NDArray[np.float32] | float,
-        bags: sparse.csr_array,
-        dense: Dense | None,
+        queries: tuple[sparse.csr_array, Dense | None],
+        users: NDArray[np.int64] | None = None,
     ) -> None:
-        self._model, self._job, self._test, self._term = fitted.model, job, test, term
+        """Take bags and vectors of queries, of the users of `test`; by default, of one for all."""
+        self._fitted, self._job, self._test, self._term = fitted, job, test, term
         items = job.dataset.dense("item")
         self._items = embed_items(fitted.model, job.dataset.item_bags, dense=items)
-        self._bags, self._dense = bags, dense
-
-    def measure(self, users: NDArray[np.int64] | None) -> float:
-        """The mean over the users of `test`, who are these, or are all asked for alike."""
-        dense = None if self._dense is None or users is None else self._dense.take(users)
-        vectors = embed_users(self._model, self._bags, dense=dense)
-        place = np.zeros(self._test.shape[0], dtype=np.int64)
+        self._mean = mean_user(fitted.model.features, job.dataset)
+        self._queries = queries
+        self._place = np.zeros(test.shape[0], dtype=np.int64)
         if users is not None:
-            place[users] = np.arange(len(users))
-        figures = recall_and_ndcg(
-            lambda asked: vectors[place[asked]] @ self._items.T + self._term,
-            test=self._test,
-            left_out=self._job.left_out,
-            metric=self._job.config.evaluation.metric,
-        )
-        return float(figures.mean())
+            self._place[users] = np.arange(len(users))
+
+    def best(self, scales: Sequence[float], *, row: int) -> float:
+        """The first of the best multiples of the mean user as the vector of a row."""
+
+        def measured(scale: float) -> float:
+            _place(self._fitted, row, np.float32(scale) * self._mean)
+            bags, dense = self._queries
+            vectors = embed_users(self._fitted.model, bags, dense=dense)
+            figures = recall_and_ndcg(
+                lambda asked: vectors[self._place[asked]] @ self._items.T + self._term,
+                test=self._test,
+                left_out=self._job.left_out,
+                metric=self._job.config.evaluation.metric,
+            )
+            return float(figures.mean())
+
+        return max(scales, key=measured)
 
 
 def _sample(job: Fit, validation: sparse.csr_array) -> sparse.csr_array:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from pipelines.progress import Reporter
+from pipelines.training.decided import Unchosen
 from pipelines.training.embed import embed, embed_items, embed_without_ids
-from pipelines.training.fit import Fit, Fitted, Unchosen
+from pipelines.training.fit import Fit, Fitted
 
 SMALLEST = 1e-3
 """The smallest scale, which still keeps the order of these items."""

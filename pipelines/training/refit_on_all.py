@@ -23,7 +23,8 @@ from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
 from pipelines.training.choose_balance import apply_balance, choose_balance
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
-from pipelines.training.fit import Decided, Fit, Fitted, Record, fit, follow
+from pipelines.training.decided import Decided
+from pipelines.training.fit import Fit, Fitted, Record, fit, follow
 from pipelines.training.initialize import is_placed, start_vectors
 from pipelines.training.measure_context import AskedAt, validation_moments
 from pipelines.training.mine import mine_fitted, mine_published

@@ -22,7 +22,8 @@ from pipelines.data.store_blocks import StoredInteractions
 from pipelines.evaluation.evaluate import Scorer, popularity_scorer, user_figures
 from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Reporter
-from pipelines.training.fit import ChosenTrend, Fitted
+from pipelines.training.decided import ChosenTrend
+from pipelines.training.fit import Fitted
 from towers.features.schema import Schema, Side
 from towers.features.vocabulary import Scalar, Vocabulary
 from towers.layers import FeatureTable

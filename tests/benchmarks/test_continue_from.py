@@ -49,9 +49,18 @@ def world(seed: int) -> dict[str, pd.DataFrame]:
 @pytest.mark.slow
 def test_a_continuation_is_as_good_as_a_start_from_scratch(tmp_path: Path) -> None:
     with without_graphs():
-        config = parse(RunConfig, SETTINGS, where="synthetic")
-        _, continued, start = measure(config, world(0), folder=tmp_path)
-    assert np.all(np.array(continued.figures) > 0.95 * np.array(start.figures))
+        seeds = [
+            measure(
+                parse(RunConfig, SETTINGS | {"seed": seed}, where="synthetic"),
+                world(seed),
+                folder=tmp_path / str(seed),
+            )
+            for seed in range(2)
+        ]
+    _, continued, start = (
+        np.mean([case.figures for case in cases], axis=0) for cases in zip(*seeds, strict=True)
+    )
+    assert np.all(continued > 0.98 * start)
 
 
 def test_the_table_says_the_means_and_how_they_compare() -> None:

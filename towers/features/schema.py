@@ -126,6 +126,12 @@ class Schema:
         return None
 
     @property
+    def has_newcomers(self) -> bool:
+        """Whether users without a history are told from others: by features, but by no id."""
+        is_described = len(self.features("user")) > len(self.histories)
+        return bool(self.histories) and is_described and self.id_input("user") is None
+
+    @property
     def history(self) -> History | None:
         """The history of the positives, if users have one."""
         return next((one for one in self.histories if one.behaviours is None), None)

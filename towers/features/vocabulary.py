@@ -260,16 +260,10 @@ def fit_vocabulary(
                 name = space_of(history, side="user", schema=schema)
                 spaces[name] = replace(ids, rows=rows, oov_row=n_rows)
                 n_rows += len(rows) + 1
-    for stand_in in (DEFAULT_USER, NEWCOMER) if has_newcomers(schema) else (DEFAULT_USER,):
+    for stand_in in (DEFAULT_USER, NEWCOMER) if schema.has_newcomers else (DEFAULT_USER,):
         spaces[stand_in] = Scalar(row=n_rows, mean=0.0, std=1.0)
         n_rows += 1
     return Vocabulary(spaces=spaces, n_rows=n_rows)
-
-
-def has_newcomers(schema: Schema) -> bool:
-    """Whether users without a history are told from others: by other features, but by no id."""
-    is_described = len(schema.features("user")) > len(schema.histories)
-    return bool(schema.histories) and is_described and schema.id_input("user") is None
 
 
 def _fit_space(

@@ -62,10 +62,11 @@ FROM (
     SELECT *, is_positive AND part <> {TRAIN} AND {{known}} AS is_moved FROM ({{parted}}) AS parted
 )
 WINDOW pair AS (PARTITION BY is_test, user_row, item_row, part)
-ORDER BY user_row, timestamp, CASE WHEN is_moved THEN {TRAIN} ELSE part END, part, position
+ORDER BY user_row, timestamp, part, is_test, position
 """
 """Pairs that an earlier version was trained on are not held out. A positive has the greatest weight
-of its targets in its part. Rows are sorted by user, and by time from old to new."""
+of its targets in its part. Rows are sorted by user, by time from old to new, and by the part that
+they end in. Positions are those in a table, so that rows of the two tables can have the same."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,9 @@ ONE_THREAD = "SINGLE_THREADED_EXECUTOR"
 with no queue between threads. It cannot run branches."""
 
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile"})
+
+CALLED = attrgetter("library.function")
+"""The functions that a graph calls, of its `GraphDef`."""
 
 
 class Tower:
@@ -157,8 +161,8 @@ def load(path: Path) -> Any:
 
 def _branches(function: Any) -> bool:
     """Whether a function has branches or loops, as towers of earlier releases do."""
-    library = function.graph.as_graph_def().library.function
-    return any(node.op in BRANCHES for one in library for node in one.node_def)
+    called = CALLED(function.graph.as_graph_def())
+    return any(node.op in BRANCHES for one in called for node in one.node_def)
 
 
 def _key(variable: tf.Variable) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.data.blocks import PARTS
+from pipelines.data.blocks import PARTS, every_positive
 from pipelines.data.engines import Plan
 from pipelines.data.hold_out import TrainedOn
 from pipelines.data.prepare import prepare
@@ -198,6 +198,29 @@ def test_what_a_version_was_trained_on_is_not_held_out(
     )
     said = [line for line in whole.lines if "would have been held out" in line]
     assert said == ([version.message(moved)] if moved else [])
+
+
+def test_what_moves_from_the_test_comes_after_the_training_rows_of_a_user(tmp_path: Path) -> None:
+    """Without times, and where the rows have the same place in either table."""
+    n, schema = 200, pa.schema({"user": pa.int64(), "item": pa.int64()})
+    named = {"user": "user", "item": "item"}
+    case: dict[str, Any] = {
+        "interactions": ([*((user, 2) for user in range(n)), (n, 1)], schema, named),
+        "test": ([(user, 1) for user in range(n)], schema, named),
+        "entities": {"user": (range(n + 1), pa.int64()), "item": ([1, 2], pa.int64())},
+        "cuts": [],
+        "by": "random",
+        "extra": set(),
+        "on_bad_rows": "fail",
+        "seed": 0,
+    }
+    tables = write_case(tmp_path, case)
+    ids: dict[Side, Any] = {"user": np.arange(n), "item": np.array([1, 2])}
+    write_pairs(tmp_path / "seen.parquet", [(np.arange(n), np.zeros(n, np.int64))])
+    version = TrainedOn(version=3, ids=ids, path=tmp_path / "seen.parquet")
+    for prepared in (tables.whole(version), tables.blocked(50, trained_on=version)):
+        found = every_positive(prepared.interactions("train"))
+        assert found.indices.tolist() == [1, 0] * n + [0]
 
 
 def pairs(frame: pd.DataFrame) -> set[tuple[Any, Any]]:

@@ -12,8 +12,9 @@ from scipy import sparse
 
 from pipelines.progress import Reporter
 from pipelines.training.choose_balance import apply_balance, choose_balance, said_by_features
+from pipelines.training.decided import Balance
 from pipelines.training.embed import embed
-from pipelines.training.fit import Balance, Fit
+from pipelines.training.fit import Fit
 from pipelines.training.initialize import mean_user
 from tests.pipelines.training.starts import untrained
 

@@ -17,8 +17,10 @@ from pipelines.progress import Reporter
 from pipelines.training.choose_start import (
     HISTORY_POWERS,
     START_POWERS,
+    Choice,
     choose_start,
     powers_of,
+    preferred,
     settled,
     with_powers,
 )
@@ -84,7 +86,7 @@ def test_the_powers_are_those_whose_untrained_model_is_best(
     ]
     assert max(figures) > min(figures)  # there is something to choose
     assert untrained(with_powers(config, **powers), dataset, validation) == max(figures)
-    assert f"untrained {config.evaluation.metric} {max(figures):.4f}, the best of 9" in said
+    assert f"untrained {config.evaluation.metric} {max(figures):.4f}; 9 were tried" in said
 
 
 def test_what_is_set_is_kept(tiny: Tiny, dataset: Dataset, validation: Any) -> None:
@@ -118,4 +120,23 @@ def test_what_is_said_is_the_figure_of_all_who_were_asked(
     config = with_powers(config, **powers)
     figure = untrained(config, dataset, validation)
     assert n_users > 10
-    assert f"untrained {config.evaluation.metric} {figure:.4f}, the best of 9" in said
+    assert f"untrained {config.evaluation.metric} {figure:.4f}; 9 were tried" in said
+
+
+def test_of_powers_about_as_good_the_smallest_is_taken() -> None:
+    """Of equal p, the best; and of those that dropped out early, by the users who were asked."""
+
+    def powers(p: float, b: float) -> Choice:
+        return (("start_power", p), ("popularity_power", b))
+
+    users = np.random.default_rng(0).random(100)
+    found = {
+        powers(0.2, 0.2): users,
+        powers(0.0, 0.0): users[:50] * 0.992,
+        powers(0.0, 0.25): users[:50] * 0.995,
+        powers(0.0, 0.5): users[:50] * 0.9,
+    }
+    assert preferred(found) == powers(0.0, 0.25)
+    assert preferred({one: found[one] for one in [powers(0.2, 0.2), powers(0.0, 0.5)]}) == powers(
+        0.2, 0.2
+    )

@@ -15,8 +15,9 @@ from pipelines.data.dataset import assemble_dataset
 from pipelines.data.prepare import Prepared
 from pipelines.evaluation.left_out import NotYet
 from pipelines.progress import Reporter
+from pipelines.training.decided import Unchosen
 from pipelines.training.embed import embed, embed_without_ids
-from pipelines.training.fit import Fit, Fitted, Unchosen
+from pipelines.training.fit import Fit, Fitted
 from pipelines.training.folds import FoldBatches
 from pipelines.training.model import build_model
 from pipelines.training.place_unchosen import measure_unchosen, place_unchosen
