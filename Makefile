@@ -15,6 +15,9 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3; do \
 LOCAL := not spark and not browser and not milvus
 PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
+# What the tests have compiled is kept, whatever the environment says: each process compiles it else.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-fast coverage test-browser test-spark test-milvus check format docs docs-site constraints hashes clean
 
@@ -25,8 +28,9 @@ setup: $(READY) ## Make .venv with the pinned packages and this project
 
 $(READY): pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing the pinned packages into $(VENV) (a minute or two the first time)"
-	@$(PIP) install --constraint constraints.txt setuptools
-	@$(PIP) install --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@$(PIP) install --no-compile --constraint constraints.txt setuptools
+	@$(PIP) install --no-compile --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true # pip would take one processor
 	@touch $@
 
 $(BIN)/pip:

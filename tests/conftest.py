@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ MAKERS = tuple(
 )
 """Files that publish what many others read: each begins while other processes do something else."""
 
+LONG = (TESTS / "towers/test_two_tower.py", TESTS / "towers/test_interactions.py")
+"""Files that take many seconds, none in a slow test, and would come last by their names."""
+
 # An example's time depends on what else the machine does; a deadline would fail at random.
 settings.register_profile("whole", deadline=None, max_examples=WHOLE)
 settings.register_profile(INNER_LOOP, deadline=None, max_examples=WHOLE // INNER_LOOP_SHARE)
@@ -47,7 +51,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     with_slow = {item.path for item in items if item.get_closest_marker("slow")}
     places = {path: place for place, path in enumerate(MAKERS)}
-    items.sort(key=lambda item: (places.get(item.path, len(places)), item.path not in with_slow))
+    early = with_slow | set(LONG)
+    items.sort(key=lambda item: (places.get(item.path, len(places)), item.path not in early))
     for item in items:
         if any(item.path.is_relative_to(folder) for folder in WITH_PROCESSES):
             item.add_marker(pytest.mark.flaky(reruns=1))
@@ -57,6 +62,14 @@ def pytest_collection_finish() -> None:
     """Keep the garbage collector from what stays: modules and tests, a million objects."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_waiting_for_the_disk() -> Iterator[None]:
+    """What is waited for, and when, is tested with the functions that do it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from hypothesis import settings
 
 INNER_LOOP = "inner-loop"
 """The profile of a run without the tests marked slow."""
-INNER_LOOP_SHARE = 4
+INNER_LOOP_SHARE = 6
 WHOLE = 60
 """Examples of a test that does not say how many; each run tries others."""
 

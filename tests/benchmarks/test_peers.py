@@ -115,6 +115,11 @@ def train(tiny: DataSet, folder: Path, **settings: Any) -> Result:
     return run_peer(peer, tiny, row="test", python=Path(sys.executable), folder=folder / "work")
 
 
+@pytest.fixture(scope="module")
+def trained(tiny: DataSet, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    return train(tiny, tmp_path_factory.mktemp("trained"))
+
+
 def test_a_row_that_has_a_result_scores_without_being_trained_again(
     tiny: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,9 +179,8 @@ def test_what_training_has_not_seen_has_no_id() -> None:
 
 
 def test_a_worker_that_ranks_by_popularity_gets_the_figures_of_popularity(
-    tiny: DataSet, tmp_path: Path
+    tiny: DataSet, trained: Result, tmp_path: Path
 ) -> None:
-    trained = train(tiny, tmp_path)
     baseline = bench(tmp_path).run(tiny, POPULARITY)
     assert trained.evaluation == baseline.evaluation
     assert trained.evaluation["segments"]["all"]["n_users"] == N_USERS
@@ -184,18 +188,18 @@ def test_a_worker_that_ranks_by_popularity_gets_the_figures_of_popularity(
     assert trained.versions == {"numpy": np.__version__}
 
 
-def test_the_cost_of_training_is_part_of_the_cost_of_the_process(
-    tiny: DataSet, tmp_path: Path
-) -> None:
-    cost = train(tiny, tmp_path).cost
+def test_the_cost_of_training_is_part_of_the_cost_of_the_process(trained: Result) -> None:
+    cost = trained.cost
     assert cost is not None
     assert 0 < cost.training_s < cost.run_s
     assert cost.cpu_s > 0
     assert cost.peak_gib > 0
 
 
-def test_users_with_a_zero_vector_are_recommended_nothing(tiny: DataSet, tmp_path: Path) -> None:
-    every, warm = train(tiny, tmp_path), train(tiny, tmp_path, only_warm_users=True)
+def test_users_with_a_zero_vector_are_recommended_nothing(
+    tiny: DataSet, trained: Result, tmp_path: Path
+) -> None:
+    every, warm = trained, train(tiny, tmp_path, only_warm_users=True)
     assert not warm.ranks_cold_users
     assert warm.figure("recall@20", "cold_users") is None
     assert warm.figure("recall@20", "warm_users") == every.figure("recall@20", "warm_users")

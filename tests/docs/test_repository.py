@@ -47,31 +47,44 @@ def test_pins_are_names_and_versions_only(pins: list[str]) -> None:
 
 
 @pytest.fixture
-def ci(tmp_path: Path) -> Callable[[str], list[str]]:
-    """Run CI's script with a `make` that only notes its target, and fails for one of them."""
+def ci(tmp_path: Path) -> Callable[[str], tuple[bool, set[str]]]:
+    """Run CI's script with a `make` that only notes its target, and fails for one of them.
+
+    Whether all is well, and the targets.
+    """
     noted, make = tmp_path / "noted", tmp_path / "make"
 
-    def run(failing: str) -> list[str]:
+    def run(failing: str) -> tuple[bool, set[str]]:
         make.write_text(f'#!/bin/sh\necho "$1" >> "{noted}"\ntest "$1" != "{failing}"\n')
         make.chmod(0o755)
         path = f"{tmp_path}:{os.environ['PATH']}"
-        subprocess.run(
+        ended = subprocess.run(
             ["bash", ROOT / ".ci" / "run"],
             env={**os.environ, "PATH": path},
             capture_output=True,
             check=False,
         )
-        return noted.read_text(encoding="utf-8").split()
+        return ended.returncode == 0, set(noted.read_text(encoding="utf-8").split())
 
     return run
 
 
-def test_ci_sets_up_checks_and_tests(ci: Callable[[str], list[str]]) -> None:
-    assert ci("") == ["setup", "check", "test"]
+def test_ci_sets_up_and_then_checks_and_tests(ci: Callable[[str], tuple[bool, set[str]]]) -> None:
+    assert ci("") == (True, {"setup", "check", "test"})
 
 
-def test_ci_stops_at_the_first_failure(ci: Callable[[str], list[str]]) -> None:
-    assert ci("check") == ["setup", "check"]
+@pytest.mark.parametrize(
+    ("failing", "begun"),
+    [
+        ("setup", {"setup"}),
+        ("check", {"setup", "check", "test"}),
+        ("test", {"setup", "check", "test"}),
+    ],
+)
+def test_ci_fails_with_whatever_fails(
+    ci: Callable[[str], tuple[bool, set[str]]], failing: str, begun: set[str]
+) -> None:
+    assert ci(failing) == (False, begun)
 
 
 @pytest.mark.parametrize("tool", ["ruff format --check", "ruff check", "mypy", "lint-imports"])

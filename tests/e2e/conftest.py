@@ -26,10 +26,12 @@ from pipelines.config import (
     SplitConfig,
     TrainingConfig,
 )
+from pipelines.publishing import cut_by_length
 from pipelines.results import Results
 from pipelines.run import run
 from pipelines.table_config import DataConfig, EntityTable, InteractionsTable
 from serving.retrieval.retriever import Retriever
+from serving.search import scann_index
 from serving.version.vocabulary_files import read_vocabulary
 from tests.made_once import made_once
 from tests.without_graphs import without_plots
@@ -39,6 +41,9 @@ from towers.features.packer import input_dtypes, pack
 from towers.features.schema import Side
 
 TEST_FRACTION = 0.2
+FEWEST = 8_000
+"""So many vectors are cut into leaves; unlike in a run of the product, which scores as many one by
+one."""
 USER_FEATURES = Features(
     features=(
         History(latest=8),
@@ -279,8 +284,13 @@ def published(request: pytest.FixtureRequest) -> Published:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """One version with so many users and items that ScaNN cuts both into leaves."""
     config = make_config(index=IndexConfig(recall_k=50), rounds=0, epochs=1, dim=12)
-    frames = make_frames(n_users=21_000, n_items=22_000, n_interactions=90_000, seed=4)
-    return publish_once(tmp_path_factory, "tree", config, frames)
+    frames = make_frames(
+        n_users=FEWEST + 500, n_items=FEWEST + 1000, n_interactions=4 * FEWEST, seed=4
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (scann_index, cut_by_length):
+            patch.setattr(module, "FEWEST_FOR_TREE", FEWEST)
+        return publish_once(tmp_path_factory, "tree", config, frames)
 
 
 @pytest.fixture(scope="session")

@@ -58,14 +58,15 @@ def tables() -> dict[str, pd.DataFrame]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(root: Path) -> None:
         tiny = Tiny(tables())
-        settings = tiny.settings(training={"epochs": 1, "rounds": 0})
+        training = {"epochs": 1, "rounds": 0, "refit_on_all": False}
+        settings = tiny.settings(training=training)
         given = [{"column": name} for name in READ]
         given += [{"column": name, "name": f"its_{number}"} for number, name in enumerate(RENAMED)]
         added = [{"kind": "categorical", **feature} for feature in given]
         features = {side: settings[side]["features"] + added for side in ("user", "item")}
         changes = {side: {"features": features[side]} for side in features}
         with without_graphs(but=TOWERS):
-            tiny.run(root, training={"epochs": 1, "rounds": 0}, **changes)
+            tiny.run(root, training=training, **changes)
 
     return made_once(tmp_path_factory, "reserved-names", make)
 

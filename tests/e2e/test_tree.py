@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipelines.publishing.measure_recall import measure_recall
 from serving.retrieval.retriever import Retriever
 from serving.search.index import ExactIndex, search_without
+from tests.e2e.conftest import FEWEST
 from towers.directions import DIRECTIONS
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-ROWS = list(range(0, 20_000, 100))
-MORE_THAN_ALL = 30_000
+ROWS = list(range(0, FEWEST, 40))
+MORE_THAN_ALL = 2 * FEWEST
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
 
-QUICK = {"epochs": 1, "rounds": 0}
+QUICK = {"epochs": 1, "rounds": 0, "refit_on_all": False}
 
 
 class Calling(Reporter):

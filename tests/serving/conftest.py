@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -243,12 +242,6 @@ def models(publish: Publish, tmp_path_factory: pytest.TempPathFactory) -> Path:
         publish(root, "scann")
 
     return made_once(tmp_path_factory, "world", make)
-
-
-@pytest.fixture
-def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is waited for, and when, is tested with the functions that do it."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture

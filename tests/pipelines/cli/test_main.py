@@ -25,7 +25,7 @@ USER, ITEM = str(2**40), "item 3 é"
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_graphs")
 def test_run_publishes_and_says_what_to_do_next(tiny: Tiny, tmp_path: Path, call: Call) -> None:
-    training = {"epochs": 1, "rounds": 0}
+    training = {"epochs": 1, "rounds": 0, "refit_on_all": False}
     config = tiny.write(tmp_path, suffix="csv", training=training)
     out = tmp_path / "models"
     answer = call("run", config, "--out", out)

@@ -90,7 +90,8 @@ def test_a_run_on_disk_publishes_the_version_of_a_run_in_memory(tiny: Tiny, tmp_
 def test_a_continuation_on_disk_publishes_the_version_of_one_in_memory(
     tiny: Tiny, tmp_path: Path
 ) -> None:
-    config = written(tiny, tmp_path, training={"epochs": 2, "rounds": 0, "continued_epochs": 2})
+    training = {"epochs": 2, "rounds": 0, "continued_epochs": 2, "refit_on_all": False}
+    config = written(tiny, tmp_path, training=training)
     other = dataclasses.replace(config, seed=config.seed + 1)  # holds out other interactions
     random = dataclasses.replace(other.split, by="random")
     other = dataclasses.replace(other, split=random)
@@ -123,7 +124,8 @@ def assert_same_version(results: dict[str, Any], folder: Path) -> None:
 def test_an_interrupted_run_on_disk_goes_on_with_what_is_prepared(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = written(tiny, tmp_path, training={"epochs": 1, "rounds": 0})
+    training = {"epochs": 1, "rounds": 0, "refit_on_all": False}
+    config = written(tiny, tmp_path, training=training)
     out = tmp_path / "models"
 
     def refuse(*args: Any, **options: Any) -> None:
@@ -140,6 +142,7 @@ def test_an_interrupted_run_on_disk_goes_on_with_what_is_prepared(
     assert Store(out).current() == 1
 
 
+@pytest.mark.slow
 def test_what_is_at_fault_is_said_and_set_aside_on_disk_too(tiny: Tiny, tmp_path: Path) -> None:
     config = written(tiny, tmp_path, data={"on_bad_rows": "quarantine"})
     shard = tmp_path / "interactions.parquet" / "part-1.parquet"

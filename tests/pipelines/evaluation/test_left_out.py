@@ -121,6 +121,7 @@ def test_what_validation_decides_knows_what_is_not_there_yet(
     assert "untrained recall@5 0.0000" in said.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_graphs")
 def test_figures_of_a_run_and_of_its_version_leave_out_what_is_not_there_yet(
     tiny: Tiny, frames: dict[str, pd.DataFrame], tmp_path: Path

@@ -67,8 +67,8 @@ def test_a_whole_version_is_published(models: Path, tmp_path: Path) -> None:
         (make_infinite, "in direction u2i failed: .*finite"),
         (lose_variables, "the towers failed: .*expected a SavedModel"),
         (
-            lambda at: (at / "models/u2u/1/saved_model.pb").write_bytes(b"?"),
-            "SavedModel u2u failed",
+            lambda at: (at / "models/i2u/1/saved_model.pb").write_bytes(b"?"),
+            "SavedModel i2u failed",
         ),
         (rename_input, r"SavedModel i2u failed: .*received .*'how_many'"),
     ],
@@ -106,7 +106,7 @@ def test_a_run_whose_version_cannot_be_opened_leaves_nothing_and_can_go_on(
     def write_without_vectors(embeddings: Embeddings, path: Path) -> None:
         embeddings.table.to_pandas().to_parquet(path)
 
-    changes = {"training": {"epochs": 1, "rounds": 0}}
+    changes = {"training": {"epochs": 1, "rounds": 0, "refit_on_all": False}}
     with pytest.MonkeyPatch.context() as patch, pytest.raises(BundleError, match="nothing was pub"):
         patch.setattr(Embeddings, "write", write_without_vectors)
         tiny.run(tmp_path / "models", **changes)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from serving.search.shells import Shells
 from serving.version.embeddings import Embeddings
 from serving.version.seen import Seen
 from serving.version.vocabulary_files import read_vocabulary
+from tests.without_graphs import TOWERS, without_graphs
 from towers.directions import DIRECTIONS
 from towers.features.packer import input_dtypes, pack
 from towers.features.schema import Side
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
     from tests.pipelines.conftest import Tiny
 
 VERSION = 12
-MODELS = {"user_tower", "item_tower", "u2i", "i2i", "u2u", "i2u"}
+MODELS = {*TOWERS, "u2i"}
+OTHERS = DIRECTIONS.keys() - MODELS
 SIDES: tuple[Side, Side] = ("user", "item")
 
 
@@ -86,8 +89,19 @@ def case(fitted: Fitted, dataset: Dataset, prepared: Prepared) -> Case:
 def exact(
     case: Case, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Exported]:
+    """With the SavedModels `MODELS`."""
     folder = tmp_path_factory.mktemp("exact")
-    return folder, case.write(folder, tiny.config(index={"kind": "exact"}))
+    with without_graphs(but=MODELS):
+        return folder, case.write(folder, tiny.config(index={"kind": "exact"}))
+
+
+@pytest.fixture(scope="module")
+def others(case: Case, tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SavedModels `OTHERS`."""
+    folder = tmp_path_factory.mktemp("others")
+    with without_graphs(but=OTHERS):
+        case.write(folder, tiny.config(index={"kind": "exact"}))
+    return folder / "models"
 
 
 @pytest.fixture
@@ -122,9 +136,17 @@ def test_folder_holds_the_whole_bundle_but_manifest_and_report(
         "checkpoint",
         "models",
     }
-    models = folder / "models"
-    assert {path.name for path in models.iterdir()} == MODELS
-    for name in MODELS:
+    assert_there(folder / "models", MODELS)
+
+
+@pytest.mark.slow
+def test_each_direction_has_a_model(others: Path) -> None:
+    assert_there(others, OTHERS)
+
+
+def assert_there(models: Path, names: Collection[str]) -> None:
+    assert {path.name for path in models.iterdir()} == set(names)
+    for name in names:
         assert [path.name for path in (models / name).iterdir()] == [str(VERSION)]
         assert (models / name / str(VERSION) / "saved_model.pb").is_file()
 
@@ -201,13 +223,14 @@ def test_default_signature_gives_the_configured_k(
     assert answer["ids"].shape == (len(case.dataset.user_ids), tiny.config().export.k)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("direction", "is_own_first"), [("u2u", True), ("i2i", False)])
 def test_own_id_is_left_out_where_it_is_a_feature(
-    exact: tuple[Path, Exported], case: Case, direction: str, is_own_first: bool
+    others: Path, case: Case, direction: str, is_own_first: bool
 ) -> None:
     """Users are their city, age and history here: the SavedModel cannot know whose they are."""
     side = DIRECTIONS[direction].source
-    model = tf.saved_model.load(str(exact[0] / "models" / direction / str(VERSION)))
+    model = tf.saved_model.load(str(others / direction / str(VERSION)))
     answer = model.signatures["serving_default"](**inputs(case, side))
     own = case.dataset.user_ids if side == "user" else case.dataset.item_ids
     ids = answer["ids"].numpy()

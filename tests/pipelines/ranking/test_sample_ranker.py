@@ -151,6 +151,7 @@ def test_machines_are_those_of_the_library(
     np.testing.assert_allclose(scores_of(machine, x), model.predict(known), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_users_choose_is_learned_and_kept(
     tables: Tables, examples: Examples, tmp_path: Path
 ) -> None:

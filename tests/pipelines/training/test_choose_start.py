@@ -110,6 +110,7 @@ def test_the_scale_of_histories_is_the_number_of_item_features(
     assert history.scale == (scale or len(config.schema.item.features))
 
 
+@pytest.mark.slow
 def test_what_is_said_is_the_figure_of_all_who_were_asked(
     tiny: Tiny, dataset: Dataset, validation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,7 @@ def test_an_interrupted_fit_ends_as_if_it_had_not_been(
     assert_same(again, whole)
 
 
+@pytest.mark.slow
 def test_validation_measures_the_model_as_it_is_after_the_epoch(
     tiny: Tiny, dataset: Dataset, validation: Any, whole: Fitted
 ) -> None:

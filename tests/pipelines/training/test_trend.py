@@ -22,6 +22,7 @@ from serving.retrieval.retriever import Retriever
 from serving.version.recent import Recent
 from serving.version.store import Store
 from tests.made_once import made_once
+from tests.without_graphs import TOWERS, without_graphs
 from towers.errors import BundleError, ConfigError, DataError
 from towers.features.schema import SIDES
 
@@ -58,7 +59,8 @@ def world(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, R
     """A models directory whose items have a trend. For reading only."""
 
     def make(folder: Path) -> None:
-        results = run(tiny.config(**SETTINGS), folder / "models", frames=tables_of(tiny))
+        with without_graphs(but=(*TOWERS, "u2i", "i2u")):
+            results = run(tiny.config(**SETTINGS), folder / "models", frames=tables_of(tiny))
         (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
 
     folder = made_once(tmp_path_factory, "trend", make)
@@ -176,7 +178,7 @@ def test_a_fresh_item_brings_its_trend_or_has_none(world: tuple[Path, Results]) 
 
 
 def test_refreshed_by_what_it_was_trained_on_a_version_stays_as_it_is(
-    tiny: Tiny, copied: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, copied: Path, towers_alone: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was prepared in memory; what refreshes it is on disk, in many chunks and blocks."""
     plan = Plan(engine="disk", rows=50)
@@ -191,7 +193,9 @@ def test_refreshed_by_what_it_was_trained_on_a_version_stays_as_it_is(
     assert after.bundle.manifest.parent_version == before.version
 
 
-def test_a_refresh_moves_biases_alone_by_what_came_since(tiny: Tiny, copied: Path) -> None:
+def test_a_refresh_moves_biases_alone_by_what_came_since(
+    tiny: Tiny, copied: Path, towers_alone: None
+) -> None:
     before = Retriever.open(copied)
     cold = "item 30 é"
     later = pd.DataFrame(
@@ -234,7 +238,8 @@ def test_what_cannot_be_refreshed_is_refused(tiny: Tiny, copied: Path) -> None:
 def test_without_what_is_held_out_by_time_it_counts_for_nothing(
     tiny: Tiny, tmp_path: Path, no_graphs: None
 ) -> None:
-    config = tiny.config(**SETTINGS, split={"by": "random"})
+    settings = SETTINGS | {"training": {"epochs": 1, "rounds": 0, "refit_on_all": False}}
+    config = tiny.config(**settings, split={"by": "random"})
     results = run(config, tmp_path / "models", frames=tables_of(tiny))
     assert "recent_baseline" not in results
     retriever = Retriever.open(tmp_path / "models")
@@ -243,7 +248,9 @@ def test_without_what_is_held_out_by_time_it_counts_for_nothing(
     assert not retriever.bundle.recent.exists()
 
 
-def test_a_current_version_is_compared_with_its_trend(tiny: Tiny, copied: Path) -> None:
+def test_a_current_version_is_compared_with_its_trend(
+    tiny: Tiny, copied: Path, towers_alone: None
+) -> None:
     """Trained once more on the same tables, a version is as good as itself."""
     results = run(tiny.config(**SETTINGS), copied, frames=tables_of(tiny))
     verdict = results["promotion"]

@@ -153,13 +153,13 @@ def test_data_that_changed_are_noticed(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_search_ends_as_if_it_had_not_been(path: Path, tmp_path: Path) -> None:
-    whole = tune.tune(path, tmp_path / "whole", trials=3)
+    whole = tune.tune(path, tmp_path / "whole", trials=2)
     out = tmp_path / "out"
     kill_when(lambda: any((out / ".fits").glob("trial-2-*/epoch-2.index")), path, out)
     assert len(list((out / ".fits").iterdir())) == 1
     assert len(pd.read_csv(out / "trials.csv")) == 1
     reporter = Listening()
-    found = tune.tune(path, out, trials=3, reporter=reporter)
+    found = tune.tune(path, out, trials=2, reporter=reporter)
     assert without_time(found.trials) == without_time(whole.trials)
     [line] = reporter.starting("Going on with trial 2")
     assert line in {f"Going on with trial 2, epochs done: {n}" for n in (1, 2)}

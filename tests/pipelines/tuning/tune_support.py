@@ -93,14 +93,14 @@ class Listening(Reporter):
 
 
 def kill_when(is_time: Callable[[], bool], path: Path, out: Path) -> None:
-    """Start a search of three trials in a process of its own; kill it once it has come so far."""
+    """Start a search of two trials in a process of its own; kill it once it has come so far."""
     command = [
         "-c",
         "from pipelines.cli.main import main; main()",
         "tune",
         str(path),
         "--trials",
-        "3",
+        "2",
     ]
     with subprocess.Popen(
         [sys.executable, *command, "--out", str(out)],

@@ -13,8 +13,6 @@ from serving.version.store import Store
 from tests.serving.tf_serving_protos import message_class
 from tests.serving.version.store_support import MODELS, publish, served
 
-pytestmark = pytest.mark.usefixtures("without_waiting_for_the_disk")
-
 
 def parse(text: str) -> Any:
     """The models by name."""

@@ -19,8 +19,6 @@ from tests.serving.version.store_support import (
 )
 from towers.errors import BundleError
 
-pytestmark = pytest.mark.usefixtures("without_waiting_for_the_disk")
-
 
 def test_empty_store_has_no_version(store: Store) -> None:
     assert (store.versions(), store.current(), store.next_version()) == ([], None, 1)

@@ -18,7 +18,8 @@ from tests.serving.version.store_support import (
     start_publisher,
 )
 
-pytestmark = pytest.mark.usefixtures("without_waiting_for_the_disk")
+LATER = ("replace", "rename", "published")
+"""What a publisher does after it has written its files to disk."""
 
 
 def test_threads_that_publish_at_once_get_versions_of_their_own(store: Store) -> None:
@@ -130,7 +131,9 @@ def test_rollback_that_dies_at_any_step_is_finished_by_another(tmp_path: Path) -
     assert seen == {1, 2}
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace", "rename", "published"])
+@pytest.mark.parametrize(
+    "step", ["fsync", *(pytest.param(at, marks=pytest.mark.slow) for at in LATER)]
+)
 def test_killed_process_leaves_the_whole_or_nothing(store: Store, step: str) -> None:
     publisher = start_publisher(store.root, step)
     assert publisher.stdout is not None
