@@ -184,10 +184,14 @@ def _list_excluded(parts: Parts, direction: Direction, questions: Sequence[Quest
             sources, targets = parts.seen.pairs(direction.source, question.rows)
             pairs.append((start + sources, targets))
         for rows in padded:
+            if not rows.size:
+                continue
             sources, columns = np.nonzero(rows >= 0)
             if len(sources):
                 pairs.append((start + sources, rows[sources, columns]))
         start += question.size
+    if len(pairs) == 1:
+        return pairs[0]
     return np.concatenate([s for s, _ in pairs]), np.concatenate([t for _, t in pairs])
 
 

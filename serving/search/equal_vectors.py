@@ -63,6 +63,7 @@ class LivePlaces:
             GrowingArray(np.diff(places.starts)),
         )
         self._rows = GrowingArray(places.rows)
+        self._size = len(places.rows)
         place = np.repeat(np.arange(len(self._starts)), self._counts.values)
         self._place_of = RowNumbers(np.empty(0, dtype=np.int64))
         self._place_of.put(places.rows, place)
@@ -70,7 +71,7 @@ class LivePlaces:
     @property
     def size(self) -> int:
         """How many vectors there are."""
-        return int(self._counts.values.sum())
+        return self._size
 
     def search(self, queries: Vectors, k: int) -> Found:
         """Find min(k, size) rows of high inner products; see `Index.search`."""
@@ -96,6 +97,7 @@ class LivePlaces:
         self._counts.put(new, 1)
         self._rows.put(self._starts.values[new], rows[~alone])
         self._place_of.put(rows[~alone], new)
+        self._size += len(new)
 
     def remove(self, rows: Rows) -> None:
         """See `LiveIndex.remove`."""
@@ -108,6 +110,7 @@ class LivePlaces:
             others = self._rows.values[at][self._rows.values[at] != row]
             self._rows.put(at[:-1], others)
             self._counts.put(np.array([place]), count - 1)
+            self._size -= 1
             self._place_of.put(np.array([row]), -1)
             if not len(others):
                 emptied.append(place)

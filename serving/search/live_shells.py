@@ -72,6 +72,8 @@ class LiveShells:
         rows, scores = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
         # a stable sort is fast on lists that are sorted already
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        if len(order) == 1:  # which takes a third of the time of a batch of one
+            return rows[:, order[0]], scores[:, order[0]]
         return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
     def put(self, rows: Rows, vectors: Vectors) -> None:

@@ -132,7 +132,7 @@ class SearchOnce(Protocol):
 def search_all_if_short(search_once: SearchOnce, queries: Vectors, k: int) -> Found:
     """Search, and once more with all leaves for the queries that found fewer than k."""
     rows, scores = search_once(queries, k)
-    short = (rows < 0).any(axis=1)
+    short = (rows[:, -1:] < 0).any(axis=1)  # what is missing is missing at the end
     if short.any():
         rows[short], scores[short] = search_once(queries[short], k, all_leaves=True)
     return rows, scores
@@ -258,6 +258,8 @@ class ScannIndex:
 
 def _one_row(rows: Rows, scores: Vectors, *, k: int) -> Found:
     """What was found for one query [m], as [1, k]; -1 and -inf beyond."""
+    if len(rows) == k:
+        return rows.astype(np.int64)[np.newaxis], scores[np.newaxis]
     found: Found = np.full((1, k), -1), np.full((1, k), -np.inf, dtype=np.float32)
     found[0][0, : len(rows)], found[1][0, : len(rows)] = rows, scores
     return found

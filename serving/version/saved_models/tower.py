@@ -43,7 +43,8 @@ class Tower:
         self._path, self._model = path, load(path)
         self._graph = self._model.signatures["serving_default"]
         specs = self._graph.structured_input_signature[1]
-        self._dtypes = {name: specs[name].dtype for name in sorted(specs)}  # as functions take them
+        self._dtypes = {name: specs[name].dtype.as_numpy_dtype for name in sorted(specs)}
+        """Of the features, in the order in which the graph takes them."""
         self._held = self._graph.captured_inputs
         self._executor = "" if _branches(self._graph) else ONE_THREAD
         types = {
@@ -85,10 +86,11 @@ class Tower:
 
     def __call__(self, packed: Mapping[str, NDArray[Any]]) -> Vectors:
         """Compute vectors [size, 1 + d] float32 of packed features."""
-        # The graph by its name: calling the function binds and checks each argument once more.
+        # NumPy's arrays, not tensors made of them one by one; and the graph by its name, as calling
+        # the function binds and checks each argument once more.
         (vectors,) = tf.raw_ops.StatefulPartitionedCall(
             args=[
-                *(tf.constant(packed[name], dtype) for name, dtype in self._dtypes.items()),
+                *(np.asarray(packed[name], dtype) for name, dtype in self._dtypes.items()),
                 *self._held,
             ],
             Tout=[tf.float32],

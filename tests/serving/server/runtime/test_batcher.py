@@ -9,7 +9,7 @@ import pytest
 
 from serving.server.errors import DeadlineError, OverloadedError, UnavailableError
 from serving.server.runtime import batcher as batcher_module
-from serving.server.runtime.batcher import LITTLE_S, Batcher
+from serving.server.runtime.batcher import CALM, LITTLE_S, Batcher
 from tests.patience import PATIENCE_S
 from towers.errors import QueryError
 
@@ -264,7 +264,7 @@ def test_nothing_is_lost_or_mixed_up_under_load() -> None:
     run(test)
 
 
-def test_a_question_of_a_quick_kind_that_is_alone_is_answered_on_the_event_loop(
+def test_where_questions_come_one_at_a_time_quick_ones_are_answered_on_the_event_loop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     batches: list[tuple[int, bool]] = []
@@ -278,15 +278,15 @@ def test_a_question_of_a_quick_kind_that_is_alone_is_answered_on_the_event_loop(
 
     async def test() -> None:
         batcher = Batcher(max_batch=8, max_queue=8, timeout_s=PATIENCE_S)
-        for _ in range(2):
+        for _ in range(CALM + 1):
             assert await batcher.run(answer, 0.0, kind="quick") == 0.0
-        assert await asyncio.gather(*(batcher.run(answer, 0.0, kind="quick") for _ in "ab")) == [
-            0,
-            0,
-        ]
+        assert await batcher.run(answer, 0.0, kind="new") == 0.0
         assert await batcher.run(answer, LITTLE_S, kind="quick") == LITTLE_S
         assert await batcher.run(answer, 0.0, kind="quick") == 0.0
         assert await batcher.run(answer, 0.0) == 0.0
+        assert await batcher.run(answer, 0.0, kind="quick") == 0.0
+        both = [batcher.run(answer, 0.0, kind="quick") for _ in "ab"]
+        assert await asyncio.gather(*both) == [0, 0]
         last = asyncio.create_task(batcher.run(answer, 0.0, kind="quick"))
         await asyncio.sleep(0)
         await batcher.close()
@@ -294,11 +294,13 @@ def test_a_question_of_a_quick_kind_that_is_alone_is_answered_on_the_event_loop(
 
     asyncio.run(test())
     assert batches == [
-        (1, False),  # nobody knows yet that it is quick
+        *[(1, False)] * CALM,  # others may be about to ask
         (1, True),
-        (2, False),
+        (1, False),  # nobody knows yet whether it is quick
         (1, True),
         (1, False),  # since the last was not
         (1, False),
         (1, True),
+        (2, False),
+        (1, False),  # since others have asked meanwhile
     ]
