@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from towers.features.history_column import Entries, Tensors
+from towers.features.history_column import Entries, Tensors, true_places
 from towers.features.kinds import Categorical, Feature, MultiValued, Numeric, Trend, Vector
 from towers.features.values import MISSING_INTEGER, MISSING_STRING
 from towers.features.vocabulary import (
@@ -33,7 +33,7 @@ class TokenColumn(tf.Module):
             if len(space.tokens):
                 positions = tf.range(len(space.tokens), dtype=tf.int64)
                 self._table.insert(tf.constant(space.tokens, dtype), positions)
-            rows = np.append(space.rows, space.oov_row)
+            rows = np.append(space.oov_row, space.rows)  # an unknown token has the position -1
             self._rows = tf.Variable(rows, trainable=False, name="rows")
 
     def present(self, tokens: tf.Tensor) -> tf.Tensor:
@@ -50,9 +50,7 @@ class TokenColumn(tf.Module):
         if isinstance(self._space, Hashed):
             hashed = tf.strings.to_hash_bucket_fast(tokens, self._space.buckets)
             return self._space.first_row + hashed
-        positions = self.positions(tokens)
-        last = tf.size(self._rows, out_type=tf.int64) - 1
-        return tf.gather(self._rows, tf.where(positions < 0, last, positions))
+        return tf.gather(self._rows, self.positions(tokens) + 1)
 
 
 class CategoricalColumn(TokenColumn):
@@ -61,7 +59,7 @@ class CategoricalColumn(TokenColumn):
     def __call__(self, features: Tensors) -> Entries:
         """List the entries of a batch's queries."""
         tokens = features[self._column]
-        query = tf.where(self.present(tokens))[:, 0]
+        query = true_places(self.present(tokens))
         rows = self.rows(tf.gather(tokens, query))
         return query, rows, tf.ones_like(rows, tf.float32)
 
@@ -81,7 +79,7 @@ class CrossColumn(TokenColumn):
             tokens if tokens.dtype == tf.string else tf.strings.as_string(tokens)
             for tokens in given
         ]
-        query = tf.where(present)[:, 0]
+        query = true_places(present)
         rows = self.rows(tf.gather(tf.strings.join(texts, CROSSED), query))
         return query, rows, tf.ones_like(rows, tf.float32)
 
@@ -126,7 +124,7 @@ class ScalarColumn(tf.Module):
     def __call__(self, features: Tensors) -> Entries:
         """List the entries of a batch's queries."""
         numbers = features[self._column]
-        query = tf.where(tf.math.is_finite(numbers))[:, 0]
+        query = true_places(tf.math.is_finite(numbers))
         values = (tf.gather(numbers, query) - self._space.mean) / self._space.std
         limit = self._space.limit
         if limit is not None:
@@ -173,7 +171,7 @@ class BucketColumn(tf.Module):
     def __call__(self, features: Tensors) -> Entries:
         """List the entries of a batch's queries."""
         numbers = features[self._column]
-        query = tf.where(tf.logical_not(tf.math.is_nan(numbers)))[:, 0]
+        query = true_places(tf.logical_not(tf.math.is_nan(numbers)))
         boundaries = tf.constant(self._space.boundaries, tf.float32)
         bucket = tf.searchsorted(boundaries, tf.gather(numbers, query), "right", tf.int64)
         return query, self._space.first_row + bucket, tf.ones_like(bucket, tf.float32)

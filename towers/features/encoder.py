@@ -14,6 +14,7 @@ from towers.features.history_column import (
     HistoryColumn,
     PastBags,
     Tensors,
+    true_places,
 )
 from towers.features.kinds import Cross, History, Vector
 from towers.features.packer import input_dtypes
@@ -242,7 +243,7 @@ def _joined(parts: Mapping[str, Entries]) -> Entries:
 
 def _where(has_it: tf.Tensor, row: int) -> Entries:
     """The entries of a feature, x = 1, of the queries that have it, [batch] bool."""
-    query = tf.where(has_it)[:, 0]
+    query = true_places(has_it)
     rows = tf.fill(tf.shape(query), tf.constant(row, tf.int64))
     return query, rows, tf.ones_like(rows, tf.float32)
 
