@@ -50,6 +50,7 @@ from pipelines.training.embed import embed, match_scorer
 from pipelines.training.fit import Fit, fit
 from pipelines.training.initialize import start_vectors
 from pipelines.training.mix_with_start import mix_with_start
+from pipelines.training.place_features import measure_features, place_features
 
 CONFIG = Path(__file__).with_name("citeulike-a.toml")
 DATA = Path("data/citeulike-a")
@@ -158,6 +159,8 @@ def fit_and_measure(split: Split, config: RunConfig, reporter: Reporter) -> Figu
             logs=Path(folder, "logs"),
         )
         fitted = mix_with_start(fit(job, reporter), job, reporter)
+        penalty = measure_features(fitted, job, reporter)
+        fitted = place_features(fitted, job, reporter, penalty=penalty)
         model = calibrate(fitted, job, reporter).model
     return split.measure(match_scorer(embed(model, dataset)), config)
 

@@ -186,7 +186,8 @@ class TrainingConfig:
     cold_items: Literal["fair"] | Fraction = "fair"
     """The first-order weight of items whose ids training does not know. `fair`: what is best for
     the validation metric over all items, known and unknown, while known items keep nine tenths of
-    theirs; a number: what gives these items that share of users' first places."""
+    theirs, but for a validation part by time that has unknown ones; a number: what gives these
+    items that share of users' first places."""
     rounds: NonNegativeInt = 1
     """Refits with negatives mined by the previous round's published version."""
     negatives: NegativesConfig = dataclasses.field(default_factory=NegativesConfig)

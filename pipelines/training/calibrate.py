@@ -81,9 +81,13 @@ def fair_weight(
     """Choose the weight with the best validation metric over all items, cold and warm.
 
     Cold are the items of which training has no interaction and, where validation has hardly any of
-    them, a random tenth of the others without their ids. Warm items keep at least `KEPT` of the
-    metric that they have without a weight, since what is known of them should not be lost to what
-    is guessed of others. Of equally good weights, the one nearest to zero is chosen.
+    them, a random tenth of the others without their ids. Most of those who would choose one of
+    these have done so, and do not get it again, so that it has fewer hits than a new item would
+    have: such items may be raised by the weight, and are not lowered. Warm items keep at least
+    `KEPT` of the metric that they have without a weight, since what is known of them should not be
+    lost to what is guessed of others; but for a validation part that came after training and has
+    cold items, which shows how much is asked of either. Of equally good weights, the one nearest
+    to zero is chosen.
     """
     dataset, settings = job.dataset, job.config.evaluation
     unseen = dataset.interactions.item_counts == 0
@@ -114,15 +118,18 @@ def fair_weight(
         warm = found.metric(settings.metric, "warm_items") if has_warm else 0.0
         return found.metric(settings.metric), warm
 
-    found = {steps: measure(steps) for steps in COARSE}
-    best = _best_step(found)
-    found |= {best + step: measure(best + step) for step in FINE}
-    return _best_step(found) * unit
+    lowest = -np.inf if is_enough else 0.0
+    found = {steps: measure(steps) for steps in COARSE if steps >= lowest}
+    by_time = job.config.split.by != "random" and dataset.interactions.has_times
+    kept = 0.0 if is_enough and by_time else KEPT
+    best = _best_step(found, kept=kept)
+    found |= {best + step: measure(best + step) for step in FINE if best + step >= lowest}
+    return _best_step(found, kept=kept) * unit
 
 
-def _best_step(found: Mapping[float, tuple[float, float]]) -> float:
+def _best_step(found: Mapping[float, tuple[float, float]], *, kept: float) -> float:
     """The step with the best metric over all items of those that leave warm items enough."""
-    least = KEPT * found[0.0][1]
+    least = kept * found[0.0][1]
     allowed = [step for step, (_, warm) in found.items() if warm >= least]
     return max(allowed, key=lambda step: (found[step][0], -abs(step)))
 

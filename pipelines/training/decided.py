@@ -46,6 +46,8 @@ class Decided:
     """How far the weights were moved back to the start, from 0 to 1."""
     balance: Balance | None = None
     """None too, where the balance is left as it is."""
+    feature_penalty: float | None = None
+    """The penalty of the regression that placed items' features; None where they were left."""
     unknown_item_weight: float | None = None
     """What was added to w of unknown item ids."""
     unchosen: Unchosen | None = None

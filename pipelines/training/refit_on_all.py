@@ -31,6 +31,7 @@ from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.mix_with_start import mix_with_start
 from pipelines.training.not_yet import not_yet
 from pipelines.training.parent import Parent
+from pipelines.training.place_features import measure_features, place_features
 from pipelines.training.place_newcomers import (
     measure_default_user,
     measure_newcomers,
@@ -247,6 +248,8 @@ class RoundFits:
             spectral=spectral if spectral.exists() else None,
         )
         fitted = mix_with_start(self._fit(job), job, self._reporter)
+        penalty = measure_features(fitted, job, self._reporter)
+        fitted = place_features(fitted, job, self._reporter, penalty=penalty)
         is_by_time, stored = self._is_by_time, self._prepared.stored("train")
         has_trend = is_by_time and self.config.schema.trend is not None
         balance, trend = choose_balance(
@@ -328,6 +331,7 @@ class RoundFits:
         )
         reporter = self._reporter
         fitted = mix_with_start(self._fit(job), job, reporter, share=decided.start_share)
+        fitted = place_features(fitted, job, reporter, penalty=decided.feature_penalty)
         fitted = apply_balance(fitted, job, reporter, balance=decided.balance)
         fitted = calibrate(fitted, job, reporter, weight=decided.unknown_item_weight)
         return self._place(fitted, job, decided)

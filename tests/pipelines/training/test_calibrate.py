@@ -16,6 +16,7 @@ from pipelines.data.prepare import Prepared
 from pipelines.evaluation.evaluate import evaluate
 from pipelines.evaluation.ranking import rank_items
 from pipelines.progress import Reporter
+from pipelines.training import calibrate as calibration
 from pipelines.training.calibrate import calibrate
 from pipelines.training.embed import Vectors, embed, match_scorer
 from pipelines.training.fit import Fit, Fitted
@@ -55,10 +56,11 @@ class World:
         reporter: Reporter | None = None,
         weight: float | None = None,
         validation: bool = True,
+        by: str = "random",
         **training: Any,
     ) -> Fitted:
         """Calibrate a new model, the same each time."""
-        config = tiny.config(training=training)
+        config = tiny.config(training=training, split={"by": by})
         batches = FoldBatches.build(self.dataset, config.training, mined=None, seed=config.seed)
         model = build_model(config, batches)
         checkpoint = str(self.folder / "epoch-1")
@@ -122,6 +124,23 @@ def test_the_weight_is_the_one_with_the_best_overall_metric(tiny: Tiny, world: W
     assert found[3] > before[0]  # as training leaves them, cold items are lost
 
 
+def test_what_came_after_training_says_itself_what_cold_items_are_worth(
+    tiny: Tiny, world: World
+) -> None:
+    """Where most of it is cold, warm items may lose more than a tenth."""
+    likes = world.validation.toarray()
+    likes[:, :N_COLD] = 1.0
+    mostly_cold = dataclasses.replace(world, validation=sparse.csr_array(likes))
+    found = {by: mostly_cold.calibrate(tiny, by=by) for by in ("random", "time")}
+    figures = {
+        by: mostly_cold.recalls(tiny, embed(one.model, world.dataset)) for by, one in found.items()
+    }
+    bare = embed(found["time"].model, world.dataset)
+    before = mostly_cold.recalls(tiny, bare, added=-(found["time"].unknown_item_weight or 0.0))
+    assert figures["time"][0] > figures["random"][0] > before[0]
+    assert figures["time"][1] < 0.9 * before[1] <= figures["random"][1]
+
+
 def test_what_is_published_is_the_model_with_the_weight(tiny: Tiny, world: World) -> None:
     """The checkpoint holds it too, and scores of cold items grow by it exactly."""
     before, after = (world.calibrate(tiny, weight=w, validation=False) for w in (0.0, 1.5))
@@ -157,6 +176,18 @@ def test_where_all_items_are_known_some_are_taken_for_cold(
         known.calibrate(tiny, cold_items=share).unknown_item_weight or 0.0 for share in (0.05, 0.2)
     ]
     assert weights[0] < weights[1]
+
+
+def test_items_taken_for_cold_are_not_lowered(
+    tiny: Tiny, world: World, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although validation wants none of them: those who would choose them have them left out."""
+    wanted = every_positive(HeldInteractions(world.validation))
+    taken = np.arange(wanted.shape[1]) < N_COLD
+    monkeypatch.setattr(calibration, "_cold_items", lambda *_, **__: np.flatnonzero(taken))
+    known = dataclasses.replace(world, dataset=dataset, validation=of_items(wanted, ~taken))
+    assert dataset.knows_item.all()
+    assert known.calibrate(tiny).unknown_item_weight == 0.0
 
 
 def test_nothing_is_added_in_silence_where_no_validation_decides(tiny: Tiny, world: World) -> None:
