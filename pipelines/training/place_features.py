@@ -153,10 +153,10 @@ def regress_features(model: TwoTower, dataset: Dataset, *, penalty: float) -> No
         return fit_features(x, moments, dense=numbers, penalty=penalty)
 
     wanted = embedded()
-    silent = np.append(ids, dataset.unknown_item_row)
-    for rows_set in (silent, rows):
-        _set(table.v, np.zeros((len(rows_set), wanted.shape[1] - 1), np.float32), rows_set)
-        _set(table.w, np.zeros(len(rows_set), np.float32), rows_set)
+    unknown = [] if dataset.unknown_item_row is None else [dataset.unknown_item_row]
+    silent = np.concatenate([ids, rows, unknown]).astype(np.int64)
+    _set(table.v, np.zeros((len(silent), wanted.shape[1] - 1)), silent)
+    _set(table.w, np.zeros(len(silent)), silent)
     rest = wanted - embedded()  # what unknown tokens say stays
     _set(table.v, fit(rest[:, 1:]), rows)
     _set(table.w, fit((wanted - embedded())[:, :1])[:, 0], rows)
