@@ -20,7 +20,8 @@ SMALLEST = 1e-9
 """Of the largest eigenvalue; below it float32 knows nothing of a direction."""
 STRETCH = 65_536
 RIDGE = 1e-2
-"""Of the mean square of a direction of the source, what a linear map pays for a squared entry."""
+"""By default, of the mean square of a direction of the source, what a linear map pays for a squared
+entry."""
 
 PENALTY = 1.0
 """By default, what a feature's vector pays for a squared entry in a regression."""
@@ -112,15 +113,18 @@ def _inner(x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float64
     return total
 
 
-def fit_map(source: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
+def fit_map(
+    source: NDArray[np.float32], target: NDArray[np.float32], *, ridge: float = RIDGE
+) -> NDArray[np.float32]:
     """Find the linear map [k, l] that takes `source` [n, k] nearest to `target` [n, l].
 
     Ridge regression without intercept: spectral vectors tell where items lie among each other, in
     coordinates of their own, and the items that a model has learned tell where that is in its.
+    `ridge` is what a squared entry costs, of the mean square of a direction of the source.
     """
     x, y = source.astype(np.float64), target.astype(np.float64)
     gram = x.T @ x
-    penalty = RIDGE * np.trace(gram) / len(gram)
+    penalty = ridge * np.trace(gram) / len(gram)
     fitted = np.linalg.solve(gram + (penalty or 1.0) * np.eye(len(gram)), x.T @ y)
     return fitted.astype(np.float32)
 

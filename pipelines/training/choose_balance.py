@@ -73,6 +73,17 @@ class Trial:
     """Its weight, in standard deviations of the scores."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BesideHistories:
+    """What counts beside histories, as validation has chosen it."""
+
+    balance: Balance
+    trend: ChosenTrend | None
+    """None where items have none."""
+    figures: Floats
+    """The sum of recall and NDCG of each user who decided, [n]."""
+
+
 class _Trials:
     """Measures trials on the same validation users."""
 
@@ -147,7 +158,7 @@ class _Trials:
 
 def choose_balance(
     fitted: Fitted, job: Fit, reporter: Reporter, *, stored: StoredInteractions | None
-) -> tuple[Balance | None, ChosenTrend | None]:
+) -> BesideHistories | None:
     """Choose s, b, and the window and weight of the trend, by the validation metric.
 
     The trend is chosen with all else as training left it, and then with each s and b. These are
@@ -158,10 +169,13 @@ def choose_balance(
         job: its data and settings, with a validation part.
         reporter: shows how many trials are done.
         stored: its interactions, with times, where items have a trend.
+
+    Returns:
+        None without a validation part.
     """
     validation = job.validation
     if validation is None:
-        return None, None
+        return None
     lengths: list[float] = []
     trends: list[NDArray[np.float32]] = []
     if stored is not None and (lengths := window_lengths(stored)):
@@ -169,14 +183,14 @@ def choose_balance(
         trends = [trend_values(row, stored.item_counts) for row in counts]
     trials = _Trials(fitted, job, test=_deciding(job, validation), trends=trends)
     with reporter.bar("what counts beside histories", trials.most(len(lengths))) as advance:
-        found = _choose(trials, n_windows=len(lengths), advance=advance)
-    if not lengths:
-        return found.balance, None
-    trend = ChosenTrend(window=lengths[found.window], weight=trials.weight(found))
-    return found.balance, trend
+        found, figures = _choose(trials, n_windows=len(lengths), advance=advance)
+    trend = None
+    if lengths:
+        trend = ChosenTrend(window=lengths[found.window], weight=trials.weight(found))
+    return BesideHistories(balance=found.balance, trend=trend, figures=figures)
 
 
-def _choose(trials: _Trials, *, n_windows: int, advance: Advance) -> Trial:
+def _choose(trials: _Trials, *, n_windows: int, advance: Advance) -> tuple[Trial, Floats]:
     """The best trial, which leaves the balance as it is where that is about as good."""
 
     def windows(trial: Trial, *, step: int = 1) -> list[Trial]:
@@ -196,12 +210,12 @@ def _choose(trials: _Trials, *, n_windows: int, advance: Advance) -> Trial:
         for one in windows(Trial(balance=balance, trend=trend), step=3)
     ]
     if not others:
-        return kept
+        return kept, before
     moved, figures = trials.best(others, advance)
     gain = figures - before
     if gain.mean() <= standard_error(gain):
-        return kept
-    return trials.best(windows(moved), advance)[0] if moved.trend else moved
+        return kept, before
+    return trials.best(windows(moved), advance) if moved.trend else (moved, figures)
 
 
 def _deciding(job: Fit, validation: sparse.csr_array) -> sparse.csr_array:

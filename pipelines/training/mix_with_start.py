@@ -21,11 +21,14 @@ from pipelines.evaluation.evaluate import user_figures
 from pipelines.evaluation.race import near_best
 from pipelines.progress import Advance, Reporter
 from pipelines.training.fit import START, Fit, Fitted, validation_queries
+from pipelines.training.place_rare import place_rare
 from towers.layers import FeatureTable
 
 SHARES = (0.0, 0.1, 0.2, 0.3)
 """The shares of the start that are tried. Few validation users can tell little apart, and must not
 undo what was trained."""
+HALF = 0.5
+"""The share of the start where no epoch is better than the start, and half of the way is."""
 
 
 def mix_with_start(fitted: Fitted, job: Fit, reporter: Reporter, *, share: float = 0.0) -> Fitted:
@@ -48,8 +51,37 @@ def mix_with_start(fitted: Fitted, job: Fit, reporter: Reporter, *, share: float
     move(share)
     if not share:
         return fitted
+    if share >= HALF:  # as `half_way`
+        place_rare(fitted, job, start=job.directory / START)
     reporter.say(f"  weights are {share:.0%} of the way back to the start")
     return fitted.kept(start_share=share)
+
+
+def half_way(fitted: Fitted, job: Fit) -> Fitted:
+    """The weights half of the way between the last epoch and the start, in a checkpoint.
+
+    Items of few interactions are placed where the start has them.
+
+    Args:
+        fitted: the start, which was the best epoch; its model is changed in place.
+        job: its fit, of which at least one epoch is done.
+    """
+    last = int(fitted.records[-1]["epoch"])
+    _read(fitted, job.directory / f"epoch-{last}")
+    _line_to_start(fitted.model.features, job.directory / START)(HALF)
+    place_rare(fitted, job, start=job.directory / START)
+    return fitted.kept(best_epoch=last, start_share=HALF)
+
+
+def back_to_start(fitted: Fitted, job: Fit) -> Fitted:
+    """The start as it was before `half_way`, in place."""
+    _read(fitted, job.directory / START)
+    return fitted
+
+
+def _read(fitted: Fitted, path: Path) -> None:
+    """Read the checkpoint of an epoch."""
+    tf.train.Checkpoint(model=fitted.model).read(str(path)).assert_existing_objects_matched()
 
 
 def _line_to_start(table: FeatureTable, start: Path) -> Callable[[float], None]:

@@ -21,9 +21,10 @@ from pipelines.data.recent import count_recent, trend_values
 from pipelines.evaluation.left_out import LeftOut, NotYet
 from pipelines.progress import Reporter
 from pipelines.training.calibrate import calibrate
-from pipelines.training.choose_balance import apply_balance, choose_balance
+from pipelines.training.choose_balance import apply_balance
 from pipelines.training.choose_start import choose_start, powers_of, settled, with_powers
 from pipelines.training.decided import Decided
+from pipelines.training.finish import finish
 from pipelines.training.fit import Fit, Fitted, Record, fit, follow
 from pipelines.training.initialize import is_placed, start_vectors
 from pipelines.training.measure_context import AskedAt, validation_moments
@@ -31,7 +32,7 @@ from pipelines.training.mine import mine_fitted, mine_published
 from pipelines.training.mix_with_start import mix_with_start
 from pipelines.training.not_yet import not_yet
 from pipelines.training.parent import Parent
-from pipelines.training.place_features import measure_features, place_features
+from pipelines.training.place_features import place_features
 from pipelines.training.place_newcomers import (
     measure_default_user,
     measure_newcomers,
@@ -247,15 +248,11 @@ class RoundFits:
             workers=self._workers,
             spectral=spectral if spectral.exists() else None,
         )
-        fitted = mix_with_start(self._fit(job), job, self._reporter)
-        penalty = measure_features(fitted, job, self._reporter)
-        fitted = place_features(fitted, job, self._reporter, penalty=penalty)
         is_by_time, stored = self._is_by_time, self._prepared.stored("train")
         has_trend = is_by_time and self.config.schema.trend is not None
-        balance, trend = choose_balance(
-            fitted, job, self._reporter, stored=stored if has_trend else None
+        fitted, trend = finish(
+            self._fit(job), job, self._reporter, stored=stored if has_trend else None
         )
-        fitted = apply_balance(fitted, job, self._reporter, balance=balance)
         fitted = calibrate(fitted, job, self._reporter)
         term = np.zeros(len(job.dataset.item_ids), dtype=np.float32)
         if trend is not None:

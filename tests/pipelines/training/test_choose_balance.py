@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy import sparse
 
 from pipelines.progress import Reporter
 from pipelines.training.choose_balance import apply_balance, choose_balance, said_by_features
@@ -16,16 +15,7 @@ from pipelines.training.decided import Balance
 from pipelines.training.embed import embed
 from pipelines.training.fit import Fit
 from pipelines.training.initialize import mean_user
-from tests.pipelines.training.starts import untrained
-
-
-def best_of(scores: NDArray[np.float32], job: Fit) -> Fit:
-    """The job with a validation part that holds the two best unseen items of each user."""
-    known = job.known.toarray() > 0
-    top = np.argsort(np.where(known, -np.inf, scores), axis=1)[:, -2:]
-    users = np.repeat(np.arange(len(scores)), 2)
-    held = sparse.csr_array((np.ones(users.size, np.float32), (users, top.ravel())), known.shape)
-    return dataclasses.replace(job, validation=held)
+from tests.pipelines.training.starts import best_of, untrained
 
 
 def test_scores_get_what_features_and_the_mean_user_say(popular_job: Fit, tmp_path: Path) -> None:
@@ -60,16 +50,14 @@ def test_validation_decides_what_counts_beside_histories(popular_job: Fit, tmp_p
     said = said_by_features(fitted.model.features, popular_job.dataset)
     mean = mean_user(fitted.model.features, popular_job.dataset)[0]
 
-    def chosen(scores: NDArray[np.float32]) -> Balance | None:
+    def chosen(scores: NDArray[np.float32]) -> Balance:
         job = best_of(scores, popular_job)
-        return choose_balance(fitted, job, Reporter(), stored=None)[0]
+        found = choose_balance(fitted, job, Reporter(), stored=None)
+        assert found is not None
+        return found.balance
 
     assert chosen(own) == Balance()
-    popular = chosen(own + 4.0 * (vectors["item"][:, 1:] @ mean))
-    assert popular is not None
-    assert popular.mean_user == 1.0
-    alike = chosen(own + 4.0 * (said @ vectors["item"][:, 1:].T))
-    assert alike is not None
-    assert alike.features == 2.0
+    assert chosen(own + 4.0 * (vectors["item"][:, 1:] @ mean)).mean_user == 1.0
+    assert chosen(own + 4.0 * (said @ vectors["item"][:, 1:].T)).features == 2.0
     without = dataclasses.replace(popular_job, validation=None)
-    assert choose_balance(fitted, without, Reporter(), stored=None) == (None, None)
+    assert choose_balance(fitted, without, Reporter(), stored=None) is None
