@@ -48,7 +48,7 @@ demo: $(READY) ## Train, publish and query a model on MovieLens 100k
 test: $(READY) ## Run all tests but those marked spark, browser or milvus, in two processes
 	@$(BIN)/pytest --quiet $(PARALLEL) -m "$(LOCAL)" --durations=5 --durations-min=5
 
-test-fast: $(READY) ## Run the tests of the inner loop, in about three minutes
+test-fast: $(READY) ## Run the tests of the inner loop, in two and a half minutes
 	@$(BIN)/pytest --quiet $(PARALLEL) -m "$(LOCAL) and not slow"
 
 coverage: $(READY) ## Say which lines the tests of the inner loop do not reach
