@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -223,6 +224,11 @@ def _raised(
     mean_square = np.sum(counts * factors**2) / max(int(counts.sum()), 1)
     factors = (factors / math.sqrt(mean_square or 1.0)).astype(np.float32)
     return np.asarray(vectors * factors[:, np.newaxis])
+
+
+def set_rows(table: tf.Variable, values: NDArray[Any], *, rows: NDArray[np.int64]) -> None:
+    """Set some rows of w [n] or v [n, k]."""
+    table.scatter_update(tf.IndexedSlices(values.astype(np.float32), rows))
 
 
 def set_columns(v: tf.Variable, vectors: NDArray[np.float32], *, rows: NDArray[np.int64]) -> None:

@@ -12,6 +12,7 @@ standard error, L. Breiman et al., Classification and Regression Trees, 1984.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tensorflow as tf
@@ -51,7 +52,7 @@ def mix_with_start(fitted: Fitted, job: Fit, reporter: Reporter, *, share: float
     move(share)
     if not share:
         return fitted
-    if share >= HALF:  # as `half_way`
+    if share >= HALF:
         place_rare(fitted, job, start=job.directory / START)
     reporter.say(f"  weights are {share:.0%} of the way back to the start")
     return fitted.kept(start_share=share)
@@ -68,9 +69,8 @@ def half_way(fitted: Fitted, job: Fit) -> Fitted:
     """
     last = int(fitted.records[-1]["epoch"])
     _read(fitted, job.directory / f"epoch-{last}")
-    _line_to_start(fitted.model.features, job.directory / START)(HALF)
-    place_rare(fitted, job, start=job.directory / START)
-    return fitted.kept(best_epoch=last, start_share=HALF)
+    trained, decided = replace(fitted, best_epoch=last), replace(job, validation=None)
+    return mix_with_start(trained, decided, Reporter(), share=HALF)
 
 
 def back_to_start(fitted: Fitted, job: Fit) -> Fitted:

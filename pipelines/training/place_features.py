@@ -19,10 +19,7 @@ Technometrics 1970.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -36,6 +33,7 @@ from pipelines.progress import Advance, Reporter
 from pipelines.training.calibrate import FEWEST, USERS
 from pipelines.training.embed import embed, embed_items, embed_without_ids
 from pipelines.training.fit import Fit, Fitted
+from pipelines.training.initialize import set_rows
 from towers.interactions.interaction import FM
 from towers.start import fit_features
 from towers.two_tower import TwoTower
@@ -155,13 +153,13 @@ def regress_features(model: TwoTower, dataset: Dataset, *, penalty: float) -> No
     wanted = embedded()
     unknown = [] if dataset.unknown_item_row is None else [dataset.unknown_item_row]
     silent = np.concatenate([ids, rows, unknown]).astype(np.int64)
-    _set(table.v, np.zeros((len(silent), wanted.shape[1] - 1)), silent)
-    _set(table.w, np.zeros(len(silent)), silent)
+    set_rows(table.v, np.zeros((len(silent), wanted.shape[1] - 1)), rows=silent)
+    set_rows(table.w, np.zeros(len(silent)), rows=silent)
     rest = wanted - embedded()  # what unknown tokens say stays
-    _set(table.v, fit(rest[:, 1:]), rows)
-    _set(table.w, fit((wanted - embedded())[:, :1])[:, 0], rows)
-    _set(table.v, (wanted - embedded())[:, 1:], ids)
-    _set(table.w, (wanted - embedded())[:, 0], ids)
+    set_rows(table.v, fit(rest[:, 1:]), rows=rows)
+    set_rows(table.w, fit((wanted - embedded())[:, :1])[:, 0], rows=rows)
+    set_rows(table.v, (wanted - embedded())[:, 1:], rows=ids)
+    set_rows(table.w, (wanted - embedded())[:, 0], rows=ids)
 
 
 def _can_be_placed(model: TwoTower, dataset: Dataset) -> bool:
@@ -176,8 +174,3 @@ def _can_be_placed(model: TwoTower, dataset: Dataset) -> bool:
             for history in dataset.schema.histories
         )
     )
-
-
-def _set(table: tf.Variable, values: NDArray[Any], rows: NDArray[np.int64]) -> None:
-    """Set some rows of a table."""
-    table.scatter_update(tf.IndexedSlices(values.astype(np.float32), rows))

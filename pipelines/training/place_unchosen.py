@@ -11,7 +11,6 @@ random cannot show it: there, an item without an interaction has none by chance.
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
@@ -19,6 +18,7 @@ from pipelines.progress import Reporter
 from pipelines.training.decided import Unchosen
 from pipelines.training.embed import embed, embed_items, embed_without_ids
 from pipelines.training.fit import Fit, Fitted
+from pipelines.training.initialize import set_rows
 
 SMALLEST = 1e-3
 """The smallest scale, which still keeps the order of these items."""
@@ -92,16 +92,11 @@ def place_unchosen(
             f"  {len(items):,} items that nobody has chosen: the scores of their features times "
             f"{placed.scale:.3g} {placed.term:+.3g}, as often as validation chooses such items"
         )
-    _set(features.w, np.zeros(len(rows), dtype=np.float32), rows)
-    _set(features.v, np.zeros((len(rows), wanted.shape[1] - 1), dtype=np.float32), rows)
-    _set(features.v, (wanted - embed_items(model, bags, dense=dense))[:, 1:], rows)
-    _set(features.w, (wanted - embed_items(model, bags, dense=dense))[:, 0], rows)
+    set_rows(features.w, np.zeros(len(rows), dtype=np.float32), rows=rows)
+    set_rows(features.v, np.zeros((len(rows), wanted.shape[1] - 1), dtype=np.float32), rows=rows)
+    set_rows(features.v, (wanted - embed_items(model, bags, dense=dense))[:, 1:], rows=rows)
+    set_rows(features.w, (wanted - embed_items(model, bags, dense=dense))[:, 0], rows=rows)
     return fitted.kept(unchosen=placed)
-
-
-def _set(table: tf.Variable, values: NDArray[np.float32], rows: NDArray[np.int64]) -> None:
-    """Set some rows of a table."""
-    table.scatter_update(tf.IndexedSlices(values, rows))
 
 
 def _score_at(scores: NDArray[np.float32], chosen: NDArray[np.int64], *, rate: float) -> float:
