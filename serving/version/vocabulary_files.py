@@ -83,7 +83,7 @@ def _read_space(raw: dict[str, Any], folder: Path) -> Space:
     tokens = table["token"]
     integer = pa.types.is_integer(tokens.type)
     return Tokens(
-        tokens=np.asarray(tokens.to_pylist(), dtype=np.int64 if integer else object),
+        tokens=tokens.to_numpy().astype(np.int64 if integer else object),
         rows=table["row"].to_numpy().astype(np.int64),
         counts=table["count"].to_numpy().astype(np.int64),
         oov_row=raw["oov_row"],

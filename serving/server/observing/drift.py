@@ -6,7 +6,7 @@ tokens that training never saw, histories without an item, and the best scores.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from serving.retrieval.questions import Hits, Question
 from serving.retrieval.retriever import Retriever
+from serving.version.saved_models.tower import join_packed
 from towers.features.kinds import Categorical, Feature, History, MultiValued
 from towers.features.schema import Side, space_of
 from towers.features.values import missing_marker
@@ -83,26 +84,38 @@ class Drift:
             )
         )
 
+    def prepare(self, retriever: Retriever) -> None:
+        """Read what to count users needs, before they ask: to read it holds up other threads."""
+        for feature in retriever.parts.schema.features("user"):
+            if isinstance(feature, (Categorical, MultiValued)):
+                self._tokens_of(retriever, "user", feature)
+
     def count(self) -> None:
-        """Count what was kept."""
-        while self._waiting:
-            sample = self._waiting.popleft()
+        """Count what was kept, all questions about one side together."""
+        described = defaultdict(list)
+        for sample in [self._waiting.popleft() for _ in range(len(self._waiting))]:
             for score in sample.scores[np.isfinite(sample.scores)].tolist():
                 self._scores.labels(sample.direction).observe(score)
-            for feature in sample.retriever.parts.schema.features(sample.side):
-                if feature.name in sample.packed:
-                    self._count_feature(sample, feature, sample.packed[feature.name])
+            if sample.packed:
+                described[sample.retriever, sample.side].append(sample.packed)
+        for (retriever, side), several in described.items():
+            packed = join_packed(several)
+            for feature in retriever.parts.schema.features(side):
+                if feature.name in packed:
+                    self._count_feature(retriever, side, feature, packed[feature.name])
 
-    def _count_feature(self, sample: _Sample, feature: Feature, values: NDArray[Any]) -> None:
+    def _count_feature(
+        self, retriever: Retriever, side: Side, feature: Feature, values: NDArray[Any]
+    ) -> None:
         is_given = values != missing_marker(values.dtype)
         given = values[is_given]
         if isinstance(feature, History):
             empty = len(values) - int(np.count_nonzero(is_given.any(axis=1)))
             self._histories.labels(feature.name).inc(len(values))
             self._empty.labels(feature.name).inc(empty)
-            n_unknown = len(sample.retriever.catalogue("item").unknown(given.tolist()))
+            n_unknown = len(retriever.catalogue("item").unknown(given.tolist()))
         elif isinstance(feature, (Categorical, MultiValued)):
-            known = self._tokens_of(sample, feature)
+            known = self._tokens_of(retriever, side, feature)
             if known is None:
                 return
             found = known.get_indexer(pd.Index(given, dtype=known.dtype))
@@ -113,22 +126,23 @@ class Drift:
         self._unknown.labels(feature.name).inc(n_unknown)
 
     def _tokens_of(
-        self, sample: _Sample, feature: Categorical | MultiValued
+        self, retriever: Retriever, side: Side, feature: Categorical | MultiValued
     ) -> pd.Index[Any] | None:
         """The tokens that training has seen.
 
         None where they are hashed, so that all are known, or where the vocabulary is so large that
         it is not read for this.
         """
-        parts = sample.retriever.parts
-        files = sample.retriever.bundle.manifest.files
+        parts = retriever.parts
+        files = retriever.bundle.manifest.files
         if sum(file.bytes for name, file in files.items() if name.startswith(VOCABULARY)) > LARGE:
             return None
-        name = space_of(feature, side=sample.side, schema=parts.schema)
-        known = self._known.setdefault(sample.retriever, {})
+        name = space_of(feature, side=side, schema=parts.schema)
+        known = self._known.setdefault(retriever, {})
         if name not in known:
             space = parts.vocabulary.spaces[name]
             if not isinstance(space, Tokens):
                 return None
             known[name] = pd.Index(space.tokens)
+            _ = known[name].is_unique  # which makes its table for lookups
         return known[name]

@@ -132,6 +132,7 @@ class Loader:
         served = Served.open(bundle, index=self._index)
         self._replay(served.retriever)
         served.retriever.warm()
+        self._metrics.drift.prepare(served.retriever)
         return served
 
     def refuse(self, version: int, error: Exception) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from serving.retrieval.parts import Parts
 from serving.retrieval.retriever import Retriever
 from serving.server.observing import drift as module
 from serving.server.observing.drift import Drift
@@ -20,6 +21,10 @@ def registry() -> CollectorRegistry:
 def figures(registry: CollectorRegistry, name: str, **labels: str) -> float:
     found = registry.get_sample_value(f"fm_recall_{name}", labels)
     return 0.0 if found is None else found
+
+
+def refuse(_: object) -> None:
+    raise AssertionError("expected it to have been read")
 
 
 def ask(
@@ -41,15 +46,18 @@ def test_unknown_tokens_empty_histories_and_scores_are_counted(
     features = {"history": histories, "city": ["a", "Atlantis", None]}
     scores = ask(drift, retriever, features=features)
     ask(drift, retriever, ids=[2**40 + 3])
+    ask(drift, retriever, features={"history": [["item 1"]]})
+    drift.prepare(retriever)
+    monkeypatch.setattr(Parts, "vocabulary", property(refuse))  # nothing is read while asked
     drift.count()
     drift.count()  # nothing twice
-    assert figures(registry, "sampled_tokens_total", feature="history") == 4
+    assert figures(registry, "sampled_tokens_total", feature="history") == 5
     assert figures(registry, "sampled_unknown_tokens_total", feature="history") == 1
-    assert figures(registry, "sampled_histories_total", feature="history") == 3
+    assert figures(registry, "sampled_histories_total", feature="history") == 4
     assert figures(registry, "sampled_empty_histories_total", feature="history") == 1
     assert figures(registry, "sampled_tokens_total", feature="city") == 2
     assert figures(registry, "sampled_unknown_tokens_total", feature="city") == 1
-    assert figures(registry, "best_score_count", direction="u2i") == 4
+    assert figures(registry, "best_score_count", direction="u2i") == 5
     below = float(np.count_nonzero(scores[:, 0] <= 0.5))
     assert figures(registry, "best_score_bucket", direction="u2i", le="0.5") >= below
 
