@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -30,6 +31,10 @@ from towers.environment import wants_traces
 from towers.errors import BundleError
 
 LOG = logging.getLogger(__name__)
+
+SWITCH_S = 0.001
+"""How long a thread that runs Python, such as one that loads a version, keeps another waiting. An
+answer waits at each step that is not in Python, so that 5 ms, which is usual, would add up."""
 
 GRACE_S = 2.0
 """Seconds beyond `shutdown_s` after which the process ends, whatever it does."""
@@ -68,6 +73,7 @@ def run(
     place: Place | None = None,
 ) -> None:
     """Serve a models directory with this process until SIGTERM or SIGINT; see `serve`."""
+    sys.setswitchinterval(SWITCH_S)
     # What is loaded by now stays: looking for garbage among it would only halt requests.
     gc.collect()
     gc.freeze()
