@@ -63,6 +63,11 @@ class Dataset:
         )
         return dataclasses.replace(self, schema=schema, pasts=pasts)
 
+    def forgetting(self, items: NDArray[np.int64]) -> Dataset:
+        """The same where some items bring nothing to histories, as if nobody had chosen them."""
+        pasts = {name: past.without(items) for name, past in self.pasts.items()}
+        return dataclasses.replace(self, pasts=pasts)
+
     def first_times(self) -> NDArray[np.float64] | None:
         """The time from which each item could be chosen, [n_items]; None without times.
 

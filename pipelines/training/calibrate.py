@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,9 +20,11 @@ from scipy import sparse
 from pipelines.data.blocks import HeldInteractions, left_out, sample_users
 from pipelines.data.dataset import Dataset
 from pipelines.evaluation.evaluate import LARGEST_BLOCK, evaluate
+from pipelines.evaluation.left_out import LeftOut
 from pipelines.progress import Advance, Reporter, ignore
 from pipelines.training.embed import Vectors, embed, embed_without_ids, match_scorer
 from pipelines.training.fit import Fit, Fitted
+from pipelines.training.regress_features import embed_as_new
 from serving.search.best_columns import best_columns
 from towers.two_tower import TwoTower
 
@@ -32,7 +35,7 @@ FINE = (-0.75, -0.5, -0.25, 0.25, 0.5, 0.75)
 FEWEST = 100
 """Validation positives among items without a training interaction from which these suffice."""
 SIMULATED = 0.1
-"""Of the known items, the share that is treated as unknown where too few are."""
+"""Of the known items, the share that is treated as new where too few are."""
 USERS = 1000
 """How many users are ranked for."""
 KEPT = 0.9
@@ -62,7 +65,13 @@ def calibrate(
         weight = weight_for_share(fitted.model, job, share=rule)
     elif job.validation is not None:
         with reporter.bar("weight of unknown ids", len(COARSE) + len(FINE)) as advance:
-            weight = fair_weight(fitted.model, job, validation=job.validation, advance=advance)
+            weight = fair_weight(
+                fitted.model,
+                job,
+                validation=job.validation,
+                penalty=fitted.feature_penalty,
+                advance=advance,
+            )
     if weight is None:
         reporter.say(
             "  items with unknown ids are left as training made them, which ranks them low: "
@@ -76,26 +85,36 @@ def calibrate(
 
 
 def fair_weight(
-    model: TwoTower, job: Fit, *, validation: sparse.csr_array, advance: Advance = ignore
+    model: TwoTower,
+    job: Fit,
+    *,
+    validation: sparse.csr_array,
+    penalty: float | None = None,
+    advance: Advance = ignore,
 ) -> float:
     """Choose the weight with the best validation metric over all items, cold and warm.
 
     Cold are the items of which training has no interaction and, where validation has hardly any of
-    them, a random tenth of the others without their ids. Most of those who would choose one of
-    these have done so, and do not get it again, so that it has fewer hits than a new item would
-    have: such items may be raised by the weight, and are not lowered. Warm items keep at least
+    them, a random tenth of the others, as if they had come after training: the features do not know
+    them, histories are without them, and those who chose one want it. Warm items keep at least
     `KEPT` of the metric that they have without a weight, since what is known of them should not be
     lost to what is guessed of others; but for a validation part that came after training and has
     cold items, which shows how much is asked of either. Of equally good weights, the one nearest
     to zero is chosen.
+
+    Args:
+        model: the model; it is the same afterwards.
+        job: its data.
+        validation: who wants what, [n_users, n_items].
+        penalty: that of the regression by which features are placed; None where they are not.
+        advance: is called for each weight that is tried.
     """
     dataset, settings = job.dataset, job.config.evaluation
     unseen = dataset.interactions.item_counts == 0
     is_enough = np.count_nonzero(unseen[validation.indices]) >= FEWEST
-    cold = _cold_items(dataset, simulated=not is_enough, seed=job.config.seed)
     test = sample_users(HeldInteractions(validation), limit=USERS, seed=job.config.seed)
-    users = np.flatnonzero(np.diff(test.indptr))
-    vectors = _vectors_without_ids(model, dataset, cold)
+    asked = _ask(model, job, test) if is_enough else _hide(model, job, test, penalty=penalty)
+    vectors, cold, users = asked.vectors, asked.cold, np.flatnonzero(np.diff(test.indptr))
     learned = vectors["item"][cold, 0]
     unit = score_spread(vectors["user"][users], vectors["item"])
     settings = dataclasses.replace(settings, k=(_places(job),), cold_item_interactions=1)
@@ -108,9 +127,9 @@ def fair_weight(
         vectors["item"][cold, 0] = learned + np.float32(steps * unit)
         found = evaluate(
             match_scorer(vectors),
-            train=job.known,
-            left_out=job.left_out,
-            test=test,
+            train=asked.known,
+            left_out=asked.left_out,
+            test=asked.wanted,
             config=settings,
             item_counts=counts,
         )
@@ -118,13 +137,61 @@ def fair_weight(
         warm = found.metric(settings.metric, "warm_items") if has_warm else 0.0
         return found.metric(settings.metric), warm
 
-    lowest = -np.inf if is_enough else 0.0
-    found = {steps: measure(steps) for steps in COARSE if steps >= lowest}
+    found = {steps: measure(steps) for steps in COARSE}
     by_time = job.config.split.by != "random" and dataset.interactions.has_times
     kept = 0.0 if is_enough and by_time else KEPT
     best = _best_step(found, kept=kept)
-    found |= {best + step: measure(best + step) for step in FINE if best + step >= lowest}
+    found |= {best + step: measure(best + step) for step in FINE}
     return _best_step(found, kept=kept) * unit
+
+
+class _Asked(NamedTuple):
+    """What validation users are asked for, and by what they are known."""
+
+    vectors: Vectors
+    """Of users and items, of the cold ones as they are without ids."""
+    cold: NDArray[np.int64]
+    """The rows of the cold items."""
+    known: sparse.csr_array
+    """The positives that users are known by, [n_users, n_items]."""
+    wanted: sparse.csr_array
+    """Those that they want, likewise."""
+    left_out: LeftOut
+
+
+def _ask(model: TwoTower, job: Fit, test: sparse.csr_array) -> _Asked:
+    """Validation as it is, in which items of unknown ids are cold."""
+    cold = _cold_items(job.dataset, simulated=False, seed=job.config.seed)
+    users = np.flatnonzero(np.diff(test.indptr))
+    vectors = _vectors_without_ids(model, job.dataset, cold, only_users=users)
+    return _Asked(vectors, cold, job.known, test, job.left_out)
+
+
+def _hide(model: TwoTower, job: Fit, test: sparse.csr_array, *, penalty: float | None) -> _Asked:
+    """Validation as if some of the known items had come after training, which are cold, too."""
+    cold = _cold_items(job.dataset, simulated=True, seed=job.config.seed)
+    users = np.flatnonzero(np.diff(test.indptr))
+    vectors = embed(model, job.dataset.forgetting(cold), only_users=users)
+    vectors["item"][cold] = embed_as_new(model, job.dataset, cold, penalty=penalty)
+    is_cold = sparse.diags_array(np.bincount(cold, minlength=test.shape[1]).astype(np.float32))
+    positives = job.dataset.interactions.of(users)
+    hidden = sparse.csr_array(positives @ is_cold)
+    hidden.eliminate_zeros()
+    seen = _without(job.left_out.seen.astype(np.float32), hidden)
+    return _Asked(
+        vectors,
+        cold,
+        known=_without(positives, hidden),
+        wanted=sparse.csr_array(test + hidden),
+        left_out=LeftOut(seen, job.left_out.not_yet),
+    )
+
+
+def _without(some: sparse.csr_array, others: sparse.csr_array) -> sparse.csr_array:
+    """The entries of a matrix where another of its shape has none."""
+    left = sparse.csr_array(some - some.multiply(others.astype(np.bool_)))
+    left.eliminate_zeros()
+    return left
 
 
 def _best_step(found: Mapping[float, tuple[float, float]], *, kept: float) -> float:
@@ -175,9 +242,15 @@ def _cold_items(dataset: Dataset, *, simulated: bool, seed: int) -> NDArray[np.i
     return np.flatnonzero(is_cold)
 
 
-def _vectors_without_ids(model: TwoTower, dataset: Dataset, items: NDArray[np.int64]) -> Vectors:
+def _vectors_without_ids(
+    model: TwoTower,
+    dataset: Dataset,
+    items: NDArray[np.int64],
+    *,
+    only_users: NDArray[np.int64] | None = None,
+) -> Vectors:
     """The vectors of users and items, of some items as if their ids were unknown."""
-    vectors = embed(model, dataset)
+    vectors = embed(model, dataset, only_users=only_users)
     vectors["item"][items] = embed_without_ids(model, dataset, items)
     return vectors
 

@@ -53,6 +53,15 @@ class PastItems:
             dense=self.dense.take(items),
         )
 
+    def without(self, items: NDArray[np.int64]) -> PastItems:
+        """The same where some of them [m] bring nothing."""
+        kept = np.ones(len(self.ids), dtype=np.float32)
+        kept[items] = 0.0
+        bags = sparse.csr_array(sparse.diags_array(kept) @ self.bags)
+        bags.eliminate_zeros()
+        dense = self.dense._replace(x=self.dense.x * kept[:, np.newaxis])
+        return PastItems(ids=self.ids, bags=bags, dense=dense)
+
     def add(self, others: PastItems) -> PastItems:
         """These and others, which count in place of those of the same ids."""
         is_kept = ~pd.Index(self.ids).isin(others.ids)

@@ -17,7 +17,8 @@ from pipelines.data.prepare import Prepared
 from pipelines.progress import Reporter
 from pipelines.training.embed import embed, embed_without_ids
 from pipelines.training.fit import Fit, Fitted
-from pipelines.training.place_features import measure_features, place_features, regress_features
+from pipelines.training.place_features import PENALTIES, measure_features, place_features
+from pipelines.training.regress_features import regress_features
 from tests.pipelines.training.starts import untrained
 
 if TYPE_CHECKING:
@@ -100,9 +101,33 @@ def test_a_penalty_is_chosen_where_features_mislead_and_none_where_they_do_not(
     assert measure_features(fitted, job, Reporter()) is not None
 
 
-def test_without_cold_items_in_validation_features_are_left(world: World) -> None:
+def test_without_cold_items_in_validation_those_left_out_choose(world: World) -> None:
+    """Among items that nobody has chosen, the choice is better than what misleads."""
     fitted, job = world
+    wanted = job.validation
+    assert wanted is not None
     spoil(fitted, job)
     warm = dataclasses.replace(job, validation=every_positive(job.dataset.interactions))
-    assert measure_features(fitted, warm, Reporter()) is None
-    assert place_features(fitted, warm, Reporter(), penalty=None) is fitted
+    penalty = measure_features(fitted, warm, Reporter())
+    assert penalty in PENALTIES
+    before = recall_of_cold(fitted, job)
+    assert recall_of_cold(place_features(fitted, warm, Reporter(), penalty=penalty), job) > before
+
+
+def test_nothing_is_done_where_nothing_can_decide(world: World) -> None:
+    fitted, job = world
+    blind = dataclasses.replace(job, validation=None)
+    assert measure_features(fitted, blind, Reporter()) is None
+    assert place_features(fitted, blind, Reporter(), penalty=None) is fitted
+
+
+def recall_of_cold(fitted: Fitted, job: Fit) -> float:
+    """The share of what is wanted that is among the first three of the cold items."""
+    assert job.validation is not None
+    users, items = (
+        embed(fitted.model, job.dataset)["user"],
+        embed_without_ids(fitted.model, job.dataset, COLD),
+    )
+    best = np.argsort(-(users @ items.T), axis=1)[:, :3]
+    found = np.take_along_axis(job.validation.toarray()[:, COLD], best, axis=1)
+    return float(found.mean())
