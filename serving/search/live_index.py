@@ -130,8 +130,9 @@ class LiveScannIndex:
         """The rows in slots that were found."""
         if self._rows is None:
             return slots, scores
-        rows = self._rows.values[slots]
-        rows[slots < 0] = -1
+        rows = self._rows.values.take(slots, mode="clip")  # which checks nothing
+        if slots.min(initial=0) < 0:
+            rows[slots < 0] = -1
         return rows, scores
 
     def _numbers(self) -> tuple[GrowingArray[np.int64], RowNumbers]:

@@ -74,7 +74,9 @@ class LiveShells:
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         if len(order) == 1:  # which takes a third of the time of a batch of one
             return rows[:, order[0]], scores[:, order[0]]
-        return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
+        # by flat places, which takes two thirds of the time of taking along an axis
+        places = order + rows.shape[1] * np.arange(len(rows))[:, np.newaxis]
+        return rows.ravel().take(places), scores.ravel().take(places)
 
     def put(self, rows: Rows, vectors: Vectors) -> None:
         """See `LiveIndex.put`."""
