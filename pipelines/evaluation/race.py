@@ -16,13 +16,12 @@ from pipelines.evaluation.metrics import Floats, Rows
 
 Candidate = TypeVar("Candidate", bound=Hashable)
 
-ERRORS = 3.0
-"""How many standard errors a race allows for; it makes dozens of comparisons, and should not lose
-the best candidate in one of them."""
+ERRORS = 1.5
+"""How many standard errors a race allows for; what chance then loses is mostly within `WORTH`."""
 WORTH = 0.01
 """A candidate that is not better than the leader by more than this share of its figure is not
 worth asking on."""
-FIRST = 1000
+FIRST = 2000
 """How many users all candidates are asked of."""
 GROWTH = 2
 """How many times as many have been asked after each further round."""

@@ -26,10 +26,11 @@ from pipelines.training.initialize import START_POWER, initialize, new_table
 from towers.features.kinds import POPULARITY_POWER, Feature, Features, History, Trend
 from towers.two_tower import TwoTower
 
-START_POWERS = (0.0, 0.2, 0.4)
+START_POWERS = (START_POWER, 0.0, 0.4)
 """p: an item's vector is count^p times its singular vector."""
-HISTORY_POWERS = (0.0, 0.25, 0.5)
-"""What a history's power is beyond p, so that p alone changes no user."""
+HISTORY_POWERS = (0.25, 0.0, 0.5)
+"""What a history's power is beyond p, so that p alone changes no user; the first is tried with all
+p."""
 Powers = dict[str, float]
 """`start_power` and `popularity_power`, as the configuration calls them."""
 Choice = tuple[tuple[str, float], ...]
@@ -53,9 +54,10 @@ def choose_start(
 ) -> Powers:
     """Choose the powers that are not set: the best deciding metric of untrained vectors.
 
-    They are raced, since a few users tell which powers are far behind, and only all of them which
-    of the others is best. Of powers p about as good as the best, the smallest is taken: training
-    learns what is popular, and goes further from a start that says less of it.
+    First p, and then the history's power with that p. They are raced, since a few users tell which
+    powers are far behind, and only many of them which of the others is best. Of powers p about as
+    good as the best, the smallest is taken: training learns what is popular, and goes further from
+    a start that says less of it.
 
     Args:
         config: settled, with the spectral start and a history; what it sets is kept.
@@ -65,18 +67,23 @@ def choose_start(
         not_yet: what is not there yet when their users ask.
         reporter: is told what was chosen.
     """
-    candidates = [tuple(one.items()) for one in _candidates(config)]
-    users = np.flatnonzero(np.diff(validation.indptr))
+    users = np.random.default_rng(config.seed).permutation(
+        np.flatnonzero(np.diff(validation.indptr))
+    )
     measured = _Starts(config, dataset, spectral=spectral, validation=validation, not_yet=not_yet)
-    found = race(candidates, np.random.default_rng(config.seed).permutation(users), measured)
-    best = preferred(found)
+    found = race(_candidates(config, HISTORY_POWERS[:1]), users, measured)
+    best, tried = preferred(found), set(found)
+    candidates = _candidates(with_start_power(config, dict(best)["start_power"]), HISTORY_POWERS)
+    if len(candidates) > 1:
+        found = race(candidates, users, measured)
+        best, tried = preferred(found), tried | set(found)
     chosen = dict(best)
     vectors = "solved vectors" if config.training.solver == "als" else "singular vectors"
     reporter.say(
         f"  items start at count^{chosen['start_power']:g} times their {vectors}, histories "
         f"weigh them by count^-{chosen['popularity_power']:g}: untrained "
-        f"{user_metric(config.evaluation.metric)} {found[best].mean():.4f}; {len(candidates)} "
-        "were tried"
+        f"{user_metric(config.evaluation.metric)} {found[best].mean():.4f} of "
+        f"{len(found[best]):,} users; {len(tried)} were tried"
     )
     return chosen
 
@@ -93,7 +100,10 @@ def preferred(found: Mapping[Choice, Floats]) -> Choice:
 
 
 class _Starts:
-    """Measures untrained vectors of several powers, one after the other in one table."""
+    """Measures untrained vectors of several powers, one after the other in one table.
+
+    What was found of some users is kept, since one candidate is in both races.
+    """
 
     def __init__(
         self,
@@ -107,42 +117,41 @@ class _Starts:
         self._config, self._dataset, self._spectral = config, dataset, spectral
         self._held_out, self._not_yet = HeldInteractions(validation), not_yet
         self._table = new_table(dataset, config)
+        self._model = TwoTower(self._table, margin=0.0, hardest=1, l2=0.0)
+        self._found: dict[tuple[Choice, bytes], Floats] = {}
 
     def __call__(self, candidates: Sequence[Choice], users: Rows) -> list[Floats]:
         """The deciding metric of each of some users [m], ascending, for each of some powers."""
         evaluation, interactions = self._config.evaluation, self._dataset.interactions
         test = self._held_out.of(users)
         seen = left_out(interactions, users, what=evaluation.leave_out)
-        return [
-            user_figures(
-                match_scorer(self._vectors(dict(powers), users)),
-                test=test,
-                left_out=LeftOut(seen, self._not_yet),
-                metric=evaluation.metric,
-            )
-            for powers in candidates
-        ]
+        for powers in candidates:
+            if (powers, users.tobytes()) not in self._found:
+                self._found[powers, users.tobytes()] = user_figures(
+                    match_scorer(self._vectors(dict(powers), users)),
+                    test=test,
+                    left_out=LeftOut(seen, self._not_yet),
+                    metric=evaluation.metric,
+                )
+        return [self._found[powers, users.tobytes()] for powers in candidates]
 
     def _vectors(self, powers: Powers, users: Rows) -> Vectors:
         """The untrained vectors of some users, and of all items."""
         config = with_powers(self._config, **powers)
         data = self._dataset.with_schema(config.schema)
         initialize(self._table, data, config=config, spectral=self._spectral)
-        model = TwoTower(self._table, margin=0.0, hardest=1, l2=0.0)
-        return embed(model, data, only_users=users)
+        return embed(self._model, data, only_users=users)
 
 
-def _candidates(config: RunConfig) -> list[Powers]:
-    """The powers to choose from; the default comes first, so that ties keep it."""
+def _candidates(config: RunConfig, beyond: Sequence[float]) -> list[Choice]:
+    """The powers to choose from, those of histories so much beyond p; ties keep the first."""
     history, start = config.schema.history, config.model.start_power
     power = None if history is None else history.popularity_power
-    found = [
-        {"start_power": p, "popularity_power": p + more if power is None else power}
+    return [
+        (("start_power", p), ("popularity_power", p + more if power is None else power))
         for p in (START_POWERS if start is None else (start,))
-        for more in (HISTORY_POWERS if power is None else (0.0,))
+        for more in (beyond if power is None else beyond[:1])
     ]
-    default = powers_of(config)
-    return sorted(found, key=lambda one: sum(abs(one[name] - default[name]) for name in default))
 
 
 def powers_of(config: RunConfig) -> Powers:
@@ -156,10 +165,14 @@ def powers_of(config: RunConfig) -> Powers:
 
 def with_powers(config: RunConfig, *, start_power: float, popularity_power: float) -> RunConfig:
     """The same settings with these powers where they set none."""
-    if config.model.start_power is None:
-        model = dataclasses.replace(config.model, start_power=start_power)
-        config = dataclasses.replace(config, model=model)
-    return with_histories(config, popularity_power=popularity_power)
+    return with_histories(with_start_power(config, start_power), popularity_power=popularity_power)
+
+
+def with_start_power(config: RunConfig, power: float) -> RunConfig:
+    """The same settings with this power of the start where they set none."""
+    if config.model.start_power is not None:
+        return config
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, start_power=power))
 
 
 def with_histories(config: RunConfig, **values: float) -> RunConfig:

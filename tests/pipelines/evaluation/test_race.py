@@ -18,6 +18,7 @@ NOISE = np.random.default_rng(1).normal(scale=0.2, size=N)
 @pytest.fixture(autouse=True)
 def few_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(racing, "FIRST", 50)
+    monkeypatch.setattr(racing, "ERRORS", 3.0)
 
 
 class Asked:
