@@ -40,6 +40,7 @@ def test_half_of_the_way_is_kept_where_it_ranks_better_than_the_start(
 ) -> None:
     monkeypatch.setattr(choose_balance, "FEATURES", (1.0,))
     monkeypatch.setattr(choose_balance, "MEAN_USERS", (0.0,))
+    monkeypatch.setattr("pipelines.training.finish.measure_features", lambda *_: None)
     fitted = untrained(popular_job.dataset, popular_job.config, tmp_path)
     start, rng = weights_of(fitted), np.random.default_rng(0)
     trained: Weights = [
