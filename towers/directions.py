@@ -74,7 +74,8 @@ class Direction:
     def score(self, sources: NDArray[F], targets: NDArray[F]) -> NDArray[F]:
         """Score each source [n, 1 + d] with each target [m, 1 + d]; [n, m]."""
         found: NDArray[F] = self.project(sources) @ self.project(targets).T
-        return found + self.offset(sources)[:, np.newaxis]
+        offset = self.offset(sources)
+        return found + offset[:, np.newaxis] if offset.any() else found
 
     def project_tensor(self, vectors: tf.Tensor) -> tf.Tensor:
         """The same as `project`, as a TensorFlow graph."""

@@ -228,13 +228,16 @@ def _raised(
 
 def set_rows(table: tf.Variable, values: NDArray[Any], *, rows: NDArray[np.int64]) -> None:
     """Set some rows of w [n] or v [n, k]."""
-    table.scatter_update(tf.IndexedSlices(values.astype(np.float32), rows))
+    table.scatter_update(tf.IndexedSlices(values.astype(np.float32, copy=False), rows))
 
 
 def set_columns(v: tf.Variable, vectors: NDArray[np.float32], *, rows: NDArray[np.int64]) -> None:
     """Set the first columns of some rows of v to `vectors` [n_rows, at most k]."""
-    rest = tf.gather(v, rows)[:, vectors.shape[1] :]
-    v.scatter_update(tf.IndexedSlices(tf.concat([vectors, rest], axis=1), rows))
+    if vectors.shape[1] < v.shape[1]:
+        vectors = np.concatenate(
+            [vectors, tf.gather(v, rows).numpy()[:, vectors.shape[1] :]], axis=1
+        )
+    set_rows(v, vectors, rows=rows)
 
 
 def _split_items(
@@ -246,13 +249,14 @@ def _split_items(
         rows of the feature table [n] and their shares [n, m], of features and then of known ids.
     """
     (content, columns), vectors = dataset.content_bags("item"), dataset.dense("item")
+    ids, rows = dataset.id_rows("item"), np.concatenate([columns, np.r_[vectors.rows]])
+    known = np.flatnonzero((ids >= 0) & (dataset.interactions.item_counts > 0))
+    if not len(rows):
+        return [(ids[known], wanted[known])]
     chosen = np.flatnonzero(dataset.interactions.item_counts)
     x, dense, target = content[chosen], vectors.x[chosen], wanted[chosen]
     learned = fit_features(x, np.concatenate([x.T @ target, dense.T @ target]), dense=dense)
-    ids = dataset.id_rows("item")
-    known = np.flatnonzero((ids >= 0) & (dataset.interactions.item_counts > 0))
     said = content[known] @ learned[: len(columns)] + vectors.x[known] @ learned[len(columns) :]
-    rows = np.concatenate([columns, np.r_[vectors.rows]])
     return [(rows, learned), (ids[known], wanted[known] - said)]
 
 

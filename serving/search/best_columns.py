@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CROWD = 4
-"""A query with more than this many times k candidates has ties cut before the sort."""
+"""Where more than this many times k groups of a query reach the bound, ties are cut first."""
 
 
 def best_columns(
@@ -14,8 +14,9 @@ def best_columns(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """List each query's k best columns, best first; ties go to the lower column.
 
-    One pass over the scores finds a bound that at least k of a query's scores reach; the few that
-    do are sorted. Several times faster than `argpartition`, whatever the order of the columns.
+    One pass over the scores finds the highest of each group of columns, and with them a bound that
+    at least k of a query's scores reach; the few groups that reach it are sorted. Many times faster
+    than `argpartition`, whatever the order of the columns.
 
     Args:
         scores: [n, m] C-ordered, without NaN and +inf; a column of -inf is not listed.
@@ -27,29 +28,35 @@ def best_columns(
     k = min(k, scores.shape[1])
     if not scores.size:
         return np.empty((len(scores), k), np.int64), np.empty((len(scores), k), scores.dtype)
-    candidate = scores >= _reached_by(scores, k)
-    crowded = np.flatnonzero(np.count_nonzero(candidate, axis=1) > CROWD * k)
-    if crowded.size:
-        candidate[crowded] = _exactly(scores[crowded], k)
-    columns, values = _gather(scores, candidate)
+    columns, values = _gather(scores, _candidates(scores, k))
     order = np.argsort(-values, axis=1, kind="stable")[:, :k]
     columns = np.where(np.isneginf(values), -1, columns)
     return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
 
 
-def _reached_by(scores: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    """A bound [n, 1] that at least k of each query's scores reach.
+def _candidates(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Places in the scores, ascending: at least k of each query, the best among them.
 
     The columns fall into groups of equal size, at least k of them; the k-th highest of the groups'
-    highest scores is such a bound. A group's columns lie far apart, so that neighbours with like
-    scores, as where item rows go by popularity, fall into different groups.
+    highest scores is reached by at least k. A group's columns lie far apart, so that neighbours
+    with like scores, as where item rows go by popularity, fall into different groups.
     """
     n, m = scores.shape
     size = max(1, min(32, m // (8 * k)))
     n_groups = m // size
-    groups = scores[:, : size * n_groups].reshape(n, size, n_groups)
-    highest = groups.max(axis=1)
-    return np.partition(highest, n_groups - k, axis=1)[:, n_groups - k, np.newaxis]
+    highest = scores[:, : size * n_groups].reshape(n, size, n_groups).max(axis=1)
+    bound = np.partition(highest, n_groups - k, axis=1)[:, n_groups - k]
+    reaches = highest >= bound[:, np.newaxis]
+    crowded = np.count_nonzero(reaches, axis=1) > CROWD * k
+    query, group = np.nonzero(reaches & ~crowded[:, np.newaxis])
+    grouped = (query * m + group)[:, np.newaxis] + n_groups * np.arange(size)
+    rest = np.flatnonzero(~crowded)[:, np.newaxis] * m + np.arange(size * n_groups, m)
+    places = np.concatenate([grouped.ravel(), rest.ravel()])
+    places = places[scores.ravel()[places] >= bound[places // m]]
+    if crowded.any():
+        row, column = np.nonzero(_exactly(scores[crowded], k))
+        places = np.concatenate([places, np.flatnonzero(crowded)[row] * m + column])
+    return np.sort(places)
 
 
 def _exactly(scores: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
@@ -64,16 +71,15 @@ def _exactly(scores: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
 
 
 def _gather(
-    scores: NDArray[np.float32], flags: NDArray[np.bool_]
+    scores: NDArray[np.float32], places: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The flagged columns and their scores [n, most of a query], padded with -1 and -inf."""
-    m = scores.shape[1]
-    count = np.count_nonzero(flags, axis=1)
-    flat = np.flatnonzero(flags)
-    query = np.repeat(np.arange(len(scores)), count)
-    place = np.arange(len(flat)) - np.repeat(np.cumsum(count) - count, count)
-    columns = np.full((len(scores), count.max()), -1)
+    """The columns and scores at some places [n, most of a query], padded with -1 and -inf."""
+    n, m = scores.shape
+    query = places // m
+    count = np.bincount(query, minlength=n)
+    position = np.arange(len(places)) - np.repeat(np.cumsum(count) - count, count)
+    columns = np.full((n, count.max()), -1)
     values = np.full(columns.shape, -np.inf, dtype=scores.dtype)
-    columns[query, place] = flat - query * m
-    values[query, place] = scores.ravel()[flat]
+    columns[query, position] = places - query * m
+    values[query, position] = scores.ravel()[places]
     return columns, values
