@@ -9,17 +9,21 @@ where a user's vector is the sum of h of the histories and f of the features, m 
 and t_i is the trend of an item, where it has one. s scales the vectors of users' features, and
 b (m . v) is added to the first-order weight of each feature of items: it stays a factorization
 machine. s, b and a are those that rank best for validation users who have a history, by the sum
-of recall and NDCG: of one of them, chance would decide among so many trials. Others have the
-default user, who is placed afterwards.
+of recall and NDCG. Others have the default user, who is placed afterwards.
 
-Source: for shrinking what few observations say towards what is known before, C. Morris, Parametric
-empirical Bayes inference, JASA 1983.
+Some hundred users tell single trials apart by chance as much as by what is right. So all are tried
+with all, and means over trials decide, in which chance is less: a window and weight of the trend by
+the mean over all s and b, and s and b by the mean over the trends next to it.
+
+Sources: for shrinking what few observations say towards what is known before, C. Morris, Parametric
+empirical Bayes inference, JASA 1983; for means over the other factors of a design, R. Fisher, The
+Design of Experiments, 1935.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -33,7 +37,6 @@ from pipelines.data.recent import count_recent, trend_values, window_lengths
 from pipelines.data.store_blocks import StoredInteractions
 from pipelines.evaluation.evaluate import recall_and_ndcg
 from pipelines.evaluation.metrics import Floats
-from pipelines.evaluation.race import standard_error
 from pipelines.progress import Advance, Reporter
 from pipelines.training.calibrate import FEWEST, USERS, score_spread
 from pipelines.training.decided import Balance, ChosenTrend
@@ -48,29 +51,16 @@ FEATURES = (1.0, 2.0)
 """The scales s of what users' features say that are tried; the first is as training left them."""
 MEAN_USERS = (0.0, 0.25, 0.5, 1.0)
 """The shares b of the mean user that are tried, likewise."""
-TRENDS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
+TRENDS = (0.0, 0.5, 1.0, 2.0, 3.0)
 """The weights a of the trend that are tried, in standard deviations of the scores."""
-FEW_TRENDS = (0.5, 1.0, 2.0, 3.0)
-"""Those of them that are tried with each s and b, and every third window."""
-FIRST_TREND = 1.0
-"""The weight with which windows are compared at first."""
+WINDOWS = 7
+"""How many windows of the trend are tried at most, each half of the one before or shorter."""
 MOST_SCORES = 100_000_000
 """How many scores one trial takes at most; so of large catalogues fewer users are asked."""
 
 
 AS_TRAINED = Balance()
 """What leaves a model as it is."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """One of those that are compared."""
-
-    balance: Balance = AS_TRAINED
-    window: int = 0
-    """The place of the trend's window."""
-    trend: float = 0.0
-    """Its weight, in standard deviations of the scores."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +71,8 @@ class BesideHistories:
     trend: ChosenTrend | None
     """None where items have none."""
     figures: Floats
-    """The sum of recall and NDCG of each user who decided, [n]."""
+    """The sum of recall and NDCG of each user who decided, [n]: the mean over the trends that are
+    next to the one chosen."""
 
 
 class _Trials:
@@ -91,7 +82,6 @@ class _Trials:
         self, fitted: Fitted, job: Fit, *, test: sparse.csr_array, trends: list[NDArray[np.float32]]
     ) -> None:
         self._job, self._test, self._trends = job, test, trends
-        self._spreads: dict[Balance, float] = {}
         self._users = np.flatnonzero(np.diff(test.indptr))
         self._place = np.searchsorted(self._users, np.arange(test.shape[0]))
         self._vectors = embed(fitted.model, job.dataset, only_users=self._users)
@@ -109,13 +99,6 @@ class _Trials:
         mean_users = MEAN_USERS if self._popular.any() else MEAN_USERS[:1]
         return [Balance(features=s, mean_user=b) for s, b in product(features, mean_users)]
 
-    def most(self, n_windows: int) -> int:
-        """How many trials there are at most."""
-        if not n_windows:
-            return len(self.balances)
-        tried = (len(self.balances) - 1) * len(FEW_TRENDS) * -(-n_windows // 3)
-        return tried + 2 * n_windows + len(TRENDS) + 1
-
     def _balanced(self, balance: Balance) -> Vectors:
         """Vectors of the users who are asked, [n, 1 + k], and of all items."""
         items = self._vectors["item"].copy()
@@ -123,46 +106,45 @@ class _Trials:
         users = self._vectors["user"][self._users]
         return {"user": users + np.float32(balance.features - 1.0) * self._said, "item": items}
 
-    def weight(self, trial: Trial) -> float:
-        """The first-order weight of a trial's trend."""
-        return trial.trend * self._spread(trial.balance)
-
-    def _spread(self, balance: Balance) -> float:
+    def spread(self, balance: Balance) -> float:
         """The standard deviation of the scores."""
-        if balance not in self._spreads:
-            vectors = self._balanced(balance)
-            self._spreads[balance] = score_spread(vectors["user"], vectors["item"])
-        return self._spreads[balance]
+        vectors = self._balanced(balance)
+        return score_spread(vectors["user"], vectors["item"])
 
-    def measure(self, trial: Trial) -> Floats:
-        """The sum of recall and NDCG of each user, at the K of the metric that decides."""
-        vectors = self._balanced(trial.balance)
-        if trial.trend:
-            vectors["item"][:, 0] += np.float32(self.weight(trial)) * self._trends[trial.window]
-        return recall_and_ndcg(
-            lambda users: vectors["user"][self._place[users]] @ vectors["item"].T,
-            test=self._test,
-            left_out=self._job.left_out,
-            metric=self._job.config.evaluation.metric,
-        )
+    def measure(self, advance: Advance) -> Floats:
+        """The sum of recall and NDCG with each balance, window and weight of the trend.
 
-    def best(self, trials: Sequence[Trial], advance: Advance) -> tuple[Trial, Floats]:
-        """The first of the best, and its figures."""
-        found = {}
-        for trial in trials:
-            found[trial] = self.measure(trial)
+        Returns:
+            [n_balances, n_windows, len(TRENDS), n_users]; 1 and 1 in the middle without windows.
+        """
+        return np.stack([self._with_trends(balance, advance) for balance in self.balances])
+
+    def _with_trends(self, balance: Balance, advance: Advance) -> Floats:
+        """Likewise, with one balance; a weight of 0 is measured once."""
+        vectors, unit = self._balanced(balance), self.spread(balance)
+        users, items = vectors["user"], vectors["item"]
+
+        def figures(term: NDArray[np.float32] | float) -> Floats:
             advance(1)
-        best = max(found, key=lambda trial: found[trial].mean())
-        return best, found[best]
+            return recall_and_ndcg(
+                lambda asked: users[self._place[asked]] @ items.T + term,
+                test=self._test,
+                left_out=self._job.left_out,
+                metric=self._job.config.evaluation.metric,
+            )
+
+        without = figures(0.0)
+        rows = [
+            np.stack([without, *(figures(np.float32(a * unit) * trend) for a in TRENDS[1:])])
+            for trend in self._trends
+        ]
+        return np.stack(rows or [without[np.newaxis]])
 
 
 def choose_balance(
     fitted: Fitted, job: Fit, reporter: Reporter, *, stored: StoredInteractions | None
 ) -> BesideHistories | None:
     """Choose s, b, and the window and weight of the trend, by the validation metric.
-
-    The trend is chosen with all else as training left it, and then with each s and b. These are
-    kept where they are better by more than one standard error of the paired difference.
 
     Args:
         fitted: the model as `job` has trained it.
@@ -179,43 +161,43 @@ def choose_balance(
     lengths: list[float] = []
     trends: list[NDArray[np.float32]] = []
     if stored is not None and (lengths := window_lengths(stored)):
+        lengths = apart(lengths)[:WINDOWS]
         _, counts = count_recent(stored, lengths)
         trends = [trend_values(row, stored.item_counts) for row in counts]
     trials = _Trials(fitted, job, test=_deciding(job, validation), trends=trends)
-    with reporter.bar("what counts beside histories", trials.most(len(lengths))) as advance:
-        found, figures = _choose(trials, n_windows=len(lengths), advance=advance)
-    trend = None
+    n_trials = len(trials.balances) * (1 + len(lengths) * (len(TRENDS) - 1))
+    with reporter.bar("what counts beside histories", n_trials) as advance:
+        measured = trials.measure(advance)
+    window, weight = best_trend(measured)
+    near = around(measured, window, weight)
+    best = int(near.mean(axis=-1).argmax())
+    balance, trend = trials.balances[best], None
     if lengths:
-        trend = ChosenTrend(window=lengths[found.window], weight=trials.weight(found))
-    return BesideHistories(balance=found.balance, trend=trend, figures=figures)
+        unit = trials.spread(balance)
+        trend = ChosenTrend(window=lengths[window], weight=TRENDS[weight] * unit)
+    return BesideHistories(balance=balance, trend=trend, figures=near[best])
 
 
-def _choose(trials: _Trials, *, n_windows: int, advance: Advance) -> tuple[Trial, Floats]:
-    """The best trial, which leaves the balance as it is where that is about as good."""
+def apart(lengths: Sequence[float]) -> list[float]:
+    """Those of descending lengths that are at most half of the one before."""
+    kept: list[float] = []
+    for length in lengths:
+        if not kept or length <= kept[-1] / 2:
+            kept.append(length)
+    return kept
 
-    def windows(trial: Trial, *, step: int = 1) -> list[Trial]:
-        if not n_windows or not trial.trend:
-            return [trial]
-        return [replace(trial, window=window) for window in range(0, n_windows, step)]
 
-    kept = Trial()
-    if n_windows:
-        kept, _ = trials.best(windows(Trial(trend=FIRST_TREND)), advance)
-    weights = [replace(kept, trend=trend) for trend in (TRENDS if n_windows else (0.0,))]
-    kept, before = trials.best(weights, advance)
-    others = [
-        one
-        for balance in trials.balances[1:]
-        for trend in (FEW_TRENDS if n_windows else (0.0,))
-        for one in windows(Trial(balance=balance, trend=trend), step=3)
-    ]
-    if not others:
-        return kept, before
-    moved, figures = trials.best(others, advance)
-    gain = figures - before
-    if gain.mean() <= standard_error(gain):
-        return kept, before
-    return trials.best(windows(moved), advance) if moved.trend else (moved, figures)
+def best_trend(measured: Floats) -> tuple[int, int]:
+    """The window and weight that are best by the mean over balances and users."""
+    means = measured.mean(axis=(0, -1))
+    window, weight = np.unravel_index(means.argmax(), means.shape)
+    return int(window), int(weight)
+
+
+def around(measured: Floats, window: int, weight: int) -> Floats:
+    """The mean over a trend and those next to it, [n_balances, n_users]."""
+    windows, weights = (slice(max(place - 1, 0), place + 2) for place in (window, weight))
+    return np.asarray(measured[:, windows, weights].mean(axis=(1, 2)))
 
 
 def _deciding(job: Fit, validation: sparse.csr_array) -> sparse.csr_array:

@@ -1,13 +1,13 @@
 """Finish a fit as validation decides: how far back to the start, and what counts beside histories.
 
 Where some epoch is better than the start, it goes a small share of the way back. Where none is,
-training has still learned something, which few validation users may not show: half of the way
-between the start and the last epoch is tried beside the start itself. Each of the two gets what
-counts beside its histories, and the one that then ranks better is kept, by the sum of recall and
-NDCG of the users who decide about that.
+training has still learned something, which few validation users may not show: a quarter of the way
+from the start to the last epoch is taken, unless the start is clearly better once each of the two
+has what counts beside its histories: by more than one standard error of the paired difference of
+recall + NDCG, of the users who decide about that.
 
-Source: half of the way is what M. Wortsman et al., Robust Fine-Tuning of Zero-Shot Models, CVPR
-2022, recommend where no data can tell.
+Source: for weights between two models where no data can tell, M. Wortsman et al., Robust
+Fine-Tuning of Zero-Shot Models, CVPR 2022.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipelines.progress import Reporter
 from pipelines.training.choose_balance import BesideHistories, apply_balance, choose_balance
 from pipelines.training.decided import ChosenTrend
 from pipelines.training.fit import Fit, Fitted
-from pipelines.training.mix_with_start import back_to_start, half_way, mix_with_start
+from pipelines.training.mix_with_start import back_to_start, mix_with_start, quarter_way
 from pipelines.training.place_features import measure_features, place_features
 
 
@@ -48,8 +48,8 @@ def finish(
         found, beside = placed(mix_with_start(fitted, job, reporter))
     else:
         start, of_start = placed(fitted)
-        found, beside = placed(half_way(fitted, job))
-        if _is_better(of_start, of_half_way=beside, reporter=reporter):
+        found, beside = placed(quarter_way(fitted, job))
+        if _is_better(of_start, of_quarter=beside, reporter=reporter):
             fitted, beside = back_to_start(fitted, job), of_start
             found = place_features(fitted, job, reporter, penalty=start.feature_penalty)
     if beside is None:
@@ -58,15 +58,15 @@ def finish(
 
 
 def _is_better(
-    of_start: BesideHistories | None, *, of_half_way: BesideHistories | None, reporter: Reporter
+    of_start: BesideHistories | None, *, of_quarter: BesideHistories | None, reporter: Reporter
 ) -> bool:
-    """Whether the start ranks better than half of the way."""
-    if of_start is None or of_half_way is None:
+    """Whether the start ranks clearly better than a quarter of the way."""
+    if of_start is None or of_quarter is None:
         return True
-    lead = of_start.figures - of_half_way.figures
+    lead = of_start.figures - of_quarter.figures
     reporter.say(
         f"  recall + NDCG with what counts beside histories: {of_start.figures.mean():.4f} at the "
-        f"start, {of_half_way.figures.mean():.4f} half of the way to the last epoch, the "
+        f"start, {of_quarter.figures.mean():.4f} a quarter of the way to the last epoch, the "
         f"difference +- {standard_error(lead):.4f}"
     )
-    return bool(lead.mean() > 0.0)
+    return bool(lead.mean() > standard_error(lead))

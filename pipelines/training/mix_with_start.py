@@ -28,8 +28,8 @@ from towers.layers import FeatureTable
 SHARES = (0.0, 0.1, 0.2, 0.3)
 """The shares of the start that are tried. Few validation users can tell little apart, and must not
 undo what was trained."""
-HALF = 0.5
-"""The share of the start where no epoch is better than the start, and half of the way is."""
+FAR = 0.75
+"""The share of the start where no epoch is better than the start."""
 
 
 def mix_with_start(fitted: Fitted, job: Fit, reporter: Reporter, *, share: float = 0.0) -> Fitted:
@@ -52,14 +52,14 @@ def mix_with_start(fitted: Fitted, job: Fit, reporter: Reporter, *, share: float
     move(share)
     if not share:
         return fitted
-    if share >= HALF:
+    if share >= FAR:
         place_rare(fitted, job, start=job.directory / START)
     reporter.say(f"  weights are {share:.0%} of the way back to the start")
     return fitted.kept(start_share=share)
 
 
-def half_way(fitted: Fitted, job: Fit) -> Fitted:
-    """The weights half of the way between the last epoch and the start, in a checkpoint.
+def quarter_way(fitted: Fitted, job: Fit) -> Fitted:
+    """The weights a quarter of the way from the start to the last epoch, in a checkpoint.
 
     Items of few interactions are placed where the start has them.
 
@@ -70,11 +70,11 @@ def half_way(fitted: Fitted, job: Fit) -> Fitted:
     last = int(fitted.records[-1]["epoch"])
     _read(fitted, job.directory / f"epoch-{last}")
     trained, decided = replace(fitted, best_epoch=last), replace(job, validation=None)
-    return mix_with_start(trained, decided, Reporter(), share=HALF)
+    return mix_with_start(trained, decided, Reporter(), share=FAR)
 
 
 def back_to_start(fitted: Fitted, job: Fit) -> Fitted:
-    """The start as it was before `half_way`, in place."""
+    """The start as it was before `quarter_way`, in place."""
     _read(fitted, job.directory / START)
     return fitted
 

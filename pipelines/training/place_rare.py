@@ -27,7 +27,7 @@ from towers.two_tower import TwoTower
 FEW = 5
 """An item of at most so many interactions is placed; of twenty, training says more than the start,
 most of all where there are few interactions in all."""
-RIDGE = 0.1
+RIDGE = 1.0
 """What the map pays for a squared entry: of the start, what is said by few users is left out."""
 MOST_USERS = 10_000
 """How many users the map is fitted to, at most."""

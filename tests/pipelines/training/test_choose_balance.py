@@ -10,7 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pipelines.progress import Reporter
-from pipelines.training.choose_balance import apply_balance, choose_balance, said_by_features
+from pipelines.training.choose_balance import (
+    apart,
+    apply_balance,
+    around,
+    best_trend,
+    choose_balance,
+    said_by_features,
+)
 from pipelines.training.decided import Balance
 from pipelines.training.embed import embed
 from pipelines.training.fit import Fit
@@ -61,3 +68,21 @@ def test_validation_decides_what_counts_beside_histories(popular_job: Fit, tmp_p
     assert chosen(own + 4.0 * (said @ vectors["item"][:, 1:].T)).features == 2.0
     without = dataclasses.replace(popular_job, validation=None)
     assert choose_balance(fitted, without, Reporter(), stored=None) is None
+
+
+def test_windows_are_told_apart_by_their_lengths() -> None:
+    assert apart([96.7, 51.6, 9.8, 3.0, 2.4, 1.5, 0.1]) == [96.7, 9.8, 3.0, 1.5, 0.1]
+    assert apart([]) == []
+
+
+def test_one_lucky_trial_decides_nothing() -> None:
+    """What is good with all balances and next to others is chosen; not what is best alone."""
+    measured = np.full((4, 3, 5, 40), 0.1)  # balances, windows, weights, users
+    measured[:, 2, 2:5] = 0.2
+    measured[1] += 0.01
+    measured[0, 0, 0] = 0.3
+    window, weight = best_trend(measured)
+    assert (window, weight) == (2, 2)
+    near = around(measured, window, weight)
+    mean = (4 * 0.1 + 2 * 0.2) / 6  # of two windows and three weights
+    np.testing.assert_allclose(near[:2, 0], [mean, mean + 0.01])
