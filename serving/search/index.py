@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol
@@ -22,6 +23,9 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 STRIDE = 2**40
 """More than there are rows, so that query * STRIDE + row names a pair."""
+
+N_CPUS = len(os.sched_getaffinity(0))
+"""The cores that this process may use."""
 
 LARGEST_BATCH = 1024
 """Queries searched together at most."""

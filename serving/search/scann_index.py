@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from scann import scann_ops_pybind
 from scann.scann_ops.py.scann_builder import ReorderType
 
-from serving.search.index import Found, Rows, Vectors, check_queries
+from serving.search.index import N_CPUS, Found, Rows, Vectors, check_queries
 from towers.errors import BundleError, ConfigError
 from towers.typed import STRICT
 
@@ -39,8 +38,6 @@ With 50 for each, which is ScaNN's way for a million vectors, four times the lea
 
 FEWEST_FOR_TREE = 20_000
 """Scoring fewer vectors than this one by one takes a fraction of a millisecond, and is exact."""
-
-N_CPUS = len(os.sched_getaffinity(0))
 
 LARGEST_SHARE = 256
 """Queries that one thread takes at a time."""

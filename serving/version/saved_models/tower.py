@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from serving.search.index import Vectors
+from serving.search.index import N_CPUS, Vectors
 from serving.version.saved_models.names import FEATURES, past_function
 from towers.errors import BundleError
 from towers.features.kinds import Vector
@@ -24,6 +25,9 @@ from towers.features.values import missing_marker
 ONE_THREAD = "SINGLE_THREADED_EXECUTOR"
 """How TensorFlow runs a graph of a hundred small operations in the least time: one after another,
 with no queue between threads. It cannot run branches."""
+
+SHARE = 256
+"""Sources that a thread encodes at least, where several threads do."""
 
 BRANCHES = frozenset({"If", "StatelessIf", "Case", "StatelessCase", "While", "StatelessWhile"})
 
@@ -46,6 +50,7 @@ class Tower:
         self._dtypes = {name: specs[name].dtype.as_numpy_dtype for name in sorted(specs)}
         """Of the features, in the order in which the graph takes them."""
         self._held = self._graph.captured_inputs
+        self._threads = ThreadPoolExecutor(N_CPUS, thread_name_prefix="tower")
         self._executor = "" if _branches(self._graph) else ONE_THREAD
         types = {
             name: (
@@ -85,14 +90,20 @@ class Tower:
         return pack(columns, inputs=self.inputs, size=size)
 
     def __call__(self, packed: Mapping[str, NDArray[Any]]) -> Vectors:
-        """Compute vectors [size, 1 + d] float32 of packed features."""
-        # NumPy's arrays, not tensors made of them one by one; and the graph by its name, as calling
-        # the function binds and checks each argument once more.
+        """Compute vectors [size, 1 + d] float32 of packed features; of many, on all cores."""
+        # NumPy's arrays, not tensors made of them one by one
+        features = [np.asarray(packed[name], dtype) for name, dtype in self._dtypes.items()]
+        n_shares = min(N_CPUS, len(features[0]) // SHARE)
+        if n_shares <= 1:
+            return self._encode(features)
+        shares = zip(*(np.array_split(values, n_shares) for values in features), strict=True)
+        return np.concatenate(list(self._threads.map(self._encode, shares)))
+
+    def _encode(self, features: Sequence[NDArray[Any]]) -> Vectors:
+        """The vectors of features that are in the order in which the graph takes them."""
+        # the graph by its name, as calling the function binds and checks each argument once more
         (vectors,) = tf.raw_ops.StatefulPartitionedCall(
-            args=[
-                *(np.asarray(packed[name], dtype) for name, dtype in self._dtypes.items()),
-                *self._held,
-            ],
+            args=[*features, *self._held],
             Tout=[tf.float32],
             f=self._graph.name,
             executor_type=self._executor,

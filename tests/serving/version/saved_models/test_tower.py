@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving.version.saved_models.tower import Tower
+from serving.search.index import N_CPUS
+from serving.version.saved_models.tower import SHARE, Tower
 from tests.serving.conftest import SCHEMA
 from towers.errors import BundleError
 from towers.features.packer import Input
@@ -27,6 +28,18 @@ def test_raw_values_become_the_vectors_of_the_model(world: Any, models: Path, si
     columns = {name: [one[name][0] for one in batch] for name in tower.inputs}
     vectors = tower(tower.pack(columns, size=len(rows)))
     assert vectors.dtype == np.float32
+    expected = world.sides[side].vectors[rows]
+    np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_many_at_once_have_the_vectors_that_few_have(world: Any, models: Path, side: Side) -> None:
+    tower = opened(models, side)
+    n_rows = len(world.sides[side].vectors)
+    rows = [row % n_rows for row in range(N_CPUS * SHARE + 1)]
+    batch = [world.features(side, row) for row in rows]
+    columns = {name: [one[name][0] for one in batch] for name in tower.inputs}
+    vectors = tower(tower.pack(columns, size=len(rows)))
     expected = world.sides[side].vectors[rows]
     np.testing.assert_allclose(vectors, expected, rtol=1e-5, atol=1e-6)
 
