@@ -2,9 +2,9 @@
 
 Where some epoch is better than the start, it goes a small share of the way back. Where none is,
 training has still learned something, which few validation users may not show: a quarter of the way
-from the start to the last epoch is taken, unless the start is clearly better once each of the two
-has what counts beside its histories: by more than one standard error of the paired difference of
-recall + NDCG, of the users who decide about that.
+from the start to the last epoch is taken, or half where the start is an earlier version, unless the
+start is clearly better once each of the two has what counts beside its histories: by more than one
+standard error of the paired difference of recall + NDCG, of the users who decide about that.
 
 Source: for weights between two models where no data can tell, M. Wortsman et al., Robust
 Fine-Tuning of Zero-Shot Models, CVPR 2022.
@@ -18,7 +18,7 @@ from pipelines.progress import Reporter
 from pipelines.training.choose_balance import BesideHistories, apply_balance, choose_balance
 from pipelines.training.decided import ChosenTrend
 from pipelines.training.fit import Fit, Fitted
-from pipelines.training.mix_with_start import back_to_start, mix_with_start, quarter_way
+from pipelines.training.mix_with_start import back_to_start, mix_with_start, part_way
 from pipelines.training.place_features import measure_features, place_features
 
 
@@ -48,8 +48,8 @@ def finish(
         found, beside = placed(mix_with_start(fitted, job, reporter))
     else:
         start, of_start = placed(fitted)
-        found, beside = placed(quarter_way(fitted, job))
-        if _is_better(of_start, of_quarter=beside, reporter=reporter):
+        found, beside = placed(part_way(fitted, job))
+        if _is_better(of_start, of_part=beside, way=1.0 - found.start_share, reporter=reporter):
             fitted, beside = back_to_start(fitted, job), of_start
             found = place_features(fitted, job, reporter, penalty=start.feature_penalty)
     if beside is None:
@@ -58,15 +58,19 @@ def finish(
 
 
 def _is_better(
-    of_start: BesideHistories | None, *, of_quarter: BesideHistories | None, reporter: Reporter
+    of_start: BesideHistories | None,
+    *,
+    of_part: BesideHistories | None,
+    way: float,
+    reporter: Reporter,
 ) -> bool:
-    """Whether the start ranks clearly better than a quarter of the way."""
-    if of_start is None or of_quarter is None:
+    """Whether the start ranks clearly better than a part of the way to the last epoch."""
+    if of_start is None or of_part is None:
         return True
-    lead = of_start.figures - of_quarter.figures
+    lead = of_start.figures - of_part.figures
     reporter.say(
         f"  recall + NDCG with what counts beside histories: {of_start.figures.mean():.4f} at the "
-        f"start, {of_quarter.figures.mean():.4f} a quarter of the way to the last epoch, the "
+        f"start, {of_part.figures.mean():.4f} {way:.0%} of the way to the last epoch, the "
         f"difference +- {standard_error(lead):.4f}"
     )
     return bool(lead.mean() > standard_error(lead))

@@ -30,6 +30,8 @@ SHARES = (0.0, 0.1, 0.2, 0.3)
 undo what was trained."""
 FAR = 0.75
 """The share of the start where no epoch is better than the start."""
+HALF = 0.5
+"""Likewise, where the start is another version, which does not know what is new."""
 
 
 def mix_with_start(fitted: Fitted, job: Fit, reporter: Reporter, *, share: float = 0.0) -> Fitted:
@@ -52,14 +54,14 @@ def mix_with_start(fitted: Fitted, job: Fit, reporter: Reporter, *, share: float
     move(share)
     if not share:
         return fitted
-    if share >= FAR:
+    if share >= HALF:
         place_rare(fitted, job, start=job.directory / START)
     reporter.say(f"  weights are {share:.0%} of the way back to the start")
     return fitted.kept(start_share=share)
 
 
-def quarter_way(fitted: Fitted, job: Fit) -> Fitted:
-    """The weights a quarter of the way from the start to the last epoch, in a checkpoint.
+def part_way(fitted: Fitted, job: Fit) -> Fitted:
+    """The weights a part of the way from the start to the last epoch, in a checkpoint.
 
     Items of few interactions are placed where the start has them.
 
@@ -70,11 +72,12 @@ def quarter_way(fitted: Fitted, job: Fit) -> Fitted:
     last = int(fitted.records[-1]["epoch"])
     _read(fitted, job.directory / f"epoch-{last}")
     trained, decided = replace(fitted, best_epoch=last), replace(job, validation=None)
-    return mix_with_start(trained, decided, Reporter(), share=FAR)
+    share = FAR if job.parent is None else HALF
+    return mix_with_start(trained, decided, Reporter(), share=share)
 
 
 def back_to_start(fitted: Fitted, job: Fit) -> Fitted:
-    """The start as it was before `quarter_way`, in place."""
+    """The start as it was before `part_way`, in place."""
     _read(fitted, job.directory / START)
     return fitted
 
@@ -121,4 +124,4 @@ def _best_share(
             metric=job.config.evaluation.metric,
         )
         advance(1)
-    return max(near_best(found, errors=1.0))
+    return max(near_best(found, errors=1.0 if job.parent is None else 0.0))
