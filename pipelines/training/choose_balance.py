@@ -37,6 +37,7 @@ from pipelines.data.recent import count_recent, trend_values, window_lengths
 from pipelines.data.store_blocks import StoredInteractions
 from pipelines.evaluation.evaluate import recall_and_ndcg
 from pipelines.evaluation.metrics import Floats
+from pipelines.evaluation.race import standard_error
 from pipelines.progress import Advance, Reporter
 from pipelines.training.calibrate import FEWEST, USERS, score_spread
 from pipelines.training.decided import Balance, ChosenTrend
@@ -171,6 +172,9 @@ def choose_balance(
     window, weight = best_trend(measured)
     near = around(measured, window, weight)
     best = int(near.mean(axis=-1).argmax())
+    gain = near[best] - near[0]
+    if job.parent is not None and gain.mean() <= standard_error(gain):
+        best = 0  # an earlier version has its balance already, which chance would add to each time
     balance, trend = trials.balances[best], None
     if lengths:
         unit = trials.spread(balance)

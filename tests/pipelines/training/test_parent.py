@@ -136,6 +136,12 @@ def vectors_of(out: Path, version: int) -> pd.DataFrame:
     return pd.DataFrame(found.vectors[:, 1:], index=found.ids.to_numpy())
 
 
+def first_order(out: Path, version: int) -> pd.Series[float]:
+    """The first-order terms of a version's items, with those within an item, by their ids."""
+    found = Embeddings.read(Store(out).open(version).items)
+    return pd.Series(found.vectors[:, 0], index=found.ids.to_numpy())
+
+
 def test_old_items_keep_their_vectors_and_new_ones_start_from_the_unknown_tokens(
     tiny: Tiny, out: Path, parent: Parent
 ) -> None:
@@ -149,6 +155,8 @@ def test_old_items_keep_their_vectors_and_new_ones_start_from_the_unknown_tokens
     after = vectors_of(out, 2)
     before = vectors_of(out, 1).loc[old.tokens]
     np.testing.assert_allclose(after.loc[old.tokens], before, atol=1e-5)
+    terms = [first_order(out, version).loc[old.tokens] for version in (1, 2)]
+    np.testing.assert_allclose(terms[1], terms[0], atol=1e-5)
     fresh = tiny.tables["items"][~tiny.tables["items"]["item_id"].isin(old.tokens)]
     assert len(fresh) == len(rows) - N_OLD_ITEMS
     space = parent.vocabulary.tokens("item.tags")
